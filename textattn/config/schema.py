@@ -1,0 +1,237 @@
+"""Every setting of a run: its name, type, range, default and meaning. The only place where defaults live.
+
+The docstring under a field is its help text: `textattn schema` puts it into the JSON Schema for editors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[StrictInt, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[StrictStr, Field(min_length=1)]
+Files = Name | list[Name]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are errors, values are fixed once read."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), validate_default=True
+    )
+
+
+class DataFiles(Section):
+    """Files of each split: a path or a list of paths (globs allowed); csv, tsv, jsonl or parquet."""
+
+    train: Files
+    """Files of the training split."""
+    validation: Files | None = None
+    """Files of the validation split; null: a part of train is set aside."""
+    test: Files | None = None
+    """Files of the test split; null: no test metrics."""
+    unlabelled: Files | None = None
+    """Files of texts without labels, read for word vectors only."""
+
+
+class DataConfig(Section):
+    """Where the texts and labels come from."""
+
+    path: Name | None = None
+    """A Hub id (`stanfordnlp/imdb`), a folder, a csv/tsv/jsonl/parquet file, or `bundled:reviews`; or null with `files`."""
+    files: DataFiles | None = None
+    """Files by split, instead of `path`."""
+    name: Name | None = None
+    """Configuration (subset) of a Hub data set."""
+    revision: Name | None = None
+    """Commit, branch or tag of a Hub data set; the commit that was read is recorded in environment.json."""
+    text: Name | Annotated[list[Name], Field(min_length=1)] = "text"
+    """Column that holds the text, or several columns to be joined as segments with a separator token."""
+    label: Name = "label"
+    """Column that holds the label: a string, an integer, a boolean, or a list of them (multi-label)."""
+    label_names: Annotated[list[Name], Field(min_length=2)] | None = None
+    """Names of the labels 0, 1, … where the data hold integers without names."""
+    label_separator: Name | None = None
+    """In csv and tsv files: splits the label column into several labels (multi-label), for instance `,`."""
+    train_split: Name = "train"
+    """Split to train on."""
+    validation_split: Name | None = "validation"
+    """Split to select by; where the data have none, `validation_fraction` of train is set aside."""
+    test_split: Name | None = "test"
+    """Split to measure on at the end; never used to choose anything. null: none."""
+    unlabelled_splits: list[Name] = []
+    """Splits of texts without labels, read for word vectors only."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of train set aside for validation (stratified by label, seeded) where there is no validation split."""
+    max_train_examples: PositiveInt | None = None
+    """Train on at most this many examples, drawn at random (seeded). null: all."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """A row without text or label, or a ragged one: stop with its file, row and column, or skip it and count it."""
+    encoding: Name = "utf-8"
+    """Text encoding of csv, tsv and jsonl files."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.path is None) == (self.files is None):
+            raise ValueError("give either data.path or data.files" + (", not both" if self.path else ""))
+        return self
+
+
+class TokenizerConfig(Section):
+    """How a text becomes tokens. Trained on the training split only."""
+
+    type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "pretrained"] = "word"
+    """`char` suits scripts without spaces, `formula` chemical formulas; `pretrained` reads `path`."""
+    path: Name | None = None
+    """For `pretrained`: a tokenizer.json, a folder that holds one, or a Hub model id."""
+    vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
+    """Largest number of different tokens, special ones included."""
+    min_frequency: PositiveInt = 2
+    """A token must occur this often in the training split to enter the vocabulary."""
+    lowercase: StrictBool | None = None
+    """Fold to lower case. null: yes, except for formulas."""
+    nfkc: StrictBool = True
+    """Unicode NFKC normalisation (full-width letters, ligatures)."""
+    strip_html_breaks: StrictBool = True
+    """Read `<br />` as a space."""
+    max_length: PositiveInt = 256
+    """Longest text in tokens; longer ones are truncated, counted and reported."""
+    truncation: Literal["head", "tail", "head_tail"] = "head"
+    """Which part of a long text is kept: the beginning, the end, or half of `max_length` from each."""
+
+    @model_validator(mode="after")
+    def _path_for_pretrained(self) -> TokenizerConfig:
+        if (self.type == "pretrained") != (self.path is not None):
+            raise ValueError("tokenizer.path goes with tokenizer.type=pretrained, and only with it")
+        return self
+
+
+class VectorsConfig(Section):
+    """Where the word vectors come from at the start of training."""
+
+    source: Literal["random", "file", "skipgram"] = "random"
+    """`file`: word2vec, GloVe or fastText text format; `skipgram`: trained by gensim on the run's own texts."""
+    path: Name | None = None
+    """For `file`: the vectors, plain or gzip."""
+    epochs: PositiveInt = 5
+    """For `skipgram`: passes over the texts."""
+    window: PositiveInt = 5
+    """For `skipgram`: words to each side."""
+    negative: PositiveInt = 5
+    """For `skipgram`: negative samples for each pair."""
+    freeze: StrictBool = False
+    """Keep the vectors as they are during training."""
+
+    @model_validator(mode="after")
+    def _path_for_file(self) -> VectorsConfig:
+        if (self.source == "file") != (self.path is not None):
+            raise ValueError("model.vectors.path goes with model.vectors.source=file, and only with it")
+        return self
+
+
+class DropoutConfig(Section):
+    """Shares set to zero at random during training."""
+
+    words: Fraction = 0.1
+    """Share of tokens replaced by the unknown token."""
+    embedding: Fraction = 0.3
+    """Share of embedding channels, the same for all tokens of a text."""
+    recurrent: Fraction = 0.2
+    """Share of the encoder's outputs, between layers and before the attention."""
+    classifier: Fraction = 0.2
+    """Share of the pooled vector."""
+
+
+class ModelConfig(Section):
+    """Embedding -> encoder -> attention -> classifier."""
+
+    embedding_dim: PositiveInt = 128
+    """Size of a word vector."""
+    vectors: VectorsConfig = VectorsConfig()
+    """Word vectors to start from."""
+    encoder: Literal["lstm", "gru", "none"] = "lstm"
+    """Recurrent encoder over the embeddings; `none`: attention directly on the embeddings."""
+    hidden_size: PositiveInt = 128
+    """Units of the encoder, in each direction."""
+    num_layers: PositiveInt = 1
+    """Layers of the encoder."""
+    bidirectional: StrictBool = True
+    """Read the text in both directions."""
+    attention: Literal[
+        "additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max", "last"
+    ] = "additive"
+    """How the states are weighted and pooled; mean, max and last are controls without learned weights."""
+    attention_size: PositiveInt = 64
+    """Units inside the score network of additive, mlp and multi_head."""
+    num_heads: PositiveInt = 1
+    """Heads of multi_head and self_attention."""
+    output: Literal["softmax", "sigmoid"] | None = None
+    """null: softmax for one label a text, sigmoid for several. `sigmoid` on two classes: one output unit."""
+    dropout: DropoutConfig = DropoutConfig()
+    """Dropout rates."""
+
+
+class TrainingConfig(Section):
+    """The optimisation."""
+
+    epochs: PositiveInt = 4
+    """Passes over the training split."""
+    batch_size: PositiveInt = 64
+    """Texts in a batch."""
+    learning_rate: PositiveFloat = 2e-3
+    """Highest learning rate of AdamW."""
+    schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"
+    """After the warm-up: one_cycle falls along a cosine, linear along a line, constant stays."""
+    warmup_ratio: Fraction = 0.2
+    """Share of all steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    """Decoupled weight decay of AdamW; not applied to biases and embeddings."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Gradients longer than this are scaled down. null: never."""
+    label_smoothing: Fraction = 0.0
+    """Share of the target spread over the other labels."""
+    class_weights: Literal["balanced"] | dict[Name, PositiveFloat] | None = None
+    """`balanced`: rare labels weigh more; or a weight for each label name."""
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
+    """Validation metric the best checkpoint is chosen by. null: accuracy, or micro_f1 for multi-label."""
+    patience: PositiveInt | None = None
+    """Stop after this many evaluations without improvement. null: run all epochs."""
+    evaluations_per_epoch: PositiveInt = 1
+    """Evaluations on the validation split in each epoch."""
+    device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the processor computes in it, else fp32; fp16 needs CUDA. Evaluation is always in fp32."""
+
+
+class OutputConfig(Section):
+    """What a run leaves behind."""
+
+    dir: Name | None = None
+    """Run directory. null: runs/<config>/<time>."""
+    prediction_splits: list[Literal["train", "validation", "test"]] = ["test"]
+    """Splits whose predictions are written to predictions/<split>.parquet."""
+    attention_splits: list[Literal["train", "validation", "test"]] = ["test"]
+    """Splits whose attention weights are written to attention/<split>.parquet, token by token."""
+    attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
+    """Most examples of a split in the attention dump."""
+
+
+class Config(Section):
+    """A textattn run."""
+
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 42
+    """Seed of everything random."""
+    data: DataConfig
+    """Texts and labels."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """Text to tokens."""
+    model: ModelConfig = ModelConfig()
+    """Tokens to logits."""
+    training: TrainingConfig = TrainingConfig()
+    """Fitting the model."""
+    output: OutputConfig = OutputConfig()
+    """The run directory."""

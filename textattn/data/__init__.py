@@ -1,0 +1,1 @@
+"""From files or the Hub to texts, labels, tokens and batches. No torch in here."""

@@ -1,0 +1,55 @@
+"""Which texts go into which batch, and padding them to a rectangle. Numpy only."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.data.tokenizer import TokenArrays
+
+# Batches sorted together: long enough that neighbours have nearly the same length, short enough to stay random.
+BATCHES_PER_BUCKET = 50
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Every index exactly once, in random batches of texts of similar length.
+
+    The order is shuffled, cut into buckets, sorted by length inside each bucket and cut into batches, which are shuffled
+    again: little padding, and a file sorted by label is still mixed.
+    """
+    order = generator.permutation(len(lengths))
+    batches = []
+    bucket_size = batch_size * BATCHES_PER_BUCKET
+    for first in range(0, len(order), bucket_size):
+        bucket = order[first : first + bucket_size]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sorted_batches(
+    lengths: NDArray[np.int64], batch_size: int = 256, max_tokens: int = 32_768
+) -> list[NDArray[np.int64]]:
+    """Every index exactly once, shortest texts first; a batch holds at most `max_tokens` tokens with its padding."""
+    order = np.argsort(lengths, kind="stable")
+    batches, first = [], 0
+    while first < len(order):
+        size = batch_size
+        while size > 1 and size * lengths[order[min(first + size, len(order)) - 1]] > max_tokens:
+            size //= 2
+        batches.append(order[first : first + size])
+        first += size
+    return batches
+
+
+def collate(
+    tokens: TokenArrays, indices: NDArray[np.int64], pad_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """input_ids and attention_mask, both (batch, seq), padded to the longest text of the batch."""
+    lengths = tokens.lengths[indices]
+    attention_mask = np.arange(lengths.max())[None, :] < lengths[:, None]  # (batch, seq)
+    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
+    input_ids[attention_mask] = np.concatenate([tokens.ids[tokens.starts[i] : tokens.starts[i + 1]] for i in indices])
+    return input_ids, attention_mask.astype(np.int64)

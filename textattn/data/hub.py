@@ -1,0 +1,105 @@
+"""Data sets from the Hugging Face Hub or a local folder, through `datasets`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from textattn.data.files import Row, RowProblem, Table, class_names_of
+from textattn.errors import InputError
+
+
+def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, Table]:
+    """The splits of a Hub data set or a local folder, memory-mapped by `datasets`.
+
+    Raises:
+        InputError: not found, not readable, no network, or only available as a loading script.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        _check_repo_id(path)
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if not os.isatty(2):
+        datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset(path, name=name, revision=revision if not folder.is_dir() else None)
+    except OfflineModeIsEnabled as error:
+        raise _unreachable(path, error) from None
+    except DatasetNotFoundError as error:
+        if _offline_variable():
+            raise _unreachable(path, error) from None
+        raise InputError(
+            f"data.path: {path!r} is neither a file nor a folder here, nor a data set on the Hub "
+            f"(private and gated ones need `hf auth login`)",
+            f"https://huggingface.co/datasets?search={path.split('/')[-1]}",
+        ) from None
+    except (HfHubHTTPError, ConnectionError) as error:
+        raise _unreachable(path, error) from None
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise InputError(f"data.path: {path}: could not be read: {error.__cause__ or error}") from None
+    except (ValueError, RuntimeError, OSError) as error:
+        # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
+        raise InputError(f"data.path: {path}: {_first_line(error)}") from None
+    return {str(split): _table(path, str(split), rows) for split, rows in loaded.items()}
+
+
+def _table(path: str, split: str, dataset: Any) -> Table:
+    arrow = dataset.with_format("arrow")
+
+    def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
+        number = 0
+        for batch in arrow.select_columns(columns).iter(batch_size=1000):
+            values = [batch.column(column).to_pylist() for column in columns]
+            for row in zip(*values, strict=True):
+                number += 1
+                yield number, list(row)
+
+    class_names = class_names_of(dataset.features.arrow_schema)
+    return Table(f"{path}[{split}]", list(dataset.column_names), rows, class_names, _commit(dataset))
+
+
+def _commit(dataset: Any) -> str | None:
+    """The commit in an address such as hf://datasets/stanfordnlp/imdb@<commit>/train.parquet."""
+    for address in dataset.info.download_checksums or {}:
+        if address.startswith("hf://") and "@" in address:
+            return str(address.split("@", 1)[1].split("/", 1)[0])
+    return None
+
+
+def _check_repo_id(path: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        looks_local = True
+    if looks_local:
+        raise InputError(f"data.path: no such file or folder: {path}")
+
+
+def _offline_variable() -> str | None:
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return variable
+    return None
+
+
+def _unreachable(path: str, error: Exception) -> InputError:
+    variable = _offline_variable()
+    reason = f"{variable} is set" if variable else f"no connection ({_first_line(error)})"
+    return InputError(
+        f"data.path: {path!r} is no file or folder here, and the Hugging Face Hub was not reached: {reason}",
+        (f"unset {variable}, or " if variable else "connect, or ")
+        + "give a local copy: data.path=FOLDER_OR_FILE; offline at once: textattn train quickstart",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,303 @@
+"""From the data section of a config to texts and class ids by split, with every unusable row named."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from textattn.config.schema import DataConfig
+from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file
+from textattn.data.labels import LabelMap, build_label_map, to_array
+from textattn.data.tokenizer import SEGMENT_SEPARATOR
+from textattn.errors import InputError
+
+CORPUS = Path(__file__).parent.parent / "corpus"
+BUNDLED = "bundled:"
+SHOWN_PROBLEMS = 10
+# Rows turned into one Arrow array at a time, so that Python strings never pile up.
+ROWS_PER_CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts and their class ids."""
+
+    name: str
+    texts: pa.ChunkedArray
+    """Strings; several segments are joined by a tab."""
+    labels: NDArray[np.integer[Any]]
+    """(rows,) int64, or (rows, num_labels) uint8 for multi-label."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter_texts(self.texts)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """The rows at `indices`, in that order."""
+        return replace(self, texts=self.texts.take(pa.array(indices)), labels=self.labels[indices])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of texts and labels in their order: the same wherever they were read from."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())
+        for text in self:
+            digest.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All that a run reads."""
+
+    train: Split
+    validation: Split | None
+    test: Split | None
+    unlabelled: list[pa.ChunkedArray]
+    labels: list[str]
+    """Label names in the order of the model's outputs."""
+    multi_label: bool
+    num_segments: int
+    source: str
+    revision: str | None
+    notes: list[str] = field(default_factory=list)
+    """What the user should know: rows skipped, splits missing."""
+
+    def splits(self) -> dict[str, Split]:
+        """The splits there are, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+@dataclass
+class _Rows:
+    """A split before its labels are understood."""
+
+    texts: pa.ChunkedArray
+    labels: list[Any]
+    places: list[tuple[str, int]]
+
+
+def iter_texts(texts: pa.ChunkedArray) -> Iterator[str]:
+    """The strings of an Arrow array, a chunk at a time."""
+    for first in range(0, len(texts), ROWS_PER_CHUNK):
+        yield from texts.slice(first, ROWS_PER_CHUNK).to_pylist()
+
+
+def read_corpus(config: DataConfig) -> Corpus:
+    """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
+
+    Raises:
+        InputError: a source, split or column is missing, or (unless `on_bad_row` is skip) a row cannot be used.
+    """
+    tables = open_tables(config)
+    notes: list[str] = []
+    named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    rows = {
+        role: _read_rows(tables[split], config, notes)
+        for role, split in named.items()
+        if split is not None and split in tables
+    }
+    if "train" not in rows:
+        raise InputError(
+            f"{config.path}: no split {config.train_split!r}; splits are: {', '.join(tables)}",
+            f"data.train_split={next(iter(tables))}",
+        )
+    class_names = tables[config.train_split][0].class_names.get(config.label)
+    multi_label = any(isinstance(label, list) for label in rows["train"].labels)
+    label_map = build_label_map(rows["train"].labels, class_names, config.label_names, multi_label)
+    splits = {role: _resolve(role, raw, label_map, config, notes) for role, raw in rows.items()}
+    _check_occurring(splits["train"], label_map)
+    return Corpus(
+        train=splits["train"],
+        validation=splits.get("validation"),
+        test=splits.get("test"),
+        unlabelled=_read_unlabelled(tables, config),
+        labels=label_map.names,
+        multi_label=multi_label,
+        num_segments=len(text_columns(config)),
+        source=config.path or "files",
+        revision=tables[config.train_split][0].revision,
+        notes=notes,
+    )
+
+
+def open_tables(config: DataConfig) -> dict[str, list[Table]]:
+    """Split name -> its tables. A single file is the training split."""
+    if config.files is not None:
+        listed = config.files.model_dump()
+        renamed = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+        return {
+            renamed.get(split) or split: [open_file(path, config.encoding) for path in _expand(files)]
+            for split, files in listed.items()
+            if files is not None
+        }
+    assert config.path is not None
+    path = config.path
+    if path.startswith(BUNDLED):
+        folder = CORPUS / path.removeprefix(BUNDLED)
+        found = {file.stem: [open_file(file)] for file in sorted(folder.glob("*.jsonl"))}
+        if not found:
+            raise InputError(f"data.path: no bundled corpus {path!r}; there is bundled:reviews")
+        return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
+    if Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir()):
+        return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}
+    from textattn.data.hub import load_splits
+
+    return {split: [table] for split, table in load_splits(path, config.name, config.revision).items()}
+
+
+def text_columns(config: DataConfig) -> list[str]:
+    """The text column or columns."""
+    return [config.text] if isinstance(config.text, str) else config.text
+
+
+def _expand(files: str | Sequence[str]) -> list[Path]:
+    paths: list[Path] = []
+    for pattern in [files] if isinstance(files, str) else files:
+        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise InputError(f"{pattern}: no such file")
+        paths += map(Path, found)
+    return paths
+
+
+def _read_rows(tables: list[Table], config: DataConfig, notes: list[str]) -> _Rows:
+    texts_of = text_columns(config)
+    chunks, texts, labels, places = [], [], [], []
+    problems: list[RowProblem] = []
+    for table in tables:
+        _check_columns(table, [*texts_of, config.label], config)
+        for item in table.rows([*texts_of, config.label]):
+            if isinstance(item, RowProblem):
+                problems.append(item)
+                continue
+            number, (*segments, label) = item
+            message = _text_problem(segments, texts_of) or _label_problem(label, config.label)
+            if message:
+                problems.append(RowProblem(table.origin, number, message))
+                continue
+            texts.append(_join(segments))
+            labels.append(_split_label(label, config.label_separator))
+            places.append((table.origin, number))
+            if len(texts) == ROWS_PER_CHUNK:
+                chunks.append(pa.array(texts, pa.large_string()))
+                texts = []
+    chunks.append(pa.array(texts, pa.large_string()))
+    _report(problems, config, notes, len(labels) + len(problems))
+    if not labels:
+        raise InputError(f"{tables[0].origin}: no rows that can be used")
+    return _Rows(pa.chunked_array(chunks), labels, places)
+
+
+def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig) -> list[pa.ChunkedArray]:
+    wanted = list(config.unlabelled_splits)
+    if config.files is not None and config.files.unlabelled is not None:
+        wanted.append("unlabelled")
+    columns = text_columns(config)
+    arrays = []
+    for split in wanted:
+        if split not in tables:
+            raise InputError(f"data.unlabelled_splits: no split {split!r}; splits are: {', '.join(tables)}")
+        for table in tables[split]:
+            _check_columns(table, columns, config)
+            texts = [
+                _join(item[1])
+                for item in table.rows(columns)
+                if not isinstance(item, RowProblem) and not _text_problem(item[1], columns)
+            ]
+            arrays.append(pa.chunked_array([pa.array(texts, pa.large_string())]))
+    return arrays
+
+
+def _check_columns(table: Table, wanted: list[str], config: DataConfig) -> None:
+    for column in wanted:
+        if column not in table.columns:
+            key = "label" if column == config.label else "text"
+            near = get_close_matches(column, table.columns, n=1, cutoff=0.5)
+            raise InputError(
+                f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
+                f"data.{key}={near[0] if near else table.columns[0]}",
+            )
+
+
+def _text_problem(segments: list[Any], columns: list[str]) -> str | None:
+    for value, column in zip(segments, columns, strict=True):
+        if value is None or (isinstance(value, str) and not value.strip()):
+            if len(columns) == 1:
+                return f"column {column!r} is empty; expected a text"
+        elif not isinstance(value, str):
+            return f"column {column!r} holds {type(value).__name__} {str(value)[:40]!r}; expected a text"
+    if not any(value and value.strip() for value in segments):
+        return f"columns {', '.join(columns)} are all empty; expected a text"
+    return None
+
+
+def _label_problem(label: Any, column: str) -> str | None:
+    if label is None or (isinstance(label, str) and not label.strip()):
+        return f"column {column!r} is empty; expected a label"
+    if isinstance(label, dict) or (isinstance(label, float) and not label.is_integer()):
+        return f"column {column!r} holds {label!r}; expected a string, an integer, a boolean or a list of them"
+    return None
+
+
+def _join(segments: list[Any]) -> str:
+    if len(segments) == 1:
+        return str(segments[0])
+    return SEGMENT_SEPARATOR.join((segment or "").replace(SEGMENT_SEPARATOR, " ") for segment in segments)
+
+
+def _split_label(label: Any, separator: str | None) -> Any:
+    if separator is None or not isinstance(label, str):
+        return label
+    return [part.strip() for part in label.split(separator) if part.strip()]
+
+
+def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, notes: list[str]) -> Split:
+    ids: list[list[int]] = []
+    kept: list[int] = []
+    problems: list[RowProblem] = []
+    for i, value in enumerate(raw.labels):
+        try:
+            ids.append(label_map.of(value))
+            kept.append(i)
+        except (ValueError, TypeError) as error:
+            problems.append(RowProblem(*raw.places[i], f"column {config.label!r}: {error}"))
+    _report(problems, config, notes, len(raw.labels))
+    if not kept:
+        raise InputError(f"{raw.places[0][0]}: no rows that can be used")
+    texts = raw.texts if len(kept) == len(raw.labels) else raw.texts.take(pa.array(kept))
+    return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label))
+
+
+def _report(problems: list[RowProblem], config: DataConfig, notes: list[str], total: int) -> None:
+    """Bad rows are an error, or a note that counts them: never dropped without a word."""
+    if not problems:
+        return
+    shown = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        shown.append(f"… and {len(problems) - SHOWN_PROBLEMS} more")
+    if config.on_bad_row == "error":
+        raise InputError(
+            "\n".join(shown) + f"\n{len(problems)} of {total} rows cannot be used",
+            "mend the rows, or leave them out with data.on_bad_row=skip",
+        )
+    notes.append(f"skipped {len(problems)} of {total} rows:\n  " + "\n  ".join(shown))
+
+
+def _check_occurring(train: Split, label_map: LabelMap) -> None:
+    counts = train.labels.sum(axis=0) if label_map.multi_label else np.bincount(train.labels)
+    if (counts > 0).sum() < 2:
+        raise InputError(
+            f"the training split has only the label {label_map.names[int(np.argmax(counts))]!r}; "
+            "two different ones are the least that can be told apart"
+        )

@@ -1,0 +1,50 @@
+"""Setting part of the training split aside for validation. The test split is never touched here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.config.schema import DataConfig
+from textattn.data.read import Corpus
+
+
+def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
+    """Limits the training split to `max_train_examples` and makes a validation split where there is none.
+
+    The part set aside is stratified by label (single-label) and depends only on `seed`. Where the rows are too few for
+    one of each label, training goes without a validation split, and a note says so.
+    """
+    generator = np.random.default_rng(seed)
+    train, notes = corpus.train, list(corpus.notes)
+    if config.max_train_examples is not None and config.max_train_examples < len(train):
+        chosen = generator.permutation(len(train))[: config.max_train_examples]
+        train = train.take(np.sort(chosen))
+    if corpus.validation is not None:
+        return replace(corpus, train=train)
+    aside = _choose(train.labels, config.validation_fraction, generator)
+    smallest = 2 if corpus.multi_label else len(np.unique(train.labels))
+    if len(aside) < smallest:
+        notes.append(
+            f"{len(train)} training rows are too few to set {config.validation_fraction:.0%} aside for validation: "
+            "training without it, the last epoch is kept"
+        )
+        return replace(corpus, train=train, notes=notes)
+    rest = np.setdiff1d(np.arange(len(train)), aside)
+    notes.append(f"no validation split: {len(aside)} of {len(train)} training rows are set aside for it")
+    validation = replace(train.take(aside), name="validation")
+    return replace(corpus, train=train.take(rest), validation=validation, notes=notes)
+
+
+def _choose(labels: NDArray[np.integer[Any]], fraction: float, generator: np.random.Generator) -> NDArray[np.int64]:
+    if labels.ndim == 2:
+        return np.sort(generator.permutation(len(labels))[: round(len(labels) * fraction)])
+    parts = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        # A label with a single row stays in training: it could not be learned otherwise.
+        parts.append(generator.permutation(members)[: min(round(len(members) * fraction), len(members) - 1)])
+    return np.sort(np.concatenate(parts))

@@ -1,0 +1,129 @@
+"""Builds a tokenizer from the texts of the training split, or takes over an existing one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+
+from textattn.config.schema import TokenizerConfig
+from textattn.data.tokenizer import PAD, SEGMENT_SEPARATOR, UNK, TextTokenizer, load_backend
+from textattn.errors import InputError
+
+# A word with its apostrophes (don't), a run of dots, or one grapheme of anything else (an emoji with its skin tone).
+WORD_PATTERN = r"\w+(?:['’]\w+)*|\.{2,}|(?=\S)\X"
+# An element, an amount, or a single character such as a bracket.
+FORMULA_PATTERN = r"[A-Z][a-z]?|\d+\.?\d*|\.\d+|\S"
+GRAPHEME_PATTERN = r"(?=\S)\X"
+
+
+def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments: int) -> TextTokenizer:
+    """The tokenizer the config asks for; `texts` must be those of the training split and no others.
+
+    Raises:
+        InputError: `config.path` holds no tokenizer.
+    """
+    backend = _pretrained(config) if config.type == "pretrained" else _train(config, texts)
+    if num_segments > 1 and backend.token_to_id(SEGMENT_SEPARATOR) is None:
+        # Not "special": special tokens are not looked for in texts (see TextTokenizer), this one is.
+        backend.add_tokens([AddedToken(SEGMENT_SEPARATOR, normalized=False)])
+    return TextTokenizer(
+        backend,
+        max_length=config.max_length,
+        truncation=config.truncation,
+        num_segments=num_segments,
+        kind=config.type,
+    )
+
+
+def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    special = [PAD, UNK]
+    size, frequency = config.vocab_size, config.min_frequency
+    if config.type == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
+        tokenizer.pre_tokenizer = _split(WORD_PATTERN)
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
+        )
+    elif config.type == "bpe":
+        # Bytes as the alphabet: every text can be written, nothing is unknown.
+        tokenizer = Tokenizer(models.BPE(unk_token=UNK))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [_split(WORD_PATTERN), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            min_frequency=frequency,
+            special_tokens=special,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+    elif config.type == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = _split(WORD_PATTERN)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=size, special_tokens=special, unk_token=UNK, show_progress=False
+        )
+    else:
+        patterns = {"word": WORD_PATTERN, "char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
+        tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+        tokenizer.pre_tokenizer = _split(patterns[config.type])
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
+        )
+    tokenizer.normalizer = _normalizer(config)
+    # The separator between segments is added afterwards; here it is white space.
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _split(pattern: str) -> pre_tokenizers.Split:
+    return pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+
+
+def _normalizer(config: TokenizerConfig) -> normalizers.Sequence:
+    steps: list[normalizers.Normalizer] = []
+    if config.strip_html_breaks:
+        steps.append(normalizers.Replace(Regex(r"<br\s*/?>"), " "))
+    if config.nfkc:
+        steps.append(normalizers.NFKC())
+    if config.lowercase if config.lowercase is not None else config.type != "formula":
+        steps.append(normalizers.Lowercase())
+    return normalizers.Sequence(steps)
+
+
+def _pretrained(config: TokenizerConfig) -> Tokenizer:
+    assert config.path is not None
+    path = Path(config.path)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    elif not path.exists():
+        path = _from_hub(config.path)
+    tokenizer = load_backend(path)
+    if all(tokenizer.token_to_id(name) is None for name in ("[PAD]", "<pad>")):
+        tokenizer.add_special_tokens([PAD])
+    return tokenizer
+
+
+def _from_hub(repo_id: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo_id, "tokenizer.json"))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"tokenizer.path: {repo_id!r} is neither a file nor a folder here, nor could it be read from the Hub: {error}"
+        ) from None

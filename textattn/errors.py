@@ -1,0 +1,48 @@
+"""The errors a user may meet. Each class carries the exit code the command line ends with.
+
+Only these are turned into `Error: …` and `Hint: …`; any other exception is a bug and is reported as one.
+"""
+
+from __future__ import annotations
+
+
+class TextattnError(Exception):
+    """Something the user can mend. `hint` is one line that can be pasted or acted on."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(TextattnError):
+    """A config, an override or an argument is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class InputError(TextattnError):
+    """A data set, a model or a file is missing, unreadable or damaged (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckFailed(TextattnError):
+    """A check the user asked for did not hold (exit code 4)."""
+
+    exit_code = 4
+
+
+class TrainingError(TextattnError):
+    """Training cannot go on, for instance because the loss is not a number (exit code 1)."""
+
+
+class MissingExtra(TextattnError):
+    """An optional dependency is not installed (exit code 2)."""
+
+    exit_code = 2
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the package {package}", f"pip install 'textattn[{extra}]'")
