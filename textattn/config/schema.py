@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 Files = Name | list[Name]
 
@@ -64,7 +64,7 @@ class DataConfig(Section):
     """Split to measure on at the end; never used to choose anything. null: none."""
     unlabelled_splits: list[Name] = []
     """Splits of texts without labels, read for word vectors only."""
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation_fraction: Annotated[StrictFloat, Field(gt=0, lt=1)] = 0.1
     """Share of train set aside for validation (stratified by label, seeded) where there is no validation split."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: all."""
@@ -187,7 +187,7 @@ class TrainingConfig(Section):
     """After the warm-up: one_cycle falls along a cosine, linear along a line, constant stays."""
     warmup_ratio: Fraction = 0.2
     """Share of all steps over which the learning rate rises."""
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    weight_decay: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] = 0.01
     """Decoupled weight decay of AdamW; not applied to biases and embeddings."""
     max_grad_norm: PositiveFloat | None = 1.0
     """Gradients longer than this are scaled down. null: never."""

@@ -1,0 +1,21 @@
+"""Settings of a run: read, overridden, checked, written."""
+
+from textattn.config.load import (
+    config_from_mapping,
+    config_title,
+    dump_config,
+    json_schema,
+    load_config,
+    shipped_configs,
+)
+from textattn.config.schema import Config
+
+__all__ = [
+    "Config",
+    "config_from_mapping",
+    "config_title",
+    "dump_config",
+    "json_schema",
+    "load_config",
+    "shipped_configs",
+]

@@ -1,0 +1,357 @@
+"""Find, read, override and check a config; every problem is reported at once, each with its place, in plain words."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from textattn.config.schema import Config, Section
+from textattn.config.yaml12 import KeyPath, dump_yaml, parse_value, parse_yaml, scalar
+from textattn.errors import ConfigError
+
+PACKAGE = Path(__file__).parent.parent
+
+
+class Place(NamedTuple):
+    """Where a value was given. Sorts by line, and overrides (numbered from 1) after the file (0)."""
+
+    override: int
+    line: int
+    text: str
+
+
+class Problem(NamedTuple):
+    """One line of an error."""
+
+    place: Place
+    message: str
+    unknown_key: bool = False
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config from a YAML file, stdin (`-`) or a shipped one by its name, and apply `key.path=value` words.
+
+    A file wins over a shipped config of the same name. All problems are in one ConfigError, sorted by line.
+    """
+    text, origin = _read_source(source)
+    document = parse_yaml(text, origin)
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{origin}:1: expected a mapping of settings (key: value), got {_shown(document.value)}")
+    places = {path: Place(0, line, f"{origin}:{line}") for path, line in document.lines.items()}
+    valid_keys = "textattn schema" if origin == source or source == "-" else f"textattn configs show {source}"
+    return _resolve(document.value, places, overrides, f"textattn check {shlex.quote(source)}", valid_keys)
+
+
+def config_from_mapping(values: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "config") -> Config:
+    """Check settings that are Python values already; `origin` stands where messages would have a file and line."""
+    return _resolve(_plain(values), {(): Place(0, 0, origin)}, overrides, "textattn schema", "textattn schema")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with textattn, by name."""
+    installed = PACKAGE / "configs"
+    folder = installed if installed.is_dir() else PACKAGE.parent / "configs"  # the latter in a checkout
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def config_title(path: str | Path) -> str:
+    """The first comment line of a config, without its `#`; empty if there is none."""
+    with open(path, encoding="utf-8-sig") as lines:
+        return next((line.lstrip("#").strip() for line in lines if line.startswith("#")), "")
+
+
+def dump_config(config: Config) -> str:
+    """Every setting, resolved, as YAML; reading it again gives an equal config."""
+    return dump_yaml(config.model_dump())
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a config file, for completion and checks in editors."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "textattn config"}
+
+
+# Reading
+
+
+def _read_source(source: str) -> tuple[str, str]:
+    """The text, and the name that messages call it by."""
+    origin = "<stdin>" if source == "-" else source
+    try:
+        if source == "-":
+            return sys.stdin.read(), origin
+        if not os.path.exists(source) or os.path.isdir(source):
+            shipped = shipped_configs()
+            if source not in shipped:
+                raise ConfigError(_not_found(source, list(shipped)), "textattn configs ls")
+            origin = str(shipped[source])
+        return Path(origin).read_text(encoding="utf-8-sig"), origin
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{origin}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{origin}: {error.strerror}") from None
+
+
+def _not_found(source: str, shipped: list[str]) -> str:
+    what = "is a folder, not a config" if os.path.isdir(source) else "no such file or shipped config"
+    near = _nearest(Path(source).stem, shipped)
+    return f"{source}: {what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
+
+
+def _plain(value: Any) -> Any:
+    """A copy in which every mapping is a dict and every sequence a list."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+# Overrides
+
+
+def _resolve(
+    values: dict[str, Any], places: dict[KeyPath, Place], overrides: Sequence[str], check: str, valid_keys: str
+) -> Config:
+    """Apply the overrides and validate. `check` and `valid_keys` are the commands to hint at."""
+    problems = _apply(overrides, values, places)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += _problems(error, values, places)
+    if problems:
+        problems.sort(key=lambda problem: problem.place[:2])
+        hint = valid_keys if any(problem.unknown_key for problem in problems) else check
+        raise ConfigError("\n".join(f"{problem.place.text}: {problem.message}" for problem in problems), hint)
+    return config
+
+
+def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Problem]:
+    """Set the overridden values in `values`, note in `places` where they came from, and return what cannot be set."""
+    problems = []
+    assignments: list[tuple[tuple[str, ...], Any, Place]] = []
+    for number, word in enumerate(overrides, start=1):
+        place = Place(number, 0, f"override '{word}'")
+        try:
+            path, value = _parse_override(word)
+        except ConfigError as error:
+            problems.append(Problem(place, error.message))
+            continue
+        if any(path == earlier for earlier, _, _ in assignments):
+            # Blames the caller of load_config or config_from_mapping.
+            warnings.warn(f"{'.'.join(path)} is overridden more than once; the last one wins: '{word}'", stacklevel=4)
+        assignments.append((path, value, place))
+
+    _drop_other_source({path[:2] for path, value, _ in assignments if value is not None}, values)
+    for path, value, place in assignments:
+        section: Any = values
+        for depth, key in enumerate(path[:-1], start=1):
+            if section.get(key) is None:
+                section[key] = {}
+                places[path[:depth]] = place
+            section = section[key]
+            if not isinstance(section, dict):
+                what = f"{'.'.join(path[:depth])} is not a section, it is {_shown(section)}"
+                problems.append(Problem(place, what))
+                break
+        else:
+            section[path[-1]] = value
+            for stale in [known for known in places if known[: len(path)] == path]:
+                del places[stale]
+            places[path] = place
+    return problems
+
+
+def _parse_override(word: str) -> tuple[tuple[str, ...], Any]:
+    key, equals, text = word.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"expected key=value, got '{word}'")
+    if not text.strip():
+        raise ConfigError(f"the value is empty; write {key}=null or {key}='\"\"'")
+    return path, parse_value(text)
+
+
+def _drop_other_source(given: set[tuple[str, ...]], values: dict[str, Any]) -> None:
+    """`data.path=my.csv` takes the place of `data.files` in the file, and the other way round."""
+    sources = {("data", "path"), ("data", "files")}
+    if len(given & sources) == 1 and isinstance(values.get("data"), dict):
+        ((_, other),) = sources - given
+        values["data"].pop(other, None)
+
+
+# Problems in words
+
+
+def _fields(section: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every setting with the path of its keys, sections included."""
+    for name, field in section.model_fields.items():
+        path = (*prefix, name)
+        yield path, field
+        for part in (field.annotation, *get_args(field.annotation)):
+            # On Python 3.10 list[str] counts as a type, but issubclass refuses it.
+            if get_origin(part) is None and isinstance(part, type) and issubclass(part, Section):
+                yield from _fields(part, path)
+
+
+FIELDS = dict(_fields(Config))
+
+# What each branch of a type wants: "must be " and these, joined by "or" for a union.
+WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+# Which of these an unquoted scalar satisfies.
+SATISFIES = {bool: {"true or false"}, int: {"a whole number", "a number"}, float: {"a number"}}
+# What a value of the right type has wrong.
+REFUSED = {
+    "greater_than": "must be greater than {gt}, got {got}",
+    "greater_than_equal": "must be at least {ge}, got {got}",
+    "less_than": "must be less than {lt}, got {got}",
+    "finite_number": "must be finite, got {got}",
+    "string_too_short": "must not be empty",
+    "string_unicode": "must be valid Unicode",
+    "too_short": "needs {min_length} or more entries, got {actual_length}",
+    "missing": "required but missing",
+    "invalid_key": "keys must be text",
+}
+
+
+def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Problem]:
+    """The errors of pydantic, those for the branches of one union collapsed into one problem."""
+    groups: dict[KeyPath, list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        groups.setdefault(_value_path(detail, values), []).append(detail)
+    unknown = {path: _suggestion(path) for path, details in groups.items() if details[0]["type"] == "extra_forbidden"}
+    problems = []
+    for path, details in groups.items():
+        if any(deeper[: len(path)] == path for deeper in groups if len(deeper) > len(path)):
+            continue  # the branch of a union that was not meant
+        if path in unknown:
+            message = _unknown_key(path, unknown[path])
+        elif details[0]["type"] == "missing" and any(
+            meant and meant[: len(path)] == path for meant in unknown.values()
+        ):
+            continue  # it is there, misspelt
+        else:
+            message = _in_words(path, details)
+        problems.append(Problem(_place(path, places, message), f"{_dotted(path)}: {message}", path in unknown))
+    return problems
+
+
+def _value_path(detail: Any, values: dict[str, Any]) -> KeyPath:
+    """Where the offending value stands: pydantic's location without the names of union branches."""
+    path: KeyPath = ()
+    here: Any = values
+    for part in detail["loc"]:
+        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int)):
+            path, here = (*path, part), here[part]
+    return (*path, detail["loc"][-1]) if detail["type"] == "missing" else path
+
+
+def _place(path: KeyPath, places: dict[KeyPath, Place], message: str) -> Place:
+    """The nearest known place; for a message about a section that names settings at odds, that of the last of them."""
+    named = [places[known] for known in places if known[: len(path)] == path != known and _dotted(known) in message]
+    while path not in places:
+        path = path[:-1]
+    return max(named, default=places[path])
+
+
+def _in_words(path: KeyPath, details: list[Any]) -> str:
+    value = details[0]["input"]
+    for detail in details:
+        if detail["type"] == "value_error":
+            return str(detail["ctx"]["error"])
+        if detail["type"] in REFUSED:
+            context = {name: _shown(what) for name, what in detail.get("ctx", {}).items()}
+            return REFUSED[detail["type"]].format(got=_shown(value), **context)
+        if detail["type"] == "string_pattern_mismatch":  # the help text of such a setting lists what it may be
+            description = FIELDS[tuple(map(str, path))].description or ""
+            return f"must be {description.rstrip('.')}, got {_shown(value)}"
+    expected = [detail["ctx"]["expected"] for detail in details if detail["type"] == "literal_error"]
+    choices = re.findall("'([^']*)'", " ".join(expected))
+    wanted = [WANTED[detail["type"]] for detail in details if detail["type"] in WANTED]
+    if choices:
+        wanted.insert(0, ("one of " if len(choices) > 1 else "") + ", ".join(f"'{choice}'" for choice in choices))
+    if not wanted:
+        return str(details[0]["msg"])
+    return f"must be {' or '.join(wanted)}, got {_shown(value)}{_remedy(value, wanted, choices)}"
+
+
+def _remedy(value: Any, wanted: list[str], choices: list[str]) -> str:
+    """What to write instead, where that can be told."""
+    if isinstance(value, str):
+        near = _nearest(value, choices)
+        if near:
+            return f"; did you mean '{near}'?"
+        if SATISFIES.get(type(scalar(value)), set()) & {*wanted}:
+            return "; drop the quotes"
+        if "true or false" in wanted and value.lower() in ("yes", "on", "no", "off"):
+            return f"; write {'true' if value.lower() in ('yes', 'on') else 'false'}"
+    elif isinstance(value, float) and value.is_integer() and "a whole number" in wanted:
+        return f"; write {int(value)}"
+    elif isinstance(value, (bool, int, float)) and "text" in wanted:
+        return "; put it in quotes"
+    return ""
+
+
+def _unknown_key(path: KeyPath, meant: tuple[str, ...] | None) -> str:
+    if meant is None:
+        return f"unknown key; valid keys: {', '.join(_keys(path[:-1]))}"
+    return f"unknown key; did you mean '{meant[-1] if meant[:-1] == path[:-1] else '.'.join(meant)}'?"
+
+
+def _suggestion(path: KeyPath) -> tuple[str, ...] | None:
+    """The setting that an unknown key most likely stands for, in its section or of the same name elsewhere."""
+    section, key = path[:-1], str(path[-1])
+    keys = _keys(section)
+    elsewhere = [known for known in FIELDS if _same(key, known[-1])]
+    if elsewhere and not any(_same(key, name) for name in keys):
+        return min(elsewhere, key=lambda known: (known[: len(section)] != section, len(known)))
+    near = _nearest(key, keys)
+    return (*map(str, section), near) if near else None
+
+
+def _keys(section: KeyPath) -> list[str]:
+    return [path[-1] for path in FIELDS if path[:-1] == section]
+
+
+def _nearest(word: str, choices: list[str]) -> str | None:
+    same = [choice for choice in choices if _same(word, choice)]
+    return next(iter(same or difflib.get_close_matches(word.lower(), choices, n=1)), None)
+
+
+def _same(word: str, name: str) -> bool:
+    """Whether a word differs from a name by case and separators only, or is its initials (`lr`: learning_rate)."""
+    bare = re.sub(r"[-_ ]", "", word).lower()
+    parts = re.split(r"[-_]", name)
+    return bare == "".join(parts) or (len(parts) > 1 and bare == "".join(part[:1] for part in parts))
+
+
+def _dotted(path: KeyPath) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be written in YAML, shortened."""
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:.12g}".replace("inf", ".inf").replace("nan", ".nan")
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"

@@ -1,0 +1,145 @@
+"""Word vectors to start from: read from a text file, or skip-gram trained by gensim on the run's own texts."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.config.schema import VectorsConfig
+from textattn.data.tokenizer import TextTokenizer
+from textattn.errors import InputError
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """A matrix for the embedding, and how much of it was found."""
+
+    matrix: NDArray[np.float32]
+    """(vocab_size, embedding_dim); rows that were not found are zero."""
+    found: NDArray[np.bool_]
+    """(vocab_size,)"""
+
+    @property
+    def coverage(self) -> float:
+        """Share of the vocabulary that has a vector, between 0 and 1."""
+        return float(self.found.mean())
+
+
+def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> WordVectors:
+    """Vectors in word2vec, GloVe or fastText text format, plain or gzip; only words of the vocabulary are kept.
+
+    The first line may be word2vec's header (`count dim`). A word is looked for as it is, then in lower case.
+
+    Raises:
+        InputError: no such file, a line of the wrong length (with its number), or another dimension than the model's.
+    """
+    vocabulary = tokenizer.backend.get_vocab()
+    matrix = np.zeros((tokenizer.vocab_size, embedding_dim), np.float32)
+    exact = np.zeros(tokenizer.vocab_size, bool)
+    found = np.zeros(tokenizer.vocab_size, bool)
+    for number, line in _lines(path):
+        word, _, numbers = line.rstrip().partition(" ")
+        if number == 1 and numbers.isdigit():
+            continue
+        token_id = vocabulary.get(word)
+        if token_id is None:
+            token_id = vocabulary.get(word.lower())
+            if token_id is None or exact[token_id]:
+                continue
+        else:
+            exact[token_id] = True
+        try:
+            vector = np.array(numbers.split(), dtype=np.float32)
+        except ValueError:
+            raise InputError(f"{path}:{number}: expected a word and {embedding_dim} numbers") from None
+        if len(vector) != embedding_dim:
+            raise InputError(
+                f"{path}:{number}: {len(vector)} numbers after the word, but model.embedding_dim is {embedding_dim}",
+                f"model.embedding_dim={len(vector)}",
+            )
+        matrix[token_id] = vector
+        found[token_id] = True
+    if not found.any():
+        raise InputError(f"{path}: no word of the vocabulary stands in it")
+    return WordVectors(matrix, found)
+
+
+def train_skipgram(
+    config: VectorsConfig,
+    texts: Iterable[str],
+    tokenizer: TextTokenizer,
+    embedding_dim: int,
+    seed: int,
+    on_epoch: Callable[[int], None] | None = None,
+) -> WordVectors:
+    """Skip-gram with negative sampling (Mikolov et al. 2013) on whole texts, before truncation.
+
+    One worker thread: with more, gensim's updates race and two runs differ.
+
+    Args:
+        on_epoch: called with the number of passes done.
+    """
+    from gensim.models import Word2Vec
+    from gensim.models.callbacks import CallbackAny2Vec
+
+    class Progress(CallbackAny2Vec):  # type: ignore[misc]
+        done = 0
+
+        def on_epoch_end(self, model: Any) -> None:
+            self.done += 1
+            if on_epoch is not None:
+                on_epoch(self.done)
+
+    encodings = [
+        np.array(e.ids, dtype=np.int32)
+        for chunk in _chunks(texts)
+        for e in tokenizer.backend.encode_batch_fast(chunk, add_special_tokens=False)
+    ]
+
+    class Sentences:
+        def __iter__(self) -> Iterator[list[int]]:
+            return (ids.tolist() for ids in encodings)
+
+    model = Word2Vec(
+        Sentences(),
+        vector_size=embedding_dim,
+        sg=1,
+        window=config.window,
+        negative=config.negative,
+        epochs=config.epochs,
+        min_count=1,
+        workers=1,
+        seed=seed,
+        callbacks=[Progress()],
+    )
+    matrix = np.zeros((tokenizer.vocab_size, embedding_dim), np.float32)
+    found = np.zeros(tokenizer.vocab_size, bool)
+    for token_id, row in model.wv.key_to_index.items():
+        matrix[token_id] = model.wv.vectors[row]
+        found[token_id] = True
+    return WordVectors(matrix, found)
+
+
+def _chunks(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
+    from itertools import islice
+
+    iterator = iter(texts)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        with opened as file:
+            yield from enumerate(file, 1)
+    except FileNotFoundError:
+        raise InputError(f"model.vectors.path: {path}: no such file") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"model.vectors.path: {path}: cannot be read ({error})") from None

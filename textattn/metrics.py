@@ -1,0 +1,225 @@
+"""Labels and probabilities -> numbers. Definitions are scikit-learn's; what it lacks (ECE, intervals) is here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer[Any]]
+Probabilities = NDArray[np.floating[Any]]
+
+GREATER_IS_BETTER = {
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "macro_f1": True,
+    "micro_f1": True,
+    "auroc": True,
+    "log_loss": False,
+}
+BOOTSTRAP_SAMPLES = 1000
+CALIBRATION_BINS = 15
+
+
+def decide(probs: Probabilities, thresholds: Sequence[float] | None) -> Labels:
+    """Class ids (rows,) by the largest probability; with thresholds, 0/1 for each label (rows, num_labels)."""
+    if thresholds is None:
+        return probs.argmax(axis=1)
+    return (probs >= np.asarray(thresholds)).astype(np.uint8)
+
+
+def choose_thresholds(labels: Labels, probs: Probabilities) -> list[float]:
+    """For each label the threshold of the highest F1 on these (validation) rows; 0.5 where a label never occurs.
+
+    Candidates lie half-way between neighbouring probabilities, so that a threshold is not tied to one row.
+    """
+    thresholds = []
+    for truth, score in zip(labels.T, probs.T, strict=True):
+        if not truth.any():
+            thresholds.append(0.5)
+            continue
+        order = np.argsort(-score, kind="stable")
+        hits = np.cumsum(truth[order])
+        f1 = 2 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
+        # A cut between equal probabilities does not exist.
+        f1[:-1][score[order][:-1] == score[order][1:]] = -1
+        best = int(np.argmax(f1))
+        above = score[order[best]]
+        below = score[order[best + 1]] if best + 1 < len(order) else 0.0
+        thresholds.append(float((above + below) / 2))
+    return thresholds
+
+
+def select_metric(name: str, labels: Labels, probs: Probabilities, multi_label: bool) -> float:
+    """The one number a checkpoint is chosen by."""
+    if name == "log_loss":
+        return log_loss(labels, probs)
+    if name == "auroc":
+        value = _auroc(labels, probs)
+        return float("nan") if value is None else value
+    decided = decide(probs, choose_thresholds(labels, probs) if multi_label else None)
+    return _headline(name, labels, decided, probs.shape[1])
+
+
+def compute_metrics(
+    labels: Labels,
+    probs: Probabilities,
+    label_names: Sequence[str],
+    *,
+    headline: str,
+    thresholds: Sequence[float] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything measured on a split, as plain JSON values (null where a metric is undefined).
+
+    Args:
+        labels: (rows,) class ids, or (rows, num_labels) 0/1 for multi-label.
+        probs: (rows, num_labels)
+        headline: the metric that gets a 95 % bootstrap interval over rows.
+        thresholds: for multi-label, one for each label.
+    """
+    from sklearn import metrics as sk
+
+    num_labels = len(label_names)
+    multi_label = labels.ndim == 2
+    decided = decide(probs, thresholds if multi_label else None)
+    ids = list(range(num_labels))
+    precision, recall, f1, support = sk.precision_recall_fscore_support(
+        labels, decided, labels=ids, average=None, zero_division=0
+    )
+    average_precision = _average_precision(labels, probs)
+    result: dict[str, Any] = {
+        "num_examples": len(labels),
+        "headline": headline if headline in ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1") else "accuracy",
+        "accuracy": float((labels == decided).all(axis=1).mean() if multi_label else (labels == decided).mean()),
+    }
+    for average in ("macro", "micro"):
+        p, r, f, _ = sk.precision_recall_fscore_support(labels, decided, labels=ids, average=average, zero_division=0)
+        result |= {f"{average}_precision": float(p), f"{average}_recall": float(r), f"{average}_f1": float(f)}
+    if not multi_label:
+        result["balanced_accuracy"] = _headline("balanced_accuracy", labels, decided, num_labels)
+    result |= {
+        "auroc": _auroc(labels, probs),
+        "average_precision": _mean(average_precision),
+        "log_loss": log_loss(labels, probs),
+        "brier": brier(labels, probs),
+        "ece": expected_calibration_error(labels, probs),
+        "majority_class": _majority(labels, label_names),
+        "per_class": {
+            name: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+                "average_precision": average_precision[i],
+            }
+            for i, name in enumerate(label_names)
+        },
+    }
+    if multi_label:
+        result["thresholds"] = list(map(float, thresholds or []))
+    else:
+        result["confusion_matrix"] = sk.confusion_matrix(labels, decided, labels=ids).tolist()
+    low, high = bootstrap_interval(result["headline"], labels, decided, num_labels, seed)
+    result["interval_95"] = {"metric": result["headline"], "low": low, "high": high, "samples": BOOTSTRAP_SAMPLES}
+    return result
+
+
+def log_loss(labels: Labels, probs: Probabilities) -> float:
+    """Mean negative log-likelihood in nats; for multi-label the mean over labels too."""
+    p = np.clip(probs.astype(np.float64), 1e-12, 1 - 1e-12)
+    if labels.ndim == 2:
+        return float(-np.where(labels == 1, np.log(p), np.log1p(-p)).mean())
+    return float(-np.log(p[np.arange(len(labels)), labels]).mean())
+
+
+def brier(labels: Labels, probs: Probabilities) -> float:
+    """Brier (1950): squared error of the probabilities, summed over labels (mean over them for multi-label)."""
+    if labels.ndim == 2:
+        return float(((probs - labels) ** 2).mean())
+    truth = np.eye(probs.shape[1])[labels]
+    return float(((probs - truth) ** 2).sum(axis=1).mean())
+
+
+def expected_calibration_error(labels: Labels, probs: Probabilities) -> float:
+    """Naeini et al. 2015: gap between confidence and accuracy over 15 bins of equal width; over all labels if several."""
+    if labels.ndim == 2:
+        confidence, correct = probs.ravel(), labels.ravel().astype(float)
+    else:
+        confidence, correct = probs.max(axis=1), (probs.argmax(axis=1) == labels).astype(float)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    weight = np.bincount(bins, minlength=CALIBRATION_BINS)
+    gap = np.bincount(bins, correct - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gap).sum() / weight.sum())
+
+
+def bootstrap_interval(
+    metric: str, labels: Labels, decided: Labels, num_labels: int, seed: int
+) -> tuple[float, float]:
+    """95 % percentile interval of a metric under resampling of rows with replacement."""
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(BOOTSTRAP_SAMPLES):
+        rows = generator.integers(0, len(labels), len(labels))
+        values.append(_headline(metric, labels[rows], decided[rows], num_labels))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _headline(metric: str, labels: Labels, decided: Labels, num_labels: int) -> float:
+    """accuracy, balanced_accuracy, macro_f1 or micro_f1 from counts: quick enough for a thousand resamples."""
+    if labels.ndim == 2:
+        if metric == "accuracy":
+            return float((labels == decided).all(axis=1).mean())
+        hits = (labels & decided).sum(axis=0, dtype=np.int64)
+        truth, said = labels.sum(axis=0, dtype=np.int64), decided.sum(axis=0, dtype=np.int64)
+    else:
+        if metric == "accuracy":
+            return float((labels == decided).mean())
+        truth = np.bincount(labels, minlength=num_labels)
+        said = np.bincount(decided, minlength=num_labels)
+        hits = np.bincount(labels[labels == decided], minlength=num_labels)
+    if metric == "balanced_accuracy":
+        return float((hits[truth > 0] / truth[truth > 0]).mean())
+    if metric == "micro_f1":
+        return float(2 * hits.sum() / max(truth.sum() + said.sum(), 1))
+    return float((2 * hits / np.maximum(truth + said, 1)).mean())
+
+
+def _auroc(labels: Labels, probs: Probabilities) -> float | None:
+    """Area under the ROC curve; one-vs-rest macro mean over the labels that occur with and without."""
+    from sklearn.metrics import roc_auc_score
+
+    if labels.ndim == 1 and probs.shape[1] == 2:
+        return float(roc_auc_score(labels, probs[:, 1])) if 0 < labels.mean() < 1 else None
+    truth = labels if labels.ndim == 2 else np.eye(probs.shape[1], dtype=np.uint8)[labels]
+    usable = [i for i in range(probs.shape[1]) if 0 < truth[:, i].mean() < 1]
+    return _mean([float(roc_auc_score(truth[:, i], probs[:, i])) for i in usable])
+
+
+def _average_precision(labels: Labels, probs: Probabilities) -> list[float | None]:
+    from sklearn.metrics import average_precision_score
+
+    truth = labels if labels.ndim == 2 else np.eye(probs.shape[1], dtype=np.uint8)[labels]
+    return [
+        float(average_precision_score(truth[:, i], probs[:, i])) if truth[:, i].any() else None
+        for i in range(probs.shape[1])
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _majority(labels: Labels, label_names: Sequence[str]) -> dict[str, Any]:
+    """What always answering the most frequent label would reach."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(label_names))
+    top = int(np.argmax(counts))
+    if labels.ndim == 2:
+        always = np.zeros_like(labels)
+        always[:, top] = 1
+        return {"label": label_names[top], "micro_f1": _headline("micro_f1", labels, always, len(label_names))}
+    return {"label": label_names[top], "accuracy": float(counts[top] / counts.sum())}

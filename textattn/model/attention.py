@@ -1,0 +1,261 @@
+"""Attention mechanisms that turn the states of a text into one vector and say how much each token counted.
+
+Every mechanism is a module with
+
+    forward(states, mask) -> context, weights
+
+    states   (batch, seq, dim)      encoder states, anything at padded positions
+    mask     (batch, seq) bool      True at real tokens; at least one in each row
+    context  (batch, context_dim)   pooled text
+    weights  (batch, seq)           non-negative, 0 on padding, sum 1 over the tokens of a text
+
+Softmax and sums over positions run in fp32 whatever the autocast precision: with hundreds of tokens bf16 loses weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension, exactly 0 where `mask` (broadcastable) is False."""
+    return torch.softmax(scores.float().masked_fill(~mask, -torch.inf), dim=-1)
+
+
+def weighted_sum(weights: Tensor, states: Tensor) -> Tensor:
+    """sum_i weights_i states_i: (batch, seq), (batch, seq, dim) -> (batch, dim)."""
+    return torch.bmm(weights.unsqueeze(1).to(states.dtype), states).squeeze(1)
+
+
+def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, eq. 1).
+
+    Args:
+        queries: (..., num_queries, d)
+        keys: (..., seq, d)
+        values: (..., seq, d_v)
+        mask: broadcastable to (..., num_queries, seq), True at real keys
+
+    Returns:
+        outputs (..., num_queries, d_v) and weights (..., num_queries, seq).
+    """
+    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+    weights = masked_softmax(scores, mask)
+    return weights.to(values.dtype) @ values, weights
+
+
+class AdditiveAttention(nn.Module):
+    """score_i = v^T tanh(W h_i + b) (Bahdanau et al. 2015, eq. in A.1.2).
+
+    With one learned query for the whole task their term U q is a constant vector: the bias b.
+    """
+
+    def __init__(self, dim: int, attention_size: int) -> None:
+        super().__init__()
+        self.context_dim = dim
+        self.projection = nn.Linear(dim, attention_size)
+        self.score = nn.Linear(attention_size, 1, bias=False)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
+        weights = masked_softmax(scores, mask)
+        return weighted_sum(weights, states), weights
+
+
+class DotAttention(nn.Module):
+    """score_i = q . h_i with a learned query q (Luong et al. 2015, eq. 8, "dot")."""
+
+    scale = 1.0
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.context_dim = dim
+        self.query = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = masked_softmax(states @ self.query.to(states.dtype) * self.scale, mask)
+        return weighted_sum(weights, states), weights
+
+
+class ScaledDotAttention(DotAttention):
+    """score_i = q . h_i / sqrt(dim) with a learned query q (Vaswani et al. 2017, eq. 1, one query)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.scale = dim**-0.5
+        # Scores start with the spread of the unscaled form, so that the query is not slow to learn.
+        nn.init.normal_(self.query)
+
+
+class GeneralAttention(nn.Module):
+    """score_i = q^T W h_i with a learned query q (Luong et al. 2015, eq. 8, "general")."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.context_dim = dim
+        self.query = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))
+        self.weight = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = masked_softmax(self.weight(states) @ self.query.to(states.dtype), mask)
+        return weighted_sum(weights, states), weights
+
+
+class MLPAttention(nn.Module):
+    """Scores from a small network over the states, its output combined with the input again.
+
+    f_i = relu(W h_i + b), score_i = w^T [f_i; h_i], context = tanh(U [sum_i a_i h_i; mean_i h_i] + c): the "MLP
+    attention" of the tutorial this project began with, with the softmax over positions as it was meant.
+    """
+
+    def __init__(self, dim: int, attention_size: int) -> None:
+        super().__init__()
+        self.context_dim = dim
+        self.features = nn.Linear(dim, attention_size)
+        self.score = nn.Linear(attention_size + dim, 1)
+        self.combine = nn.Linear(2 * dim, dim)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        features = torch.relu(self.features(states))  # (batch, seq, attention_size)
+        weights = masked_softmax(self.score(torch.cat([features, states], dim=-1)).squeeze(-1), mask)
+        pooled = weighted_sum(weights, states)
+        mean = weighted_sum(uniform_weights(mask), states)
+        return torch.tanh(self.combine(torch.cat([pooled, mean], dim=-1))), weights
+
+
+class MultiHeadPooling(nn.Module):
+    """A = softmax(W2 tanh(W1 H^T)), context = flatten(A H) (Lin et al. 2017, eq. 6 and 7, r = num_heads).
+
+    The weight of a token is its mean over the heads.
+    """
+
+    def __init__(self, dim: int, attention_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.context_dim = dim * num_heads
+        self.projection = nn.Linear(dim, attention_size, bias=False)
+        self.score = nn.Linear(attention_size, num_heads, bias=False)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.score(torch.tanh(self.projection(states))).transpose(1, 2)  # (batch, heads, seq)
+        weights = masked_softmax(scores, mask.unsqueeze(1))
+        return torch.bmm(weights.to(states.dtype), states).flatten(1), weights.mean(dim=1)
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention of the states over themselves, then their mean (Vaswani et al. 2017, 3.2.2).
+
+    The weight of a token is the attention it receives: the mean over all tokens that look and over the heads, which is
+    its share in the pooled vector.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"num_heads must divide the state size {dim}, got {num_heads}")
+        self.context_dim = dim
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        batch, seq, dim = states.shape
+
+        def heads(x: Tensor) -> Tensor:
+            return x.view(batch, seq, self.num_heads, dim // self.num_heads).transpose(1, 2)  # (batch, heads, seq, d)
+
+        _, looks = scaled_dot_product(
+            heads(self.query(states)), heads(self.key(states)), heads(self.value(states)), mask[:, None, None, :]
+        )  # (batch, heads, seq looking, seq looked at)
+        # The mean over the tokens that look is linear: average the weights first, and sum the values once.
+        received = (uniform_weights(mask)[:, None, None, :] @ looks).squeeze(2)  # (batch, heads, seq)
+        values = heads(self.value(states))
+        context = (received.unsqueeze(2).to(values.dtype) @ values).flatten(1)  # (batch, dim)
+        return context, received.mean(dim=1)
+
+
+class MeanPooling(nn.Module):
+    """Control: every token counts the same."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.context_dim = dim
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = uniform_weights(mask)
+        return weighted_sum(weights, states), weights
+
+
+class MaxPooling(nn.Module):
+    """Control: the largest value of each feature; a token's weight is the share of features it gives."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.context_dim = dim
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        context, positions = states.masked_fill(~mask.unsqueeze(-1), -torch.inf).max(dim=1)  # (batch, dim) each
+        won = functional.one_hot(positions, states.shape[1])  # (batch, dim, seq)
+        return context, won.float().mean(dim=1)
+
+
+class LastPooling(nn.Module):
+    """Control: the final state of each direction; they share the weight."""
+
+    def __init__(self, dim: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.context_dim = dim
+        self.bidirectional = bidirectional
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        batch, seq, dim = states.shape
+        last = mask.sum(dim=1) - 1  # (batch,)
+        final = states[torch.arange(batch, device=states.device), last]  # (batch, dim)
+        weights = functional.one_hot(last, seq).float()
+        if not self.bidirectional:
+            return final, weights
+        # The backward direction ends at the first token.
+        context = torch.cat([final[:, : dim // 2], states[:, 0, dim // 2 :]], dim=-1)
+        first = torch.zeros_like(weights)
+        first[:, 0] = 1
+        return context, (weights + first) / 2
+
+
+def uniform_weights(mask: Tensor) -> Tensor:
+    """1 / length at every real token: (batch, seq)."""
+    return mask.float() / mask.sum(dim=-1, keepdim=True)
+
+
+def build_attention(
+    name: str, dim: int, attention_size: int, num_heads: int, bidirectional: bool
+) -> AdditiveAttention | MultiHeadPooling | nn.Module:
+    """The mechanism of that name for states of size `dim`; it has an attribute `context_dim`.
+
+    Raises:
+        ValueError: `num_heads` does not fit, or there is no such mechanism.
+    """
+    if name == "additive":
+        return AdditiveAttention(dim, attention_size)
+    if name == "dot":
+        return DotAttention(dim)
+    if name == "scaled_dot":
+        return ScaledDotAttention(dim)
+    if name == "general":
+        return GeneralAttention(dim)
+    if name == "mlp":
+        return MLPAttention(dim, attention_size)
+    if name == "multi_head":
+        return MultiHeadPooling(dim, attention_size, num_heads)
+    if name == "self_attention":
+        return SelfAttention(dim, num_heads)
+    if name == "mean":
+        return MeanPooling(dim)
+    if name == "max":
+        return MaxPooling(dim)
+    if name == "last":
+        return LastPooling(dim, bidirectional)
+    raise ValueError(f"unknown attention {name!r}")

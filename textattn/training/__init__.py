@@ -1,0 +1,1 @@
+"""Fitting a model: optimiser, loss and the loop. No files, no printing."""

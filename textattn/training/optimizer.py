@@ -1,0 +1,103 @@
+"""AdamW, its schedule, and where and in which precision to compute."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from textattn.config.schema import TrainingConfig
+from textattn.errors import ConfigError
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not."""
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 and "embedding" not in name else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Share of the highest learning rate at each step: a linear warm-up, then the schedule of the config."""
+    warmup = round(config.warmup_ratio * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(total_steps - warmup, 1)
+        if config.schedule == "constant":
+            return 1.0
+        if config.schedule == "linear":
+            return max(1.0 - done, 0.0)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where training computes, and in which precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """Context for the forward pass; does nothing in fp32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def __str__(self) -> str:
+        names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+        return f"{self.device}, {names[self.dtype]}"
+
+
+def choose_placement(config: TrainingConfig) -> Placement:
+    """The device and precision the config asks for; `auto` takes the fastest there is.
+
+    Raises:
+        ConfigError: the device is not there, or cannot compute in that precision.
+    """
+    device = choose_device(config.device)
+    if config.precision == "fp16" and device.type != "cuda":
+        raise ConfigError(f"training.precision: fp16 needs CUDA, but the device is {device}", "training.precision=auto")
+    if config.precision != "auto":
+        return Placement(device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision])
+    if device.type == "cuda":
+        computes_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        computes_bf16 = device.type == "cpu" and _cpu_computes_bf16()
+    return Placement(device, torch.bfloat16 if computes_bf16 else torch.float32)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, or a device by name.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if not there[device.type]:
+        raise ConfigError(f"device {name!r} is not available here", "training.device=auto")
+    return device
+
+
+def _cpu_computes_bf16() -> bool:
+    """Whether the processor has bf16 instructions; emulation would be slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
