@@ -26,7 +26,7 @@ CALIBRATION_BINS = 15
 def decide(probs: Probabilities, thresholds: Sequence[float] | None) -> Labels:
     """Class ids (rows,) by the largest probability; with thresholds, 0/1 for each label (rows, num_labels)."""
     if thresholds is None:
-        return probs.argmax(axis=1)
+        return np.asarray(probs.argmax(axis=1))
     return (probs >= np.asarray(thresholds)).astype(np.uint8)
 
 
@@ -144,7 +144,7 @@ def brier(labels: Labels, probs: Probabilities) -> float:
 
 
 def expected_calibration_error(labels: Labels, probs: Probabilities) -> float:
-    """Naeini et al. 2015: gap between confidence and accuracy over 15 bins of equal width; over all labels if several."""
+    """Naeini et al. 2015: gap between confidence and accuracy over 15 equal bins; over all labels if several."""
     if labels.ndim == 2:
         confidence, correct = probs.ravel(), labels.ravel().astype(float)
     else:
@@ -155,9 +155,7 @@ def expected_calibration_error(labels: Labels, probs: Probabilities) -> float:
     return float(np.abs(gap).sum() / weight.sum())
 
 
-def bootstrap_interval(
-    metric: str, labels: Labels, decided: Labels, num_labels: int, seed: int
-) -> tuple[float, float]:
+def bootstrap_interval(metric: str, labels: Labels, decided: Labels, num_labels: int, seed: int) -> tuple[float, float]:
     """95 % percentile interval of a metric under resampling of rows with replacement."""
     generator = np.random.default_rng(seed)
     values = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+import math
 import re
 import shlex
 import sys
@@ -46,7 +46,7 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
     text, origin = _read_source(source)
     document = parse_yaml(text, origin)
     if not isinstance(document.value, dict):
-        raise ConfigError(f"{origin}:1: expected a mapping of settings (key: value), got {_shown(document.value)}")
+        raise ConfigError(f"{origin}:1: expected a mapping (key: value), got {_shown(document.value)}")
     places = {path: Place(0, line, f"{origin}:{line}") for path, line in document.lines.items()}
     valid_keys = "textattn schema" if origin == source or source == "-" else f"textattn configs show {source}"
     return _resolve(document.value, places, overrides, f"textattn check {shlex.quote(source)}", valid_keys)
@@ -66,7 +66,7 @@ def shipped_configs() -> dict[str, Path]:
 
 def config_title(path: str | Path) -> str:
     """The first comment line of a config, without its `#`; empty if there is none."""
-    with open(path, encoding="utf-8-sig") as lines:
+    with Path(path).open(encoding="utf-8-sig") as lines:
         return next((line.lstrip("#").strip() for line in lines if line.startswith("#")), "")
 
 
@@ -90,7 +90,7 @@ def _read_source(source: str) -> tuple[str, str]:
     try:
         if source == "-":
             return sys.stdin.read(), origin
-        if not os.path.exists(source) or os.path.isdir(source):
+        if not Path(source).exists() or Path(source).is_dir():
             shipped = shipped_configs()
             if source not in shipped:
                 raise ConfigError(_not_found(source, list(shipped)), "textattn configs ls")
@@ -103,7 +103,7 @@ def _read_source(source: str) -> tuple[str, str]:
 
 
 def _not_found(source: str, shipped: list[str]) -> str:
-    what = "is a folder, not a config" if os.path.isdir(source) else "no such file or shipped config"
+    what = "is a folder, not a config" if Path(source).is_dir() else "no such file or shipped config"
     near = _nearest(Path(source).stem, shipped)
     return f"{source}: {what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 
@@ -129,7 +129,8 @@ def _resolve(
         problems += _problems(error, values, places)
     if problems:
         problems.sort(key=lambda problem: problem.place[:2])
-        hint = valid_keys if any(problem.unknown_key for problem in problems) else check
+        values_in_file = any(p.place.override == 0 for p in problems) and not any(p.unknown_key for p in problems)
+        hint = check if values_in_file else valid_keys
         raise ConfigError("\n".join(f"{problem.place.text}: {problem.message}" for problem in problems), hint)
     return config
 
@@ -181,11 +182,15 @@ def _parse_override(word: str) -> tuple[tuple[str, ...], Any]:
 
 
 def _drop_other_source(given: set[tuple[str, ...]], values: dict[str, Any]) -> None:
-    """`data.path=my.csv` takes the place of `data.files` in the file, and the other way round."""
+    """`data.path=my.csv` takes the place of `data.files` in the file, and the other way round.
+
+    The subset and the revision belong to the source in the file and go with it.
+    """
     sources = {("data", "path"), ("data", "files")}
     if len(given & sources) == 1 and isinstance(values.get("data"), dict):
         ((_, other),) = sources - given
-        values["data"].pop(other, None)
+        for key in (other, "name", "revision"):
+            values["data"].pop(key, None)
 
 
 # Problems in words
@@ -221,7 +226,7 @@ REFUSED = {
     "greater_than": "must be greater than {gt}, got {got}",
     "greater_than_equal": "must be at least {ge}, got {got}",
     "less_than": "must be less than {lt}, got {got}",
-    "finite_number": "must be finite, got {got}",
+    "finite_number": "must be finite",
     "string_too_short": "must not be empty",
     "string_unicode": "must be valid Unicode",
     "too_short": "needs {min_length} or more entries, got {actual_length}",
@@ -275,9 +280,11 @@ def _in_words(path: KeyPath, details: list[Any]) -> str:
     for detail in details:
         if detail["type"] == "value_error":
             return str(detail["ctx"]["error"])
+        if detail["type"] in REFUSED and isinstance(value, float) and not math.isfinite(value):
+            return f"must be finite, got {_shown(value)}"
         if detail["type"] in REFUSED:
-            context = {name: _shown(what) for name, what in detail.get("ctx", {}).items()}
-            return REFUSED[detail["type"]].format(got=_shown(value), **context)
+            limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in detail.get("ctx", {}).items()}
+            return REFUSED[detail["type"]].format(got=_shown(value), **limits)
         if detail["type"] == "string_pattern_mismatch":  # the help text of such a setting lists what it may be
             description = FIELDS[tuple(map(str, path))].description or ""
             return f"must be {description.rstrip('.')}, got {_shown(value)}"
@@ -342,7 +349,7 @@ def _same(word: str, name: str) -> bool:
 
 
 def _dotted(path: KeyPath) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else "." + (part or "''") for part in path).lstrip(".")
 
 
 def _shown(value: Any) -> str:
@@ -352,6 +359,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
-        return f"{value:.12g}".replace("inf", ".inf").replace("nan", ".nan")
+        return repr(value).replace("inf", ".inf").replace("nan", ".nan")
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"

@@ -41,7 +41,7 @@ class DataConfig(Section):
     """Where the texts and labels come from."""
 
     path: Name | None = None
-    """A Hub id (`stanfordnlp/imdb`), a folder, a csv/tsv/jsonl/parquet file, or `bundled:reviews`; or null with `files`."""
+    """A Hub id (`stanfordnlp/imdb`), a folder, a csv/tsv/jsonl/parquet file, or `bundled:reviews`. Or `files`."""
     files: DataFiles | None = None
     """Files by split, instead of `path`."""
     name: Name | None = None

@@ -129,11 +129,13 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML quotes what YAML 1.1 would misread; the representer below does so for YAML 1.2."""
+    """PyYAML quotes what YAML 1.1 would misread; the representer below does so for the rest."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if scalar(text) == text else "'")
+    # Only double quotes have escapes; elsewhere PyYAML writes line breaks such as U+0085 bare and reads them as "\n".
+    style = '"' if not text.isprintable() else None if scalar(text) == text else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -143,7 +145,7 @@ def _read(text: str, flow_only: bool = False) -> Document:
     root = _compose(text)
     unquoted = isinstance(root, yaml.ScalarNode) and root.style is None
     if root is None or (unquoted and root.value == ""):
-        wanted = "quote a text of signs" if flow_only else "a mapping of settings (key: value) is expected"
+        wanted = "quote a text that begins with '#' or '-'" if flow_only else "a mapping (key: value) is expected"
         raise _YamlError([((1,), f"empty; {wanted}")])
     quoted = isinstance(root, yaml.ScalarNode) and root.style in ("'", '"')
     if flow_only and not (unquoted or quoted or getattr(root, "flow_style", False)):
@@ -157,7 +159,7 @@ def _read(text: str, flow_only: bool = False) -> Document:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """The node tree of the text, or _YamlError that say in plain words where and why there is none."""
+    """The node tree of the text, or a _YamlError that says in plain words where and why there is none."""
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
@@ -206,7 +208,8 @@ def _plain(node: yaml.Node, path: KeyPath, line: int, lines: dict[KeyPath, int],
         here, key = _line(key_node), key_node.value
         fault = _key_fault(key_node)
         if not fault and key in values:
-            fault = f"duplicate key '{key}' (first on line {lines[(*path, key)]})"
+            first = lines[(*path, key)]
+            fault = f"duplicate key '{key}' (first on line {first})"
         if fault:
             faults.append(((here,), fault))
         else:

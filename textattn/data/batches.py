@@ -16,8 +16,8 @@ def shuffled_batches(
 ) -> list[NDArray[np.int64]]:
     """Every index exactly once, in random batches of texts of similar length.
 
-    The order is shuffled, cut into buckets, sorted by length inside each bucket and cut into batches, which are shuffled
-    again: little padding, and a file sorted by label is still mixed.
+    The order is shuffled, cut into buckets, sorted by length inside each bucket and cut into batches, which are
+    shuffled again: little padding, and a file sorted by label is still mixed.
     """
     order = generator.permutation(len(lengths))
     batches = []

@@ -156,7 +156,7 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
                 if isinstance(value, dict):
                     yield number, value
                 else:
-                    yield RowProblem(str(path), number, "expected a JSON object such as {\"text\": …, \"label\": …}")
+                    yield RowProblem(str(path), number, 'expected a JSON object such as {"text": …, "label": …}')
 
     columns: list[str] = []
     for item in objects():

@@ -73,7 +73,7 @@ def _commit(dataset: Any) -> str | None:
 
 def _check_repo_id(path: str) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
     try:

@@ -55,18 +55,16 @@ def plain(value: Any) -> Any:
     return value
 
 
-def build_label_map(
-    values: Iterable[Any], class_names: Sequence[str] | None, label_names: Sequence[str] | None, multi_label: bool
-) -> LabelMap:
+def build_label_map(values: Iterable[Any], class_names: Sequence[str] | None, multi_label: bool) -> LabelMap:
     """The labels that occur in the training split, in a fixed order.
 
-    Names come from the data set's ClassLabel or from `label_names` (for the integers 0, 1, …); otherwise each
+    `class_names` are the names of the integers 0, 1, …, where the data or the config give them; otherwise each
     different value is a label named by itself: integers in numerical order, strings in alphabetical order.
 
     Raises:
         InputError: values of different kinds, or fewer than two labels.
     """
-    names = list(label_names or class_names or [])
+    names = list(class_names or [])
     if names:
         if len(set(names)) < len(names):
             raise InputError(f"label names are not all different: {', '.join(names)}")
@@ -75,7 +73,7 @@ def build_label_map(
         ids |= {plain(name): i for i, name in enumerate(names) if plain(name) not in ids}
         return LabelMap(names, ids, multi_label)
     cells = (v for value in values for v in value) if multi_label else values
-    found = {plain(v) for v in cells} - {UNLABELLED}
+    found = {plain(v) for v in cells}
     kinds = {type(v) for v in found}
     if kinds == {int, str}:
         # "no", "1", "2": all are names.
@@ -98,6 +96,33 @@ def build_label_map(
             "two different ones are the least that can be told apart"
         )
     return LabelMap(names, ids, multi_label)
+
+
+def for_table(label_map: LabelMap, class_names: Sequence[str] | None) -> LabelMap:
+    """The same labels for a table that numbers them in an order of its own: matched by name, never by number.
+
+    Raises:
+        InputError: the table names a label the map does not have.
+    """
+    if class_names is None or list(class_names) == label_map.names:
+        return label_map
+    unknown = [name for name in class_names if name not in label_map.names]
+    if unknown:
+        raise InputError(
+            f"the data have the label{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}, which the model does "
+            f"not know; its labels are: {', '.join(label_map.names[:20])}"
+        )
+    ids: dict[Any, int] = {i: label_map.names.index(name) for i, name in enumerate(class_names)}
+    return LabelMap(label_map.names, ids | by_name(label_map.names, label_map.multi_label).ids, label_map.multi_label)
+
+
+def by_name(names: Sequence[str], multi_label: bool) -> LabelMap:
+    """The labels of a trained model: values in the data must be the names themselves (or the booleans they spell)."""
+    ids: dict[Any, int] = {plain(name): i for i, name in enumerate(names)}
+    for spelled, value in (("false", False), ("true", True)):
+        if spelled in ids and {"false", "true"} == set(names):
+            ids[value] = ids[spelled]
+    return LabelMap(list(names), ids, multi_label)
 
 
 def to_array(ids: Sequence[Sequence[int]], num_labels: int, multi_label: bool) -> NDArray[np.integer[Any]]:

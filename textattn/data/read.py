@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
 from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file
-from textattn.data.labels import LabelMap, build_label_map, to_array
+from textattn.data.labels import LabelMap, build_label_map, by_name, for_table, to_array
 from textattn.data.tokenizer import SEGMENT_SEPARATOR
 from textattn.errors import InputError
 
@@ -112,10 +112,13 @@ def read_corpus(config: DataConfig) -> Corpus:
             f"{config.path}: no split {config.train_split!r}; splits are: {', '.join(tables)}",
             f"data.train_split={next(iter(tables))}",
         )
-    class_names = tables[config.train_split][0].class_names.get(config.label)
+    class_names = _class_names(tables[config.train_split], config)
     multi_label = any(isinstance(label, list) for label in rows["train"].labels)
-    label_map = build_label_map(rows["train"].labels, class_names, config.label_names, multi_label)
-    splits = {role: _resolve(role, raw, label_map, config, notes) for role, raw in rows.items()}
+    label_map = build_label_map(rows["train"].labels, class_names, multi_label)
+    splits = {
+        role: _resolve(role, raw, for_table(label_map, _class_names(tables[named[role] or ""], config)), config, notes)
+        for role, raw in rows.items()
+    }
     _check_occurring(splits["train"], label_map)
     return Corpus(
         train=splits["train"],
@@ -129,6 +132,31 @@ def read_corpus(config: DataConfig) -> Corpus:
         revision=tables[config.train_split][0].revision,
         notes=notes,
     )
+
+
+def read_split(config: DataConfig, split: str, labels: list[str], multi_label: bool) -> tuple[Split, list[str]]:
+    """One labelled split for a model that exists already, its labels matched by name; and notes as in `Corpus`.
+
+    Raises:
+        InputError: as `read_corpus`; also a label the model does not know.
+    """
+    tables = open_tables(config)
+    named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    found = split if split in tables else named.get(split)
+    if len(tables) == 1 and config.path is not None and found not in tables:
+        # A single file is whatever split it is asked to be.
+        found = next(iter(tables))
+    if found not in tables:
+        raise InputError(f"no split {split!r}; splits are: {', '.join(tables)}", f"--split {next(iter(tables))}")
+    notes: list[str] = []
+    rows = _read_rows(tables[found], config, notes)
+    names = _class_names(tables[found], config) or config.label_names
+    label_map = for_table(by_name(labels, multi_label), names)
+    return _resolve(split, rows, label_map, config, notes), notes
+
+
+def _class_names(tables: list[Table], config: DataConfig) -> list[str] | None:
+    return config.label_names or tables[0].class_names.get(config.label)
 
 
 def open_tables(config: DataConfig) -> dict[str, list[Table]]:
@@ -164,7 +192,7 @@ def text_columns(config: DataConfig) -> list[str]:
 def _expand(files: str | Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for pattern in [files] if isinstance(files, str) else files:
-        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
         if not found:
             raise InputError(f"{pattern}: no such file")
         paths += map(Path, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import (
     AddedToken,
@@ -25,6 +26,7 @@ WORD_PATTERN = r"\w+(?:['’]\w+)*|\.{2,}|(?=\S)\X"
 # An element, an amount, or a single character such as a bracket.
 FORMULA_PATTERN = r"[A-Z][a-z]?|\d+\.?\d*|\.\d+|\S"
 GRAPHEME_PATTERN = r"(?=\S)\X"
+PATTERNS = {"char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments: int) -> TextTokenizer:
@@ -47,44 +49,34 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments:
 
 
 def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    special = [PAD, UNK]
-    size, frequency = config.vocab_size, config.min_frequency
+    common: dict[str, Any] = {"vocab_size": config.vocab_size, "special_tokens": [PAD, UNK], "show_progress": False}
+    frequent = common | {"min_frequency": config.min_frequency}
+    splitter: pre_tokenizers.PreTokenizer = _split(PATTERNS.get(config.type, WORD_PATTERN))
+    decoder: decoders.Decoder | None = None
+    trainer: trainers.Trainer
     if config.type == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
-        tokenizer.pre_tokenizer = _split(WORD_PATTERN)
-        tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
-        )
+        model: models.Model = models.WordPiece(unk_token=UNK)
+        decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(**frequent)
     elif config.type == "bpe":
         # Bytes as the alphabet: every text can be written, nothing is unknown.
-        tokenizer = Tokenizer(models.BPE(unk_token=UNK))
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [_split(WORD_PATTERN), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        model = models.BPE(unk_token=UNK)
+        decoder = decoders.ByteLevel()
+        splitter = pre_tokenizers.Sequence(
+            [splitter, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         )
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=size,
-            min_frequency=frequency,
-            special_tokens=special,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
+        trainer = trainers.BpeTrainer(**frequent, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     elif config.type == "unigram":
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer = _split(WORD_PATTERN)
-        trainer = trainers.UnigramTrainer(
-            vocab_size=size, special_tokens=special, unk_token=UNK, show_progress=False
-        )
+        model = models.Unigram()
+        trainer = trainers.UnigramTrainer(**common, unk_token=UNK)
     else:
-        patterns = {"word": WORD_PATTERN, "char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
-        tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
-        tokenizer.pre_tokenizer = _split(patterns[config.type])
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=size, min_frequency=frequency, special_tokens=special, show_progress=False
-        )
+        model = models.WordLevel(unk_token=UNK)
+        trainer = trainers.WordLevelTrainer(**frequent)
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = _normalizer(config)
-    # The separator between segments is added afterwards; here it is white space.
+    tokenizer.pre_tokenizer = splitter
+    if decoder is not None:
+        tokenizer.decoder = decoder
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -125,5 +117,5 @@ def _from_hub(repo_id: str) -> Path:
         return Path(hf_hub_download(repo_id, "tokenizer.json"))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
-            f"tokenizer.path: {repo_id!r} is neither a file nor a folder here, nor could it be read from the Hub: {error}"
+            f"tokenizer.path: {repo_id!r} is neither a file nor a folder here, nor to be had from the Hub: {error}"
         ) from None

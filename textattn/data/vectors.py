@@ -136,8 +136,7 @@ def _chunks(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as file:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             yield from enumerate(file, 1)
     except FileNotFoundError:
         raise InputError(f"model.vectors.path: {path}: no such file") from None

@@ -89,7 +89,8 @@ class TextClassifier(nn.Module):
         if self.training and self.word_dropout:
             dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.word_dropout
             input_ids = input_ids.masked_fill(dropped, self.unk_id)
-        return self.embedding(input_ids)
+        embeddings: Tensor = self.embedding(input_ids)
+        return embeddings
 
     def forward_from_embeddings(self, embeddings: Tensor, attention_mask: Tensor) -> Output:
         """embeddings: (batch, seq, embedding_dim); attention_mask: (batch, seq)."""

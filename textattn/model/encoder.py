@@ -43,6 +43,7 @@ class RecurrentEncoder(nn.Module):
             column[:hidden_size] = -SHUT  # gates are i, f, g, o
         else:
             column[hidden_size : 2 * hidden_size] = SHUT  # gates are r, z, n
+        self.padding_weight: Tensor
         self.register_buffer("padding_weight", column, persistent=False)
         for recurrent in self.layers:
             _initialise(recurrent, hidden_size, kind)
@@ -59,7 +60,7 @@ class RecurrentEncoder(nn.Module):
 
     def _run(self, layer: nn.Module, inputs: Tensor) -> Tensor:
         assert isinstance(layer, nn.RNNBase)
-        weights = []
+        weights: list[Tensor] = []
         for name in layer._flat_weights_names:
             weight = getattr(layer, name)
             weights.append(torch.cat([weight, self.padding_weight], dim=1) if "weight_ih" in name else weight)
@@ -79,7 +80,7 @@ def _initialise(layer: nn.Module, hidden_size: int, kind: str) -> None:
         if "weight_ih" in name:
             nn.init.xavier_uniform_(parameter)
         elif "weight_hh" in name:
-            for gate in parameter.data.split(hidden_size):
+            for gate in torch.split(parameter.data, hidden_size):
                 nn.init.orthogonal_(gate)
         else:
             nn.init.zeros_(parameter)

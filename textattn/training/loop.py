@@ -109,7 +109,7 @@ def train_loop(
                 logits = model(input_ids, attention_mask).logits
             loss = loss_function(logits, batch_labels)
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             if config.max_grad_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)

@@ -14,11 +14,10 @@ from torch.nn import functional
 from textattn.errors import ConfigError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+LossKind = Literal["softmax", "binary", "multi_label"]
 
 
-def build_loss(
-    kind: Literal["softmax", "binary", "multi_label"], label_smoothing: float, weights: Tensor | None
-) -> Loss:
+def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None) -> Loss:
     """A function of logits (batch, num_outputs) and labels, in fp32, mean over the batch.
 
     Args:

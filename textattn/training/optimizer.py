@@ -14,7 +14,8 @@ from textattn.errors import ConfigError
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (decayed if parameter.ndim > 1 and "embedding" not in name else plain).append(parameter)
@@ -68,7 +69,9 @@ def choose_placement(config: TrainingConfig) -> Placement:
     if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"training.precision: fp16 needs CUDA, but the device is {device}", "training.precision=auto")
     if config.precision != "auto":
-        return Placement(device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision])
+        return Placement(
+            device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        )
     if device.type == "cuda":
         computes_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -1,0 +1,58 @@
+"""textattn: train text classifiers you can read.
+
+run = textattn.train("quickstart")
+model = textattn.load(run)
+model.predict(["The film was a joy."])[0].label
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textattn.runtime.classifier import Classifier
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load", "train"]
+
+# Everything heavy is imported inside the functions: `import textattn` costs nothing.
+
+
+def train(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Trains a model and returns its run directory.
+
+    Args:
+        config: a YAML file, the name of a shipped config, or the settings as a mapping.
+        overrides: as on the command line, `["training.epochs=2"]`.
+        overwrite: replace what an earlier run left in `output.dir`.
+
+    Raises:
+        textattn.errors.TextattnError: the config, the data or the training went wrong; the message says where.
+    """
+    from textattn.config import config_from_mapping, load_config
+    from textattn.pipeline import train as run_training
+
+    if isinstance(config, Mapping):
+        return run_training(config_from_mapping(config, overrides), overwrite=overwrite)
+    source = os.fspath(config)
+    return run_training(load_config(source, overrides), name=Path(source).stem, overwrite=overwrite)
+
+
+def load(model: str | os.PathLike[str] | None = None, device: str = "cpu") -> Classifier:
+    """A trained model: a run directory or a Hub id; default $TEXTATTN_MODEL or the newest finished run under runs/.
+
+    Raises:
+        textattn.errors.InputError: there is none, or it is damaged.
+    """
+    from textattn.run import find_model
+    from textattn.runtime.classifier import Classifier
+
+    return Classifier.load(find_model(None if model is None else os.fspath(model)), device)

@@ -1,0 +1,77 @@
+"""`textattn configs` and `textattn schema`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from textattn.cli.console import Json, out, out_json, table
+from textattn.errors import ConfigError
+
+app = typer.Typer(
+    help="The configs that come with textattn: list, print or copy them.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Name = Annotated[str, typer.Argument(help="Name of a shipped config, such as imdb.")]
+
+
+@app.command("ls")
+def ls(json: Json = False) -> None:
+    """List the shipped configs."""
+    from textattn.config import config_title, shipped_configs
+
+    found = {name: config_title(path) for name, path in shipped_configs().items()}
+    if json:
+        out_json(found, indent=True)
+        return
+    for line in table(found.items()):
+        out(line)
+
+
+@app.command("show")
+def show(name: Name) -> None:
+    """Print a shipped config: `textattn configs show imdb > mine.yaml`."""
+    out(_path(name).read_text(encoding="utf-8").rstrip("\n"))
+
+
+@app.command("cp")
+def cp(
+    name: Name,
+    target: Annotated[Path, typer.Argument(help="File or folder to copy to.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing file.")] = False,
+) -> None:
+    """Copy a shipped config to edit it."""
+    source = _path(name)
+    target = target / source.name if target.is_dir() else target
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; nothing was changed", f"textattn configs cp {name} {target} --overwrite")
+    try:
+        target.write_bytes(source.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written ({error.strerror or error})") from None
+    out(str(target))
+
+
+def schema() -> None:
+    """Print the JSON Schema of configs, for editors that complete and check YAML."""
+    from textattn.config import json_schema
+
+    out_json(json_schema(), indent=True)
+
+
+def _path(name: str) -> Path:
+    from difflib import get_close_matches
+
+    from textattn.config import shipped_configs
+
+    found = shipped_configs()
+    if name not in found:
+        near = get_close_matches(name, found, n=1)
+        raise ConfigError(
+            f"no shipped config {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), "textattn configs ls"
+        )
+    return found[name]

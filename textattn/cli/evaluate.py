@@ -1,0 +1,115 @@
+"""`textattn evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textattn.cli.console import Device, Json, Model, Quiet, note, out, out_json, table
+from textattn.errors import CheckFailed, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def evaluate(
+    data: Annotated[
+        str | None, typer.Argument(help="File, folder or Hub id; default: the data the model was trained on.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the data section: text=review.")
+    ] = None,
+    model: Model = None,
+    split: Annotated[str, typer.Option("--split", help="Split to measure on.")] = "test",
+    fail_under: Annotated[
+        list[str] | None, typer.Option("--fail-under", help="accuracy=0.9: exit with 4 where it is lower.")
+    ] = None,
+    json: Json = False,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model on labelled data: `textattn evaluate`, `textattn evaluate more.csv text=review`."""
+    from textattn.cli.predict import open_model
+    from textattn.config.yaml12 import parse_yaml
+    from textattn.runtime.evaluation import evaluate as measure
+
+    limits = [_limit(text) for text in fail_under or []]
+    if data is not None and "=" in data:
+        settings, data = [data, *(settings or [])], None
+    values: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"expected key=value, got {setting!r}")
+        values[key.removeprefix("data.")] = parse_yaml(value, f"override {setting!r}").value
+    classifier = open_model(model, device)
+    from textattn.cli.progress import ConsoleReport
+
+    report = ConsoleReport()
+    report.stage(f"Measuring {classifier.path} on {split} of {data or 'its own data'}")
+    metrics = measure(classifier, data, split, values, on_note=report.note)
+    if json:
+        out_json(metrics, indent=True)
+    else:
+        _print(metrics)
+    _check(metrics, limits)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ConfigError(f"--fail-under: expected metric=number, got {text!r}", "--fail-under accuracy=0.9") from None
+
+
+def _print(metrics: Mapping[str, Any]) -> None:
+    from textattn.cli.progress import headline
+
+    out(headline(dict(metrics)))
+    out("")
+    names = (
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "micro_f1",
+        "auroc",
+        "average_precision",
+        "log_loss",
+        "brier",
+        "ece",
+    )
+    rows = [(name, f"{metrics[name]:.4f}") for name in names if metrics.get(name) is not None]
+    for line in table(rows):
+        out(line)
+    out("")
+    per_class = [
+        (label, *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1")), str(row["support"]))
+        for label, row in metrics["per_class"].items()
+    ]
+    for line in table(per_class, ("label", "precision", "recall", "f1", "texts")):
+        out(line)
+    if "confusion_matrix" in metrics and len(metrics["per_class"]) <= 12:
+        out("\nconfusion (rows: true, columns: predicted)")
+        labels = list(metrics["per_class"])
+        rows = [(label, *map(str, row)) for label, row in zip(labels, metrics["confusion_matrix"], strict=True)]
+        for line in table(rows, ("", *labels)):
+            out(line)
+    if metrics["num_truncated"]:
+        note(f"{metrics['num_truncated']:,} texts were truncated")
+
+
+def _check(metrics: Mapping[str, Any], limits: list[tuple[str, float]]) -> None:
+    failed = []
+    for name, limit in limits:
+        value = metrics.get(name)
+        if not isinstance(value, float):
+            known = [key for key, v in metrics.items() if isinstance(v, float)]
+            raise ConfigError(f"--fail-under: unknown metric {name!r}; metrics are: {', '.join(known)}")
+        # A loss is worse when it is higher.
+        wrong = value > limit if name in ("log_loss", "brier", "ece") else value < limit
+        if wrong:
+            failed.append(f"{name} is {value:.4f}, asked for {limit:g}")
+    if failed:
+        raise CheckFailed("; ".join(failed))

@@ -1,0 +1,123 @@
+"""How a run is shown: bars for a person, plain lines for a log."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from textattn.cli.console import error_console, is_live, note
+from textattn.report import Report
+from textattn.training.loop import Evaluation, Step
+
+# In a log, a line at most this often between evaluations.
+SECONDS_PER_LINE = 30.0
+
+
+class ConsoleReport(Report):
+    """Prints to stderr."""
+
+    def __init__(self) -> None:
+        self.console: Console | None = error_console() if is_live() else None
+        self.last_line = time.monotonic()
+
+    def stage(self, text: str) -> None:
+        self._print(text)
+
+    def note(self, text: str) -> None:
+        self._print(f"Note: {text}")
+
+    @contextlib.contextmanager
+    def progress(self, title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        if self.console is None:
+            yield self._quiet_progress(title, total, unit)
+            return
+        with self._bar("{task.completed:,.0f}/{task.total:,.0f} " + unit) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda done: bar.update(task, completed=done)
+
+    def _quiet_progress(self, title: str, total: int, unit: str) -> Callable[[int], None]:
+        def advance(done: int) -> None:
+            if time.monotonic() - self.last_line > SECONDS_PER_LINE:
+                self._print(f"{title}: {done:,}/{total:,} {unit}")
+
+        return advance
+
+    @contextlib.contextmanager
+    def training(self, epochs: int) -> Iterator[Callable[[Step], None]]:
+        if self.console is None:
+            yield self._log_step
+            return
+        with self._bar("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tok/s") as bar:
+            task = bar.add_task("Epoch 1", total=None, loss=0.0, rate=0.0)
+            smooth: float | None = None
+
+            def show(step: Step) -> None:
+                nonlocal smooth
+                smooth = step.loss if smooth is None else 0.95 * smooth + 0.05 * step.loss
+                bar.update(
+                    task,
+                    completed=step.global_step,
+                    total=step.total_steps,
+                    description=f"Epoch {min(int(step.epoch - 1e-9) + 1, epochs)}/{epochs}",
+                    loss=smooth,
+                    rate=step.num_tokens / step.seconds,
+                )
+
+            yield show
+
+    def _log_step(self, step: Step) -> None:
+        if time.monotonic() - self.last_line > SECONDS_PER_LINE:
+            rate = step.num_tokens / step.seconds
+            left = step.seconds / step.global_step * (step.total_steps - step.global_step)
+            self._print(
+                f"step {step.global_step}/{step.total_steps}  epoch {step.epoch:.2f}  loss {step.loss:.4f}  "
+                f"{rate:,.0f} tokens/s  {left:.0f} s left"
+            )
+
+    def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
+        line = f"epoch {evaluation.epoch:g}  loss {evaluation.train_loss:.4f}"
+        if evaluation.metric == evaluation.metric:
+            line += f"  validation {metric} {evaluation.metric:.4f}{'  (best)' if evaluation.is_best else ''}"
+        if step is not None:
+            line += f"  {step.num_tokens / step.seconds:,.0f} tokens/s"
+        self._print(line)
+
+    def finished(self, run: Path, metrics: dict[str, Any]) -> None:
+        for split in ("validation", "test"):
+            if split in metrics:
+                self._print(f"{split}: {headline(metrics[split])}")
+        minutes, seconds = divmod(round(metrics["seconds"]["total"]), 60)
+        self._print(f'Finished in {minutes} min {seconds} s. Try:  textattn explain --model {run} "…"')
+
+    def _bar(self, numbers: str) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn(numbers),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+        )
+
+    def _print(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        if self.console is not None:
+            self.console.print(text)
+        else:
+            note(text)
+
+
+def headline(split: dict[str, Any]) -> str:
+    """The first metric with its interval, and what the most frequent label alone would reach."""
+    name, interval, majority = split["headline"], split["interval_95"], split["majority_class"]
+    text = f"{name} {split[name]:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f})"
+    if name in majority:
+        text += f", always {majority['label']!r}: {majority[name]:.4f}"
+    return f"{text}, macro F1 {split['macro_f1']:.4f}, {split['num_examples']:,} texts"

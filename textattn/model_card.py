@@ -1,0 +1,119 @@
+"""README.md of a run: what the model is, what it reached and how to use it, with the Hub's metadata on top."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from textattn.config import Config
+from textattn.run import ModelConfig
+
+SHOWN = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "micro_f1",
+    "auroc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "ece",
+)
+
+
+def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Markdown with YAML front matter; holds only what was measured."""
+    dataset = environment["dataset"]
+    measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
+    lines = [
+        "---",
+        yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# Text classifier: {', '.join(model.labels[:8])}{' …' if len(model.labels) > 8 else ''}",
+        "",
+        f"Trained by textattn {environment['textattn']} on `{dataset['source']}`: "
+        + ", ".join(f"{split['num_examples']:,} {name}" for name, split in dataset["splits"].items())
+        + f" texts. {metrics['num_parameters']:,} parameters: embedding {config.model.embedding_dim}, "
+        + f"{_encoder(config)}, {config.model.attention} attention, {model.output}.",
+        "",
+        "## What it reached",
+        "",
+        "| metric | " + " | ".join(measured) + " |",
+        "|---|" + "---|" * len(measured),
+    ]
+    for name in SHOWN:
+        if any(split.get(name) is not None for split in measured.values()):
+            values = [f"{s[name]:.4f}" if s.get(name) is not None else "–" for s in measured.values()]
+            lines.append(f"| {name} | " + " | ".join(values) + " |")
+    for name, split in measured.items():
+        interval, majority = split["interval_95"], split["majority_class"]
+        reached = majority.get("accuracy", majority.get("micro_f1"))
+        lines += [
+            "",
+            f"{name}: 95 % interval of {interval['metric']} {interval['low']:.4f} to {interval['high']:.4f} "
+            f"({interval['samples']} bootstrap resamples); always `{majority['label']}` reaches {reached:.4f}.",
+        ]
+    if "validation" in measured:
+        lines += [
+            "",
+            "The checkpoint was chosen on the validation split; the test split was used once, for this table.",
+        ]
+    last = measured.get("test") or measured.get("validation")
+    if last is not None:
+        lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]
+        for label, row in last["per_class"].items():
+            lines.append(
+                f"| {label} | {row['precision']:.4f} | {row['recall']:.4f} | {row['f1']:.4f} | {row['support']} |"
+            )
+    lines += [
+        "",
+        "## How to use it",
+        "",
+        "```",
+        'textattn predict --model . "a sentence"',
+        'textattn explain --model . "a sentence"',
+        "```",
+        "",
+        "The attention weights that `explain` shows say where the model looked. Whether they are why it answered as it "
+        "did has not been measured for this model.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _encoder(config: Config) -> str:
+    m = config.model
+    if m.encoder == "none":
+        return "no encoder"
+    direction = "bidirectional" if m.bidirectional else "one direction"
+    return f"{m.encoder.upper()} {m.hidden_size} ({direction}, {m.num_layers} layer{'s' * (m.num_layers > 1)})"
+
+
+def _metadata(dataset: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "library_name": "textattn",
+        "pipeline_tag": "text-classification",
+        "tags": ["text-classification", "attention", "textattn"],
+    }
+    source = str(dataset["source"])
+    on_hub = dataset["revision"] is not None
+    if on_hub:
+        metadata["datasets"] = [source]
+    results = [
+        {
+            "task": {"type": "text-classification"},
+            "dataset": {"name": source, "type": source if on_hub else "local", "split": name}
+            | ({"revision": dataset["revision"]} if on_hub else {}),
+            "metrics": [
+                {"type": metric, "value": split[metric]}
+                for metric in ("accuracy", "macro_f1", "micro_f1")
+                if split.get(metric) is not None
+            ],
+        }
+        for name, split in measured.items()
+    ]
+    if results:
+        metadata["model-index"] = [{"name": "textattn", "results": results}]
+    return metadata

@@ -1,0 +1,314 @@
+"""One training run from a config to a finished run directory. The order of the steps is the order of the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from textattn import __version__
+from textattn import run as run_dir
+from textattn.config import Config, dump_config
+from textattn.data.read import Corpus
+from textattn.data.tokenizer import TextTokenizer, TokenArrays
+from textattn.errors import ConfigError, TextattnError
+from textattn.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metrics, select_metric
+from textattn.model.classifier import TextClassifier
+from textattn.model_card import model_card
+from textattn.prepare import build_model, prepare_data
+from textattn.report import Report
+from textattn.runtime.classifier import Classifier
+from textattn.runtime.dumps import write_attention, write_predictions
+from textattn.runtime.session import TorchSession, run_in_batches, to_probabilities
+from textattn.training.loop import Evaluation, Step, train_loop
+from textattn.training.loss import LossKind, build_loss, label_weights
+from textattn.training.optimizer import choose_placement
+
+PACKAGES = ("torch", "tokenizers", "datasets", "numpy", "pyarrow", "scikit-learn", "gensim", "safetensors", "pydantic")
+
+
+class Interrupted(TextattnError):
+    """Ctrl-C or SIGTERM during training; says what was kept."""
+
+    def __init__(self, signal_number: int, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.exit_code = 128 + signal_number
+
+
+class Terminated(BaseException):
+    """Raised in the main thread by the handler of SIGTERM, to share the way out with KeyboardInterrupt."""
+
+
+def train(
+    config: Config,
+    *,
+    name: str = "run",
+    overwrite: bool = False,
+    report: Report | None = None,
+    command: str | None = None,
+) -> Path:
+    """Trains as the config says and returns the run directory.
+
+    Args:
+        name: goes into the default run directory, runs/<name>/<time>.
+        overwrite: replace what an earlier run left in the directory.
+        report: is told what happens; default: nobody.
+        command: the command line, for environment.json.
+
+    Raises:
+        TextattnError: see `textattn.errors`; `Interrupted` on Ctrl-C or SIGTERM.
+    """
+    report = report or Report()
+    started = time.time()
+    placement = choose_placement(config.training)
+    run = Path(config.output.dir or run_dir.RUNS / name / datetime.now().strftime("%Y-%m-%dT%H-%M-%S"))
+    if run_dir.is_finished(run) and not overwrite:
+        run_dir.prepare_dir(run, overwrite)  # refuses now, before minutes of reading
+    corpus, tokenizer, tokens = prepare_data(config, report)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model, model_config, vector_facts = build_model(config, corpus, tokenizer, report)
+        weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
+        run_dir.prepare_dir(run, overwrite)
+        _write_beginning(run, config, corpus, tokenizer, model_config, vector_facts, command)
+        history = _fit(
+            config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights, report
+        )
+    metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
+    report.finished(run, metrics)
+    return run
+
+
+def _fit(
+    config: Config,
+    run: Path,
+    model: TextClassifier,
+    model_config: run_dir.ModelConfig,
+    corpus: Corpus,
+    tokens: dict[str, TokenArrays],
+    tokenizer: TextTokenizer,
+    placement: Any,
+    weights: torch.Tensor | None,
+    report: Report,
+) -> dict[str, Any]:
+    """The loop, with the best weights kept in the run directory and the history in log.jsonl."""
+    settings = config.training
+    metric = settings.metric or ("micro_f1" if corpus.multi_label else "accuracy")
+    if corpus.multi_label and metric == "balanced_accuracy":
+        raise ConfigError(
+            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
+        )
+    kind: LossKind = (
+        "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
+    )
+    validation = corpus.validation
+
+    def evaluate(_: torch.nn.Module) -> float:
+        assert validation is not None
+        session = TorchSession(model, str(placement.device))
+        logits = run_in_batches(session, tokens["validation"], tokenizer.pad_id).logits
+        probs = to_probabilities(logits, model_config.output, len(corpus.labels))
+        return select_metric(metric, validation.labels, probs, corpus.multi_label)
+
+    log: list[dict[str, Any]] = []
+    best: Evaluation | None = None
+    step: Step | None = None
+    events = train_loop(
+        model,
+        tokens["train"],
+        corpus.train.labels,
+        build_loss(kind, settings.label_smoothing, None if weights is None else weights.to(placement.device)),
+        settings,
+        placement,
+        pad_id=tokenizer.pad_id,
+        seed=config.seed,
+        evaluate=evaluate if validation is not None else None,
+        greater_is_better=GREATER_IS_BETTER[metric],
+    )
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement})")
+    try:
+        with report.training(settings.epochs) as on_step:
+            for event in events:
+                if isinstance(event, Step):
+                    step = event
+                    on_step(event)
+                    continue
+                if event.is_best:
+                    best = event
+                    _save_weights(run, model, model_config)
+                log.append(_log_entry(event, metric, step))
+                run_dir.write_text(run / run_dir.LOG, "".join(json.dumps(entry) + "\n" for entry in log))
+                report.evaluated(event, metric, step)
+    except (KeyboardInterrupt, Terminated) as stop:
+        if best is None and step is not None:
+            _save_weights(run, model, model_config)
+        raise _interrupted(stop, run, metric, step, best) from None
+    assert best is not None
+    assert step is not None
+    return {
+        "global_step": step.global_step,
+        "max_steps": step.total_steps,
+        "epoch": step.epoch,
+        "metric_for_best_model": metric,
+        "greater_is_better": GREATER_IS_BETTER[metric],
+        "best_metric": None if validation is None else best.metric,
+        "best_global_step": best.global_step,
+        "num_input_tokens_seen": step.num_tokens,
+        "train_runtime": step.seconds,
+        "train_tokens_per_second": step.num_tokens / step.seconds,
+        "num_parameters": num_parameters,
+        "device": str(placement),
+        "log_history": log,
+    }
+
+
+def _save_weights(run: Path, model: TextClassifier, model_config: run_dir.ModelConfig) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    run_dir.write_bytes(run / run_dir.WEIGHTS, save(tensors, dict(run_dir.metadata_for_weights(model_config.labels))))
+
+
+def _log_entry(event: Evaluation, metric: str, step: Step | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"step": event.global_step, "epoch": event.epoch, "loss": event.train_loss}
+    if step is not None:
+        entry["learning_rate"] = step.learning_rate
+    if event.metric == event.metric:  # there is a validation split
+        entry |= {f"eval_{metric}": event.metric, "best": event.is_best}
+    return entry | {"seconds": round(event.seconds, 3)}
+
+
+def _interrupted(
+    stop: BaseException, run: Path, metric: str, step: Step | None, best: Evaluation | None
+) -> Interrupted:
+    number = 2 if isinstance(stop, KeyboardInterrupt) else 15
+    if step is None:
+        return Interrupted(number, "interrupted before the first step; nothing was kept", "textattn train CONFIG")
+    kept = (
+        f"the best model so far ({metric} {best.metric:.4f} at step {best.global_step})"
+        if best is not None and best.metric == best.metric
+        else "the model as it is"
+    )
+    return Interrupted(
+        number,
+        f"interrupted at step {step.global_step} of {step.total_steps}; {kept} is in {run}",
+        f'textattn predict --model {run} "a sentence"; to train again: the same with --overwrite output.dir={run}',
+    )
+
+
+def _write_beginning(
+    run: Path,
+    config: Config,
+    corpus: Corpus,
+    tokenizer: TextTokenizer,
+    model_config: run_dir.ModelConfig,
+    vector_facts: dict[str, Any],
+    command: str | None,
+) -> None:
+    """Everything that is known before the first step, so that an interrupted run can be loaded."""
+    for name, content in tokenizer.to_files().items():
+        run_dir.write_text(run / name, content)
+    run_dir.write_json(run / run_dir.CONFIG, model_config.to_json())
+    run_dir.write_text(run / run_dir.TRAINING_CONFIG, dump_config(config))
+    run_dir.write_json(
+        run / run_dir.ENVIRONMENT,
+        {
+            "textattn": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "packages": dict(_versions()),
+            "command": command or " ".join(sys.argv),
+            "seed": config.seed,
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "dataset": {
+                "source": corpus.source,
+                "revision": corpus.revision,
+                "notes": corpus.notes,
+                "splits": {
+                    name: {"num_examples": len(split), "sha256": split.fingerprint()}
+                    for name, split in corpus.splits().items()
+                },
+            },
+            "word_vectors": vector_facts,
+        },
+    )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
+
+
+def _finish(
+    config: Config,
+    run: Path,
+    corpus: Corpus,
+    tokenizer: TextTokenizer,
+    tokens: dict[str, TokenArrays],
+    model_config: run_dir.ModelConfig,
+    history: dict[str, Any],
+    started: float,
+    report: Report,
+) -> dict[str, Any]:
+    """Measures the best model as `predict` will load it, and writes what a finished run holds; metrics.json last."""
+    report.stage("Measuring the best model")
+    classifier = Classifier.load(run)
+    metric = history["metric_for_best_model"]
+    measured: dict[str, dict[str, Any]] = {}
+    probs: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+    wanted = ["validation", "test", *config.output.prediction_splits]
+    for name in [n for n in ("train", "validation", "test") if n in wanted and n in tokens]:
+        with report.progress(f"Measuring on {name}", len(tokens[name]), "texts") as advance:
+            probs[name] = classifier.probabilities(tokens[name], advance)
+    if corpus.multi_label:
+        # Thresholds are part of the model; without validation rows the neutral 0.5 is all there is.
+        thresholds = [0.5] * len(corpus.labels)
+        if corpus.validation is not None:
+            thresholds = choose_thresholds(corpus.validation.labels, probs["validation"])
+        classifier.config = replace(model_config, thresholds=thresholds)
+        run_dir.write_json(run / run_dir.CONFIG, classifier.config.to_json())
+    for name in [n for n in ("validation", "test") if n in probs]:
+        measured[name] = compute_metrics(
+            corpus.splits()[name].labels,
+            probs[name],
+            corpus.labels,
+            headline=metric,
+            thresholds=classifier.config.thresholds,
+            seed=config.seed,
+        )
+        measured[name]["num_truncated"] = tokens[name].num_truncated
+    for name in config.output.prediction_splits:
+        if name in probs:
+            path = run / run_dir.PREDICTIONS / f"{name}.parquet"
+            write_predictions(path, classifier, corpus.splits()[name], probs[name])
+    for name in config.output.attention_splits if config.output.attention_examples else []:
+        if name in tokens:
+            path = run / run_dir.ATTENTION / f"{name}.parquet"
+            write_attention(path, classifier, corpus.splits()[name], config.output.attention_examples, config.seed)
+    run_dir.write_json(run / run_dir.TRAINER_STATE, history)
+    metrics: dict[str, Any] = {
+        **measured,
+        "best": {k: history[k] for k in ("metric_for_best_model", "best_metric", "best_global_step")},
+        "num_parameters": history["num_parameters"],
+        "seconds": {"training": round(history["train_runtime"], 1), "total": round(time.time() - started, 1)},
+    }
+    environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
+    run_dir.write_text(run / run_dir.MODEL_CARD, model_card(config, model_config, metrics, environment))
+    run_dir.write_json(run / run_dir.METRICS, metrics)
+    return metrics

@@ -1,0 +1,159 @@
+"""From a config to data, tokens and a model that is ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from textattn import run as run_dir
+from textattn.config import Config
+from textattn.data.read import Corpus, iter_texts, read_corpus, text_columns
+from textattn.data.splits import prepare_splits
+from textattn.data.tokenizer import TextTokenizer, TokenArrays
+from textattn.data.train_tokenizer import train_tokenizer
+from textattn.data.vectors import WordVectors, read_vectors, train_skipgram
+from textattn.errors import ConfigError
+from textattn.model.classifier import Architecture, TextClassifier
+from textattn.report import Report
+from textattn.training.loss import label_weights
+from textattn.training.optimizer import choose_placement
+
+
+def prepare_data(config: Config, report: Report) -> tuple[Corpus, TextTokenizer, dict[str, TokenArrays]]:
+    """Texts, tokenizer and tokens of every split; tells `report` about rows skipped and texts truncated."""
+    report.stage(f"Reading {config.data.path or 'files'}")
+    corpus = prepare_splits(read_corpus(config.data), config.data, config.seed)
+    for note in corpus.notes:
+        report.note(note)
+    report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
+    tokenizer = train_tokenizer(config.tokenizer, iter(corpus.train), corpus.num_segments)
+    tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
+    for name, arrays in tokens.items():
+        if arrays.num_truncated:
+            report.note(
+                f"{name}: {arrays.num_truncated:,} of {len(arrays):,} texts ({arrays.num_truncated / len(arrays):.1%}) "
+                f"are longer than {tokenizer.max_length} tokens and are truncated ({tokenizer.truncation})"
+            )
+    return corpus, tokenizer, tokens
+
+
+def describe(config: Config, report: Report) -> dict[str, Any]:
+    """What a run would train on, and what: sizes, label counts, shapes. Trains nothing, not even word vectors.
+
+    Raises:
+        TextattnError: whatever would stop the run before its first step.
+    """
+    placement = choose_placement(config.training)
+    corpus, tokenizer, tokens = prepare_data(config, report)
+    if config.model.vectors.source == "file":
+        _word_vectors(config, corpus, tokenizer, report)
+    random = config.model.vectors.model_copy(update={"source": "random", "path": None})
+    plain = config.model_copy(update={"model": config.model.model_copy(update={"vectors": random})})
+    with torch.random.fork_rng():
+        model, _, _ = build_model(plain, corpus, tokenizer, report)
+    label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
+    longest = int(tokens["train"].lengths.max())
+    batch = min(config.training.batch_size, len(corpus.train))
+    with torch.inference_mode():
+        output = model.eval()(
+            torch.full((batch, longest), tokenizer.unk_id), torch.ones((batch, longest), dtype=torch.int64)
+        )
+    facts: dict[str, Any] = {
+        "labels": corpus.labels,
+        "splits": {
+            name: {
+                "num_examples": len(split),
+                "labels": dict(zip(corpus.labels, _label_counts(split.labels, len(corpus.labels)), strict=True)),
+                "tokens_median": int(np.median(tokens[name].lengths)),
+                "tokens_longest": int(tokens[name].lengths.max()),
+                "truncated": tokens[name].num_truncated / len(split),
+                "unknown": tokens[name].num_unknown / len(tokens[name].ids),
+            }
+            for name, split in corpus.splits().items()
+        },
+        "shapes": {
+            "input_ids": [batch, longest],
+            "hidden_states": list(output.hidden_states.shape),
+            "attention_weights": list(output.attention_weights.shape),
+            "context": list(output.context.shape),
+            "logits": list(output.logits.shape),
+        },
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": -(-len(corpus.train) // config.training.batch_size) * config.training.epochs,
+        "batch_size": config.training.batch_size,
+        "device": str(placement),
+    }
+    return facts
+
+
+def _label_counts(labels: np.ndarray[Any, np.dtype[np.integer[Any]]], num_labels: int) -> list[int]:
+    counts = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=num_labels)
+    return [int(count) for count in counts]
+
+
+def build_model(
+    config: Config, corpus: Corpus, tokenizer: TextTokenizer, report: Report
+) -> tuple[TextClassifier, run_dir.ModelConfig, dict[str, Any]]:
+    """The model with its word vectors, its config.json, and facts about the vectors."""
+    m = config.model
+    output = m.output or ("sigmoid" if corpus.multi_label else "softmax")
+    if corpus.multi_label and output == "softmax":
+        raise ConfigError(
+            "model.output: softmax gives one label a text, but the data have several", "model.output=sigmoid"
+        )
+    if not corpus.multi_label and output == "sigmoid" and len(corpus.labels) != 2:
+        raise ConfigError(
+            f"model.output: sigmoid needs two labels or multi-label data, but there are {len(corpus.labels)} labels",
+            "model.output=softmax",
+        )
+    architecture = Architecture(
+        vocab_size=tokenizer.vocab_size,
+        num_outputs=1 if output == "sigmoid" and not corpus.multi_label else len(corpus.labels),
+        embedding_dim=m.embedding_dim,
+        encoder=m.encoder,
+        hidden_size=m.hidden_size,
+        num_layers=m.num_layers,
+        bidirectional=m.bidirectional,
+        attention=m.attention,
+        attention_size=m.attention_size,
+        num_heads=m.num_heads,
+        dropout=m.dropout.model_dump(),
+    )
+    try:
+        model = TextClassifier(architecture, tokenizer.pad_id, tokenizer.unk_id)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from None
+    facts: dict[str, Any] = {"source": m.vectors.source}
+    vectors = _word_vectors(config, corpus, tokenizer, report)
+    if vectors is not None:
+        facts["coverage"] = vectors.coverage
+        report.note(f"word vectors for {vectors.coverage:.1%} of the vocabulary ({m.vectors.source})")
+        with torch.no_grad():
+            found = torch.from_numpy(vectors.found)
+            model.embedding.weight[found] = torch.from_numpy(vectors.matrix)[found]
+    model.embedding.weight.requires_grad_(not m.vectors.freeze)
+    model_config = run_dir.ModelConfig(
+        architecture.to_dict(), corpus.labels, corpus.multi_label, output, text_columns(config.data)
+    )
+    return model, model_config, facts
+
+
+def _word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, report: Report) -> WordVectors | None:
+    settings = config.model.vectors
+    if settings.source == "random":
+        return None
+    if settings.source == "file":
+        assert settings.path is not None
+        return read_vectors(Path(settings.path), tokenizer, config.model.embedding_dim)
+
+    def texts() -> Iterator[str]:
+        yield from corpus.train
+        for unlabelled in corpus.unlabelled:
+            yield from iter_texts(unlabelled)
+
+    with report.progress("Word vectors", settings.epochs, "passes") as advance:
+        return train_skipgram(settings, texts(), tokenizer, config.model.embedding_dim, config.seed, advance)

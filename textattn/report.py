@@ -1,0 +1,36 @@
+"""What a run tells about itself while it runs. This one is silent; the command line has one that prints."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from textattn.training.loop import Evaluation, Step
+
+
+class Report:
+    """Receives what happens in a run. Override what you want to hear."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know: rows skipped, texts truncated."""
+
+    @contextlib.contextmanager
+    def progress(self, title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """A long piece of work; yields a function that takes how much is done."""
+        yield lambda done: None
+
+    @contextlib.contextmanager
+    def training(self, epochs: int) -> Iterator[Callable[[Step], None]]:
+        """The training loop; yields a function that takes every step."""
+        yield lambda step: None
+
+    def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
+        """An evaluation on the validation split."""
+
+    def finished(self, run: Path, metrics: dict[str, Any]) -> None:
+        """The run directory is complete."""

@@ -1,0 +1,1 @@
+"""Inference: a session that computes, and the classifier that people use."""

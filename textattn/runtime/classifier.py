@@ -1,0 +1,185 @@
+"""A trained model as people use it: texts in, labels, probabilities, explanations and vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn import run as run_dir
+from textattn.data.tokenizer import SEGMENT_SEPARATOR, TextTokenizer, TokenArrays
+from textattn.errors import ConfigError
+from textattn.runtime.session import Outputs, Session, TorchSession, run_in_batches, to_probabilities
+from textattn.runtime.words import Word, merge_words
+
+Text = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text."""
+
+    label: str
+    """The most probable label."""
+    score: float
+    """Its probability."""
+    scores: dict[str, float]
+    """Probability of every label."""
+    labels: list[str]
+    """The labels given: the one above, or for a multi-label model all from their thresholds on (perhaps none)."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answer for one text, and how much each token counted for it."""
+
+    text: str
+    prediction: Prediction
+    target: str
+    """The label that is explained. Attention is the same for all labels."""
+    method: str
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    """Characters of `text`, half-open, for each token."""
+    weights: list[float]
+    """For each token; they sum to 1."""
+    words: list[Word]
+    """Tokens put together to words."""
+    truncated: bool
+    """Whether part of the text was not read."""
+
+
+class Classifier:
+    """A loaded model. `textattn.load(run)` gives one."""
+
+    def __init__(self, session: Session, tokenizer: TextTokenizer, config: run_dir.ModelConfig, path: Path) -> None:
+        self.session = session
+        self.tokenizer = tokenizer
+        self.config = config
+        self.path = path
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Classifier:
+        """The model of a run directory.
+
+        Raises:
+            InputError: a file is missing, damaged, or does not fit the others.
+        """
+        config = run_dir.read_model_config(path)
+        return cls(TorchSession.load(path, device), TextTokenizer.from_dir(path), config, path)
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names, in the order of the columns of `predict_proba`."""
+        return list(self.config.labels)
+
+    def predict(self, texts: Text | Iterable[Text]) -> list[Prediction]:
+        """One prediction a text, in order. A single string is one text.
+
+        For a model of several text columns, a text is a sequence of strings, or one string with tabs between them.
+
+        Raises:
+            ConfigError: a text has the wrong number of segments.
+        """
+        return [self._prediction(row) for row in self.predict_proba(texts)]
+
+    def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
+        """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""
+        return self.probabilities(self.tokenizer.encode(self._normalise(texts)))
+
+    def probabilities(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+        """Like `predict_proba`, for texts already tokenised."""
+        outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, on_batch=on_batch)
+        return self._to_probabilities(outputs)
+
+    def explain(self, texts: Text | Iterable[Text], target: str | None = None) -> list[Explanation]:
+        """How much attention each token and word received.
+
+        Args:
+            target: the label to explain; default is the predicted one.
+        """
+        if target is not None and target not in self.config.labels:
+            raise ConfigError(f"unknown label {target!r}; labels are: {', '.join(self.config.labels)}")
+        plain = self._normalise(texts)
+        outputs = run_in_batches(self.session, self.tokenizer.encode(plain), self.tokenizer.pad_id, with_attention=True)
+        explanations = []
+        rows = zip(
+            plain,
+            self.tokenizer.encode_with_offsets(plain),
+            outputs.attention_weights,
+            self._to_probabilities(outputs) if plain else [],
+            strict=True,
+        )
+        for text, tokenized, weights, probs in rows:
+            prediction = self._prediction(probs)
+            explanations.append(
+                Explanation(
+                    text=text,
+                    prediction=prediction,
+                    target=target or prediction.label,
+                    method="attention",
+                    tokens=tokenized.tokens,
+                    offsets=tokenized.offsets,
+                    weights=[float(w) for w in weights],
+                    words=merge_words(text, tokenized, weights.tolist()),
+                    truncated=tokenized.truncated,
+                )
+            )
+        return explanations
+
+    def embed(self, texts: Text | Iterable[Text]) -> NDArray[np.float32]:
+        """(texts, context_dim) the pooled vector of each text, as the classifier layer sees it."""
+        tokens = self.tokenizer.encode(self._normalise(texts))
+        outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, with_context=True)
+        assert outputs.context is not None
+        return outputs.context
+
+    def evaluate(self, data: str | Path | None = None, split: str = "test", **settings: Any) -> dict[str, Any]:
+        """Metrics on a split of labelled data; labels are matched by name.
+
+        Args:
+            data: a file, folder or Hub id; default: the data set the model was trained on.
+            split: `test`, `validation`, `train` or a split by its own name. A single file is one split.
+            settings: keys of the data section (`text`, `label`, `label_names`, …) that differ from training.
+
+        Raises:
+            InputError: the data cannot be read, or hold a label the model does not know.
+        """
+        from textattn.runtime.evaluation import evaluate
+
+        return evaluate(self, data, split, settings)
+
+    def _to_probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
+        return to_probabilities(outputs.logits, self.config.output, len(self.config.labels))
+
+    def _prediction(self, probs: NDArray[np.float64]) -> Prediction:
+        labels = self.config.labels
+        top = int(probs.argmax())
+        thresholds = self.config.thresholds
+        given = (
+            [labels[top]]
+            if thresholds is None
+            else [name for name, p, limit in zip(labels, probs, thresholds, strict=True) if p >= limit]
+        )
+        scores = {name: float(p) for name, p in zip(labels, probs, strict=True)}
+        return Prediction(labels[top], float(probs[top]), scores, given)
+
+    def _normalise(self, texts: Text | Iterable[Text]) -> list[str]:
+        rows = [texts] if isinstance(texts, str) else list(texts)
+        wanted = self.tokenizer.num_segments
+        joined = []
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, str):
+                row = SEGMENT_SEPARATOR.join(segment.replace(SEGMENT_SEPARATOR, " ") for segment in row)
+            found = row.count(SEGMENT_SEPARATOR) + 1
+            if wanted > 1 and found != wanted:
+                raise ConfigError(
+                    f"text {number}: expected {wanted} segments separated by tabs, got {found}",
+                    "$'first segment\\tsecond segment'",
+                )
+            joined.append(row)
+        return joined
