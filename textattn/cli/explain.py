@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,7 @@ def explain(
     first = next(groups, [])
     classifier = open_model(model, device)
     shown = 0
-    for group in (first, *groups):
+    for group in itertools.chain([first], groups):
         for explanation in classifier.explain(group, target):
             if json:
                 out_json(_as_json(explanation, classifier.config.multi_label))

@@ -208,7 +208,8 @@ def _plain(node: yaml.Node, path: KeyPath, line: int, lines: dict[KeyPath, int],
         here, key = _line(key_node), key_node.value
         fault = _key_fault(key_node)
         if not fault and key in values:
-            first = lines[(*path, key)]
+            key_path = (*path, key)
+            first = lines[key_path]
             fault = f"duplicate key '{key}' (first on line {first})"
         if fault:
             faults.append(((here,), fault))

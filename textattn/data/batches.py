@@ -36,8 +36,8 @@ def sorted_batches(
     order = np.argsort(lengths, kind="stable")
     batches, first = [], 0
     while first < len(order):
-        size = batch_size
-        while size > 1 and size * lengths[order[min(first + size, len(order)) - 1]] > max_tokens:
+        size = min(batch_size, len(order) - first)
+        while size > 1 and size * lengths[order[first + size - 1]] > max_tokens:
             size //= 2
         batches.append(order[first : first + size])
         first += size
@@ -48,7 +48,7 @@ def collate(
     tokens: TokenArrays, indices: NDArray[np.int64], pad_id: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """input_ids and attention_mask, both (batch, seq), padded to the longest text of the batch."""
-    lengths = tokens.lengths[indices]
+    lengths = tokens.starts[indices + 1] - tokens.starts[indices]
     attention_mask = np.arange(lengths.max())[None, :] < lengths[:, None]  # (batch, seq)
     input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
     input_ids[attention_mask] = np.concatenate([tokens.ids[tokens.starts[i] : tokens.starts[i + 1]] for i in indices])

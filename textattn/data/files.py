@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from textattn.errors import InputError
 
 FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+# Objects at the start of a jsonl file whose keys are its columns: the first one may lack some.
+ROWS_FOR_COLUMNS = 100
+# The largest that fits a C long everywhere.
+LONGEST_FIELD = 2**31 - 1
 Row = tuple[int, list[Any]]
 
 
@@ -60,7 +65,7 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
         return _open_csv(path, encoding, "\t" if suffix == ".tsv" else ",")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _wrong_encoding(path, encoding, error) from None
     except LookupError:
         raise InputError(f"unknown encoding {encoding!r}", "data.encoding=utf-8") from None
@@ -68,9 +73,16 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
         raise InputError(f"{path}: {error.strerror or error}") from None
 
 
-def _wrong_encoding(path: Path, encoding: str, error: UnicodeDecodeError) -> InputError:
+def _without_mark(encoding: str) -> str:
+    """The encoding to read with: Windows programs put a byte order mark in front of UTF-8."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def _wrong_encoding(path: Path, encoding: str, error: UnicodeError) -> InputError:
+    wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        # A line break is not a single byte in UTF-16 and UTF-32: no line to be named.
+        for number, line in enumerate([] if wide else file, 1):
             try:
                 line.decode(encoding)
             except UnicodeDecodeError as found:
@@ -79,16 +91,14 @@ def _wrong_encoding(path: Path, encoding: str, error: UnicodeDecodeError) -> Inp
                     f"{path}:{number}: byte {found.start + 1} of the line (0x{byte:02x}) is not {encoding}",
                     "data.encoding=cp1252 (or whatever the file was saved in)",
                 )
-    return InputError(f"{path}: not {encoding} ({error.reason})", "data.encoding=cp1252")
+    return InputError(f"{path}: not {encoding} ({error})", "data.encoding=utf-8")
 
 
 def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
-    csv.field_size_limit(sys.maxsize)
-    # Windows programs put a byte order mark in front of UTF-8.
-    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") == "utf-8" else encoding
+    csv.field_size_limit(LONGEST_FIELD)
 
     def lines() -> Iterator[tuple[int, list[str]] | RowProblem]:
-        with path.open(encoding=encoding, newline="") as file:
+        with path.open(encoding=_without_mark(encoding), newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             while True:
                 first = reader.line_num + 1
@@ -96,12 +106,16 @@ def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
                     row = next(reader)
                 except StopIteration:
                     return
-                except UnicodeDecodeError as error:
-                    raise _wrong_encoding(path, encoding.removesuffix("-sig"), error) from None
+                except UnicodeError as error:
+                    raise _wrong_encoding(path, encoding, error) from None
                 except csv.Error as error:
-                    yield RowProblem(str(path), first, f"not {path.suffix[1:]}: {error}")
+                    lost = f" (lines {first} to {reader.line_num})" if reader.line_num > first else ""
+                    yield RowProblem(str(path), first, f"not {path.suffix[1:]}: {error}{lost}")
                     continue
-                if row:
+                # Python 3.10 finds this itself; mostly a file in UTF-16.
+                if any("\0" in cell for cell in row):
+                    yield RowProblem(str(path), first, f"not {path.suffix[1:]}: line contains NUL")
+                elif row:
                     yield first, row
 
     header: list[str] | None = None
@@ -133,16 +147,14 @@ def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
 
 
 def _open_jsonl(path: Path, encoding: str) -> Table:
-    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") == "utf-8" else encoding
-
     def objects() -> Iterator[tuple[int, dict[str, Any]] | RowProblem]:
-        with path.open(encoding=encoding) as file:
+        with path.open(encoding=_without_mark(encoding)) as file:
             number = 0
             while True:
                 try:
                     line = file.readline()
-                except UnicodeDecodeError as error:
-                    raise _wrong_encoding(path, encoding.removesuffix("-sig"), error) from None
+                except UnicodeError as error:
+                    raise _wrong_encoding(path, encoding, error) from None
                 if not line:
                     return
                 number += 1
@@ -150,7 +162,13 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
                     continue
                 try:
                     value = json.loads(line)
-                except ValueError as error:
+                    # "\ud83d" alone is half of a character, and no text can hold it.
+                    if "\\u" in line:
+                        json.dumps(value, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    yield RowProblem(str(path), number, "not JSON: a \\u escape is half of a character")
+                    continue
+                except (ValueError, RecursionError) as error:
                     yield RowProblem(str(path), number, f"not JSON: {error}")
                     continue
                 if isinstance(value, dict):
@@ -158,13 +176,11 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
                 else:
                     yield RowProblem(str(path), number, 'expected a JSON object such as {"text": …, "label": …}')
 
-    columns: list[str] = []
-    for item in objects():
-        if not isinstance(item, RowProblem):
-            columns = list(item[1])
-            break
+    sample = list(islice(objects(), ROWS_FOR_COLUMNS))
+    columns = list(dict.fromkeys(key for item in sample if not isinstance(item, RowProblem) for key in item[1]))
     if not columns:
-        raise InputError(f"{path}: no rows; expected one JSON object a line")
+        problem = next((str(item) for item in sample if isinstance(item, RowProblem)), None)
+        raise InputError(problem or f"{path}: no rows; expected one JSON object a line")
 
     def rows(wanted: list[str]) -> Iterator[Row | RowProblem]:
         for item in objects():
@@ -182,17 +198,20 @@ def _open_parquet(path: Path) -> Table:
 
     try:
         schema = pq.read_schema(path)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise InputError(f"{path}: not a parquet file ({error})") from None
 
     def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
         number = 0
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=columns):
-                values = [batch.column(column).to_pylist() for column in columns]
-                for row in zip(*values, strict=True):
-                    number += 1
-                    yield number, list(row)
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=columns):
+                    values = [batch.column(column).to_pylist() for column in columns]
+                    for row in zip(*values, strict=True):
+                        number += 1
+                        yield number, list(row)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: damaged after row {number} ({error})") from None
 
     return Table(str(path), list(schema.names), rows, class_names_of(schema))
 
@@ -204,7 +223,7 @@ def class_names_of(schema: Any) -> dict[str, list[str]]:
     except (KeyError, ValueError, TypeError):
         return {}
     found = {}
-    for column, feature in features.items():
+    for column, feature in features.items() if isinstance(features, dict) else ():
         inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
             found[column] = list(inner["names"])

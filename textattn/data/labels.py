@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from textattn.errors import InputError
 
-INTEGER = re.compile(r"[+-]?\d+")
+# "01" is none: it would become "1", which may be another label.
+INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 UNLABELLED = -1
 
 
@@ -31,8 +32,9 @@ class LabelMap:
         Raises:
             ValueError: the value is missing or unknown; the message says what would be right.
         """
-        values = list(value) if self.multi_label else [value]
-        return [self._one(v) for v in values]
+        if self.multi_label != isinstance(value, list):
+            raise ValueError(f"expected {'a list of labels' if self.multi_label else 'one label'}, got {value!r}")
+        return [self._one(v) for v in (value if self.multi_label else [value])]
 
     def _one(self, value: Any) -> int:
         value = plain(value)
@@ -42,7 +44,10 @@ class LabelMap:
             pass
         if value == UNLABELLED:
             raise ValueError("the label is -1, which means unlabelled")
-        raise ValueError(f"unknown label {value!r}; labels are: {', '.join(self.names[:20])}")
+        names = ", ".join(self.names[:20])
+        if isinstance(value, int) and str(value) in self.names:
+            raise ValueError(f"unknown label {value}: label names stand for the numbers from 0, here {names}")
+        raise ValueError(f"unknown label {value!r}; labels are: {names}")
 
 
 def plain(value: Any) -> Any:
@@ -59,7 +64,8 @@ def build_label_map(values: Iterable[Any], class_names: Sequence[str] | None, mu
     """The labels that occur in the training split, in a fixed order.
 
     `class_names` are the names of the integers 0, 1, …, where the data or the config give them; otherwise each
-    different value is a label named by itself: integers in numerical order, strings in alphabetical order.
+    different value is a label named by itself: integers in numerical order, strings in alphabetical order. Values
+    that are no list in multi-label data, or a list in others, are left to `LabelMap.of` to refuse.
 
     Raises:
         InputError: values of different kinds, or fewer than two labels.
@@ -68,19 +74,17 @@ def build_label_map(values: Iterable[Any], class_names: Sequence[str] | None, mu
     if names:
         if len(set(names)) < len(names):
             raise InputError(f"label names are not all different: {', '.join(names)}")
-        ids: dict[Any, int] = {i: i for i in range(len(names))}
-        # Files often hold the names themselves; numbers keep their meaning as ids.
-        ids |= {plain(name): i for i, name in enumerate(names) if plain(name) not in ids}
-        return LabelMap(names, ids, multi_label)
-    cells = (v for value in values for v in value) if multi_label else values
-    found = {plain(v) for v in cells}
-    kinds = {type(v) for v in found}
+        return LabelMap(names, _numbered(names, names), multi_label)
+    cells = (v for value in values if isinstance(value, list) for v in value) if multi_label else values
+    # By kind as well, for True equals 1.
+    found_kinds = {(type(value), value) for value in map(plain, cells)}
+    found = {value for _, value in found_kinds}
+    kinds = {kind for kind, _ in found_kinds}
+    ids: dict[Any, int]
     if kinds == {int, str}:
         # "no", "1", "2": all are names.
-        found, kinds = {str(v) for v in found}, {str}
-        ordered: list[Any] = sorted(found)
-        ids = {name: i for i, name in enumerate(ordered)}
-        ids |= {plain(name): i for i, name in enumerate(ordered)}
+        ordered: list[Any] = sorted(str(v) for v in found)
+        ids = {plain(name): i for i, name in enumerate(ordered)}
     elif len(kinds) > 1 or not kinds <= {int, str, bool}:
         raise InputError(
             f"the label column mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}; "
@@ -104,7 +108,7 @@ def for_table(label_map: LabelMap, class_names: Sequence[str] | None) -> LabelMa
     Raises:
         InputError: the table names a label the map does not have.
     """
-    if class_names is None or list(class_names) == label_map.names:
+    if class_names is None:
         return label_map
     unknown = [name for name in class_names if name not in label_map.names]
     if unknown:
@@ -112,8 +116,16 @@ def for_table(label_map: LabelMap, class_names: Sequence[str] | None) -> LabelMa
             f"the data have the label{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}, which the model does "
             f"not know; its labels are: {', '.join(label_map.names[:20])}"
         )
-    ids: dict[Any, int] = {i: label_map.names.index(name) for i, name in enumerate(class_names)}
-    return LabelMap(label_map.names, ids | by_name(label_map.names, label_map.multi_label).ids, label_map.multi_label)
+    return LabelMap(label_map.names, _numbered(class_names, label_map.names), label_map.multi_label)
+
+
+def _numbered(class_names: Sequence[str], names: Sequence[str]) -> dict[Any, int]:
+    """Ids, in the order of `names`, of the numbers that stand for `class_names`, and of the names themselves.
+
+    A name such as "2" is no value: the number 2 stands for the third class.
+    """
+    ids: dict[Any, int] = {i: names.index(name) for i, name in enumerate(class_names)}
+    return ids | {plain(name): i for i, name in enumerate(names) if isinstance(plain(name), str)}
 
 
 def by_name(names: Sequence[str], multi_label: bool) -> LabelMap:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
 from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file
-from textattn.data.labels import LabelMap, build_label_map, by_name, for_table, to_array
+from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, to_array
 from textattn.data.tokenizer import SEGMENT_SEPARATOR
 from textattn.errors import InputError
 
@@ -102,16 +102,18 @@ def read_corpus(config: DataConfig) -> Corpus:
     tables = open_tables(config)
     notes: list[str] = []
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    for role, split in named.items():
+        # Data may well have no split `validation` or `test`; one with another name was asked for.
+        if split is not None and split not in tables and (role == "train" or split != role):
+            raise InputError(
+                f"{config.path or 'data.files'}: no split {split!r}; splits are: {', '.join(tables)}",
+                f"data.{role}_split={next(iter(tables))}",
+            )
     rows = {
         role: _read_rows(tables[split], config, notes)
         for role, split in named.items()
         if split is not None and split in tables
     }
-    if "train" not in rows:
-        raise InputError(
-            f"{config.path}: no split {config.train_split!r}; splits are: {', '.join(tables)}",
-            f"data.train_split={next(iter(tables))}",
-        )
     class_names = _class_names(tables[config.train_split], config)
     multi_label = any(isinstance(label, list) for label in rows["train"].labels)
     label_map = build_label_map(rows["train"].labels, class_names, multi_label)
@@ -124,7 +126,7 @@ def read_corpus(config: DataConfig) -> Corpus:
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
-        unlabelled=_read_unlabelled(tables, config),
+        unlabelled=_read_unlabelled(tables, config, notes),
         labels=label_map.names,
         multi_label=multi_label,
         num_segments=len(text_columns(config)),
@@ -143,7 +145,7 @@ def read_split(config: DataConfig, split: str, labels: list[str], multi_label: b
     tables = open_tables(config)
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     found = split if split in tables else named.get(split)
-    if len(tables) == 1 and config.path is not None and found not in tables:
+    if config.path is not None and _is_file(config.path) and found not in tables:
         # A single file is whatever split it is asked to be.
         found = next(iter(tables))
     if found not in tables:
@@ -177,11 +179,16 @@ def open_tables(config: DataConfig) -> dict[str, list[Table]]:
         if not found:
             raise InputError(f"data.path: no bundled corpus {path!r}; there is bundled:reviews")
         return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
-    if Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir()):
+    if _is_file(path):
         return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}
     from textattn.data.hub import load_splits
 
     return {split: [table] for split, table in load_splits(path, config.name, config.revision).items()}
+
+
+def _is_file(path: str) -> bool:
+    """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
+    return Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir())
 
 
 def text_columns(config: DataConfig) -> list[str]:
@@ -194,57 +201,59 @@ def _expand(files: str | Sequence[str]) -> list[Path]:
     for pattern in [files] if isinstance(files, str) else files:
         found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
         if not found:
-            raise InputError(f"{pattern}: no such file")
+            near = [str(Path(pattern).with_name(name)) for name in _similar_files(Path(pattern))]
+            raise InputError(f"{pattern}: no such file", f"there is {' and '.join(near)}" if near else None)
         paths += map(Path, found)
     return paths
 
 
-def _read_rows(tables: list[Table], config: DataConfig, notes: list[str]) -> _Rows:
+def _similar_files(path: Path) -> list[str]:
+    if not path.parent.is_dir():
+        return []
+    return get_close_matches(path.name, sorted(file.name for file in path.parent.iterdir()), n=3)
+
+
+def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labelled: bool = True) -> _Rows:
+    """Texts and labels of a split; with `labelled` false texts only, and no label column is needed."""
     texts_of = text_columns(config)
+    columns = [*texts_of, config.label] if labelled else texts_of
     chunks, texts, labels, places = [], [], [], []
     problems: list[RowProblem] = []
     for table in tables:
-        _check_columns(table, [*texts_of, config.label], config)
-        for item in table.rows([*texts_of, config.label]):
+        _check_columns(table, columns, config)
+        for item in table.rows(columns):
             if isinstance(item, RowProblem):
                 problems.append(item)
                 continue
-            number, (*segments, label) = item
-            message = _text_problem(segments, texts_of) or _label_problem(label, config.label)
+            number, values = item
+            segments, label = values[: len(texts_of)], values[-1]
+            message = _text_problem(segments, texts_of) or (labelled and _label_problem(label, config.label))
             if message:
                 problems.append(RowProblem(table.origin, number, message))
                 continue
             texts.append(_join(segments))
-            labels.append(_split_label(label, config.label_separator))
-            places.append((table.origin, number))
+            if labelled:
+                labels.append(_split_label(label, config.label_separator))
+                places.append((table.origin, number))
             if len(texts) == ROWS_PER_CHUNK:
                 chunks.append(pa.array(texts, pa.large_string()))
                 texts = []
     chunks.append(pa.array(texts, pa.large_string()))
-    _report(problems, config, notes, len(labels) + len(problems))
-    if not labels:
+    num_texts = sum(map(len, chunks))
+    _report(problems, config, notes, num_texts + len(problems))
+    if not num_texts:
         raise InputError(f"{tables[0].origin}: no rows that can be used")
     return _Rows(pa.chunked_array(chunks), labels, places)
 
 
-def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig) -> list[pa.ChunkedArray]:
+def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: list[str]) -> list[pa.ChunkedArray]:
     wanted = list(config.unlabelled_splits)
     if config.files is not None and config.files.unlabelled is not None:
         wanted.append("unlabelled")
-    columns = text_columns(config)
-    arrays = []
     for split in wanted:
         if split not in tables:
             raise InputError(f"data.unlabelled_splits: no split {split!r}; splits are: {', '.join(tables)}")
-        for table in tables[split]:
-            _check_columns(table, columns, config)
-            texts = [
-                _join(item[1])
-                for item in table.rows(columns)
-                if not isinstance(item, RowProblem) and not _text_problem(item[1], columns)
-            ]
-            arrays.append(pa.chunked_array([pa.array(texts, pa.large_string())]))
-    return arrays
+    return [_read_rows(tables[split], config, notes, labelled=False).texts for split in dict.fromkeys(wanted)]
 
 
 def _check_columns(table: Table, wanted: list[str], config: DataConfig) -> None:
@@ -273,8 +282,9 @@ def _text_problem(segments: list[Any], columns: list[str]) -> str | None:
 def _label_problem(label: Any, column: str) -> str | None:
     if label is None or (isinstance(label, str) and not label.strip()):
         return f"column {column!r} is empty; expected a label"
-    if isinstance(label, dict) or (isinstance(label, float) and not label.is_integer()):
-        return f"column {column!r} holds {label!r}; expected a string, an integer, a boolean or a list of them"
+    for value in label if isinstance(label, list) else [label]:
+        if not isinstance(value, str | int) and not (isinstance(value, float) and value.is_integer()):
+            return f"column {column!r} holds {label!r}; expected a string, an integer, a boolean or a list of them"
     return None
 
 
@@ -300,6 +310,11 @@ def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, not
             kept.append(i)
         except (ValueError, TypeError) as error:
             problems.append(RowProblem(*raw.places[i], f"column {config.label!r}: {error}"))
+    if not kept and role != "train" and all(label == UNLABELLED for label in raw.labels):
+        raise InputError(
+            f"{raw.places[0][0]}: column {config.label!r}: all labels are -1, which means unlabelled",
+            f"data.{role}_split=null",
+        )
     _report(problems, config, notes, len(raw.labels))
     if not kept:
         raise InputError(f"{raw.places[0][0]}: no rows that can be used")

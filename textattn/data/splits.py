@@ -41,7 +41,7 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
 
 def _choose(labels: NDArray[np.integer[Any]], fraction: float, generator: np.random.Generator) -> NDArray[np.int64]:
     if labels.ndim == 2:
-        return np.sort(generator.permutation(len(labels))[: round(len(labels) * fraction)])
+        return np.sort(generator.permutation(len(labels))[: min(round(len(labels) * fraction), len(labels) - 1)])
     parts = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -20,6 +20,7 @@ from textattn.errors import InputError
 
 SEGMENT_SEPARATOR = "\t"
 PAD, UNK = "[PAD]", "[UNK]"
+TRUNCATIONS = ("head", "tail", "head_tail")
 # One call into Rust per this many texts: enough to keep all cores busy, little enough to bound memory.
 CHUNK = 1000
 
@@ -163,10 +164,13 @@ class TextTokenizer:
         backend = load_backend(path / "tokenizer.json")
         try:
             settings: dict[str, Any] = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+            max_length, truncation = int(settings["model_max_length"]), str(settings["truncation"])
+            if max_length < 1 or truncation not in TRUNCATIONS:
+                raise ValueError(f"model_max_length {max_length}, truncation {truncation!r}")
             return cls(
                 backend,
-                max_length=int(settings["model_max_length"]),
-                truncation=str(settings["truncation"]),
+                max_length=max_length,
+                truncation=truncation,
                 num_segments=int(settings["num_segments"]),
                 kind=str(settings.get("kind", "word")),
             )

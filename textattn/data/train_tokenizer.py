@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,10 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     frequent = common | {"min_frequency": config.min_frequency}
     splitter: pre_tokenizers.PreTokenizer = _split(PATTERNS.get(config.type, WORD_PATTERN))
     decoder: decoders.Decoder | None = None
-    trainer: trainers.Trainer
+    trainer: trainers.Trainer | None = None
     if config.type == "wordpiece":
         model: models.Model = models.WordPiece(unk_token=UNK)
         decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(**frequent)
     elif config.type == "bpe":
         # Bytes as the alphabet: every text can be written, nothing is unknown.
         model = models.BPE(unk_token=UNK)
@@ -77,8 +77,53 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = splitter
     if decoder is not None:
         tokenizer.decoder = decoder
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    if config.type == "wordpiece":
+        return _train_wordpiece(tokenizer, texts, frequent)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    # The binding raises bare Exception; nothing narrower can be caught.
+    except Exception as error:
+        if config.type != "unigram" or "not large enough" not in str(error):
+            raise
+        raise InputError(
+            f"tokenizer.vocab_size: {config.vocab_size} is less than the texts have different characters",
+            f"tokenizer.vocab_size={TokenizerConfig().vocab_size}, or tokenizer.type=char",
+        ) from None
+    return _settle_unigram(tokenizer) if config.type == "unigram" else tokenizer
+
+
+def _train_wordpiece(tokenizer: Tokenizer, texts: Iterable[str], settings: dict[str, Any]) -> Tokenizer:
+    """The same pieces in the same order in every process.
+
+    The trainer numbers inner characters (`##a`) in the order of a hash table, which differs between processes, and
+    breaks ties by number (huggingface/tokenizers#1794). So they are found first and given to it in alphabetical order.
+    """
+    texts = list(texts)
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(**settings | {"vocab_size": 0}))
+    characters = sorted(set(tokenizer.get_vocab()) - {PAD, UNK})
+    special = {"special_tokens": [PAD, UNK, *characters]}
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(**settings | special))
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in (PAD, UNK)]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _settle_unigram(tokenizer: Tokenizer) -> Tokenizer:
+    """The same scores in the same order in every process.
+
+    The trainer adds floats in the order of a hash table, and in that order, too, hands out the scores of characters
+    too rare to be estimated: the lowest score of all, and steps of 0.0001 above it.
+    """
+    state = json.loads(tokenizer.to_str())
+    special, pieces = state["model"]["vocab"][:2], dict(state["model"]["vocab"][2:])
+    lowest = min(pieces.values())
+    for piece, score in pieces.items():
+        steps = (score - lowest) / 1e-4
+        if len(piece) == 1 and abs(steps - round(steps)) < 1e-6 and steps < len(pieces):
+            score = lowest
+        pieces[piece] = round(score, 3)
+    state["model"]["vocab"] = special + sorted(map(list, pieces.items()), key=lambda item: (-item[1], item[0]))
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def _split(pattern: str) -> pre_tokenizers.Split:

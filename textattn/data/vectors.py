@@ -15,6 +15,9 @@ from textattn.config.schema import VectorsConfig
 from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import InputError
 
+# gensim leaves out what a longer sentence has beyond this (MAX_SENTENCE_LEN).
+LONGEST_SENTENCE = 10_000
+
 
 @dataclass(frozen=True)
 class WordVectors:
@@ -47,17 +50,18 @@ def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> Wo
         word, _, numbers = line.rstrip().partition(" ")
         if number == 1 and numbers.isdigit():
             continue
-        token_id = vocabulary.get(word)
-        if token_id is None:
-            token_id = vocabulary.get(word.lower())
-            if token_id is None or exact[token_id]:
-                continue
-        else:
-            exact[token_id] = True
+        token_id = vocabulary.get(word, vocabulary.get(word.lower()))
+        if token_id is None or (exact[token_id] and word not in vocabulary):
+            continue
+        fields = numbers.split()
         try:
-            vector = np.array(numbers.split(), dtype=np.float32)
+            vector = np.array(fields, dtype=np.float32)
         except ValueError:
+            if len(fields) > embedding_dim:
+                continue  # The word holds spaces, such as ". . ." in GloVe's 840B.
             raise InputError(f"{path}:{number}: expected a word and {embedding_dim} numbers") from None
+        if not np.isfinite(vector).all():
+            raise InputError(f"{path}:{number}: a number is not finite")
         if len(vector) != embedding_dim:
             raise InputError(
                 f"{path}:{number}: {len(vector)} numbers after the word, but model.embedding_dim is {embedding_dim}",
@@ -65,6 +69,7 @@ def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> Wo
             )
         matrix[token_id] = vector
         found[token_id] = True
+        exact[token_id] = word in vocabulary
     if not found.any():
         raise InputError(f"{path}: no word of the vocabulary stands in it")
     return WordVectors(matrix, found)
@@ -104,7 +109,11 @@ def train_skipgram(
 
     class Sentences:
         def __iter__(self) -> Iterator[list[int]]:
-            return (ids.tolist() for ids in encodings)
+            return (
+                ids[first : first + LONGEST_SENTENCE].tolist()
+                for ids in encodings
+                for first in range(0, len(ids), LONGEST_SENTENCE)
+            )
 
     model = Word2Vec(
         Sentences(),
@@ -136,7 +145,9 @@ def _chunks(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        # Words may hold any other kind of line break.
+        options: dict[str, Any] = {"mode": "rt", "encoding": "utf-8", "newline": "\n"}
+        with gzip.open(path, **options) if path.suffix == ".gz" else path.open(**options) as file:
             yield from enumerate(file, 1)
     except FileNotFoundError:
         raise InputError(f"model.vectors.path: {path}: no such file") from None

@@ -9,7 +9,8 @@ Every mechanism is a module with
     context  (batch, context_dim)   pooled text
     weights  (batch, seq)           non-negative, 0 on padding, sum 1 over the tokens of a text
 
-Softmax and sums over positions run in fp32 whatever the autocast precision: with hundreds of tokens bf16 loses weights.
+Softmax runs in fp32 or wider whatever the autocast precision: with hundreds of tokens bf16 loses weights. The weighted
+sum runs in the precision of the states; matrix products accumulate in fp32 anyway.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.nn import functional
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the last dimension, exactly 0 where `mask` (broadcastable) is False."""
-    return torch.softmax(scores.float().masked_fill(~mask, -torch.inf), dim=-1)
+    return torch.softmax(scores.to(_wide(scores)).masked_fill(~mask, -torch.inf), dim=-1)
 
 
 def weighted_sum(weights: Tensor, states: Tensor) -> Tensor:
@@ -43,9 +44,13 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, mask: Tens
     Returns:
         outputs (..., num_queries, d_v) and weights (..., num_queries, seq).
     """
-    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
-    weights = masked_softmax(scores, mask)
+    weights = scaled_dot_weights(queries, keys, mask)
     return weights.to(values.dtype) @ values, weights
+
+
+def scaled_dot_weights(queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(d)): (..., num_queries, seq)."""
+    return masked_softmax(queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]), mask)
 
 
 class AdditiveAttention(nn.Module):
@@ -116,14 +121,14 @@ class MLPAttention(nn.Module):
         super().__init__()
         self.context_dim = dim
         self.features = nn.Linear(dim, attention_size)
-        self.score = nn.Linear(attention_size + dim, 1)
+        self.score = nn.Linear(attention_size + dim, 1, bias=False)
         self.combine = nn.Linear(2 * dim, dim)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         features = torch.relu(self.features(states))  # (batch, seq, attention_size)
         weights = masked_softmax(self.score(torch.cat([features, states], dim=-1)).squeeze(-1), mask)
         pooled = weighted_sum(weights, states)
-        mean = weighted_sum(uniform_weights(mask), states)
+        mean = weighted_sum(uniform_weights(mask, states), states)
         return torch.tanh(self.combine(torch.cat([pooled, mean], dim=-1))), weights
 
 
@@ -159,7 +164,8 @@ class SelfAttention(nn.Module):
         self.context_dim = dim
         self.num_heads = num_heads
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        # A bias of the keys would add the same number to all scores of a query, which the softmax cancels.
+        self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,11 +174,10 @@ class SelfAttention(nn.Module):
         def heads(x: Tensor) -> Tensor:
             return x.view(batch, seq, self.num_heads, dim // self.num_heads).transpose(1, 2)  # (batch, heads, seq, d)
 
-        _, looks = scaled_dot_product(
-            heads(self.query(states)), heads(self.key(states)), heads(self.value(states)), mask[:, None, None, :]
-        )  # (batch, heads, seq looking, seq looked at)
-        # The mean over the tokens that look is linear: average the weights first, and sum the values once.
-        received = (uniform_weights(mask)[:, None, None, :] @ looks).squeeze(2)  # (batch, heads, seq)
+        looks = scaled_dot_weights(heads(self.query(states)), heads(self.key(states)), mask[:, None, None, :])
+        # looks: (batch, heads, seq looking, seq looked at). The mean over the tokens that look is linear: average the
+        # weights first, and sum the values once.
+        received = (uniform_weights(mask, states)[:, None, None, :] @ looks).squeeze(2)  # (batch, heads, seq)
         values = heads(self.value(states))
         context = (received.unsqueeze(2).to(values.dtype) @ values).flatten(1)  # (batch, dim)
         return context, received.mean(dim=1)
@@ -186,7 +191,7 @@ class MeanPooling(nn.Module):
         self.context_dim = dim
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        weights = uniform_weights(mask)
+        weights = uniform_weights(mask, states)
         return weighted_sum(weights, states), weights
 
 
@@ -225,9 +230,13 @@ class LastPooling(nn.Module):
         return context, (weights + first) / 2
 
 
-def uniform_weights(mask: Tensor) -> Tensor:
-    """1 / length at every real token: (batch, seq)."""
-    return mask.float() / mask.sum(dim=-1, keepdim=True)
+def uniform_weights(mask: Tensor, states: Tensor) -> Tensor:
+    """1 / length at every real token: (batch, seq), in fp32 or the precision of the states where that is wider."""
+    return mask.to(_wide(states)) / mask.sum(dim=-1, keepdim=True)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def build_attention(

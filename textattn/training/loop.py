@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def train_loop(
         for epoch in range(config.epochs)
         for part in range(1, config.evaluations_per_epoch + 1)
     }
+    lengths = tokens.lengths
     target = torch.from_numpy(np.ascontiguousarray(labels))
     best: float | None = None
     without_improvement = global_step = num_tokens = 0
@@ -99,7 +101,7 @@ def train_loop(
     since_evaluation: list[float] = []
     model.train()
     for epoch in range(config.epochs):
-        for indices in shuffled_batches(tokens.lengths, config.batch_size, generator):
+        for indices in shuffled_batches(lengths, config.batch_size, generator):
             started = time.perf_counter()
             input_ids, attention_mask = (
                 torch.from_numpy(array).to(device, non_blocking=True) for array in collate(tokens, indices, pad_id)
@@ -118,7 +120,7 @@ def train_loop(
             scaler.update()
             schedule.step()
             global_step += 1
-            num_tokens += int(tokens.lengths[indices].sum())
+            num_tokens += int(lengths[indices].sum())
             unread.append(loss.detach())
             is_evaluation = global_step in evaluation_steps
             if global_step % every == 0 or is_evaluation:
@@ -138,7 +140,8 @@ def train_loop(
                 model.train()
                 # A tie is no improvement: the earlier, less trained checkpoint stays.
                 sign = 1 if greater_is_better else -1
-                is_best = evaluate is None or best is None or sign * metric > sign * best
+                # Nothing to compare with (no validation split, or a metric undefined on it): the latest counts.
+                is_best = best is None or math.isnan(best) or sign * metric > sign * best
                 if is_best:
                     best, without_improvement = metric, 0
                 else:

@@ -1,0 +1,93 @@
+"""Trains the shipped configs on local copies of their data sets and prints what they reach, as a Markdown table.
+
+    .venv/bin/python scripts/recipes.py                        # all of them
+    .venv/bin/python scripts/recipes.py trec sst2 --data ../shared/data
+
+The figures in the README and at the head of each config come from here. Runs are kept under runs/recipes/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import textattn
+from textattn.run import read_json
+
+# Config -> folder under --data, further settings, and the figure it is known by.
+RECIPES: dict[str, tuple[str | None, list[str], str]] = {
+    "quickstart": (None, [], "accuracy"),
+    "sst2": ("sst2", [], "accuracy"),
+    "mlp_attention": ("sst2", [], "accuracy"),
+    "trec": ("trec", ["data.label=label"], "accuracy"),
+    "chnsenticorp": ("chnsenticorp", [], "accuracy"),
+    "goemotions": ("goemotions", [], "micro_f1"),
+    "imdb": ("imdb", [], "accuracy"),
+    "additive_embedding": ("imdb", [], "accuracy"),
+    "materials": ("matbench_expt_is_metal_folds.parquet", [], "balanced_accuracy"),
+}
+FOLDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", default=list(RECIPES), help="configs; default: all")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data sets")
+    parser.add_argument("--out", type=Path, default=Path("runs/recipes"), help="where the runs are kept")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every run")
+    arguments = parser.parse_args()
+    print("| config | metric | test | 95 % interval | parameters | minutes |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for name in arguments.names:
+        folder, settings, metric = RECIPES[name]
+        source = [] if folder is None else [f"data.path={arguments.data / folder}"]
+        settings = [*settings, *arguments.set]
+        if name == "materials":
+            _print_folds(arguments.data / str(folder), arguments.out / name, settings, metric)
+            continue
+        metrics = _train(name, [*source, *settings], arguments.out / name)
+        test = metrics["test"]
+        interval = test["interval_95"]
+        _row(name, metric, f"{test[metric]:.4f}", f"{interval['low']:.4f} to {interval['high']:.4f}", metrics)
+
+
+def _train(name: str, overrides: list[str], directory: Path) -> dict[str, Any]:
+    run = textattn.train(name, [*overrides, f"output.dir={directory}"], overwrite=True)
+    metrics: dict[str, Any] = read_json(run / "metrics.json")
+    return metrics
+
+
+def _print_folds(table_path: Path, directory: Path, settings: list[str], metric: str) -> None:
+    """Matbench's protocol: train on four folds, test on the fifth, mean over the five."""
+    table = pq.read_table(table_path)
+    values, seconds, metrics = [], 0.0, {}
+    for fold in range(FOLDS):
+        with tempfile.TemporaryDirectory() as scratch:
+            files = []
+            for split, rows in (("train", pc.not_equal(table["fold"], fold)), ("test", pc.equal(table["fold"], fold))):
+                path = Path(scratch) / f"{split}.parquet"
+                pq.write_table(table.filter(rows), path)
+                files.append(f"{split}: {path}")
+            overrides = [f"data.files={{{', '.join(files)}}}", *settings]
+            metrics = _train("materials", overrides, directory / f"fold{fold}")
+        values.append(metrics["test"][metric])
+        seconds += metrics["seconds"]["total"]
+        print(f"<!-- fold {fold}: {values[-1]:.4f} -->", flush=True)
+    metrics["seconds"]["total"] = seconds / FOLDS
+    spread = f"five folds {min(values):.4f} to {max(values):.4f}"
+    _row("materials", f"mean {metric}", f"{np.mean(values):.4f}", spread, metrics)
+
+
+def _row(name: str, metric: str, value: str, spread: str, metrics: dict[str, Any]) -> None:
+    minutes = metrics["seconds"]["total"] / 60
+    print(f"| {name} | {metric} | {value} | {spread} | {metrics['num_parameters']:,} | {minutes:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

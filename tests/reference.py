@@ -1,0 +1,144 @@
+"""The model written a second time, from the equations: one text at a time, numpy in float64, loops where they are plain.
+
+States are (seq, dim) of one text; parameters are the arrays of a state_dict by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+Array = NDArray[np.float64]
+Parameters = Mapping[str, Array]
+
+
+def parameters_of(module: nn.Module) -> dict[str, Array]:
+    return {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(scores: list[float]) -> list[float]:
+    exponentials = [math.exp(score - max(scores)) for score in scores]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def pool(weights: list[float], states: Array) -> Array:
+    return np.sum([w * h for w, h in zip(weights, states, strict=True)], axis=0)
+
+
+def attend(name: str, p: Parameters, states: Array, num_heads: int = 1, bidirectional: bool = False) -> tuple[Array, Array]:
+    """(context, weights) of one text."""
+    seq, dim = states.shape
+    if name == "additive":
+        weights = softmax(
+            [
+                float(p["score.weight"][0] @ np.tanh(p["projection.weight"] @ h + p["projection.bias"]))  # v^T tanh(Wh+b)
+                for h in states
+            ]
+        )
+    elif name == "dot":
+        weights = softmax([float(p["query"] @ h) for h in states])
+    elif name == "scaled_dot":
+        weights = softmax([float(p["query"] @ h) / math.sqrt(dim) for h in states])
+    elif name == "general":
+        weights = softmax([float(p["query"] @ (p["weight.weight"] @ h)) for h in states])
+    elif name == "mlp":
+        scores = []
+        for h in states:
+            features = np.maximum(p["features.weight"] @ h + p["features.bias"], 0)
+            scores.append(float(p["score.weight"][0] @ np.concatenate([features, h])))
+        weights = softmax(scores)
+        both = np.concatenate([pool(weights, states), np.mean(states, axis=0)])
+        return np.tanh(p["combine.weight"] @ both + p["combine.bias"]), np.array(weights)
+    elif name == "multi_head":
+        heads = []
+        for row in p["score.weight"]:
+            heads.append(softmax([float(row @ np.tanh(p["projection.weight"] @ h)) for h in states]))
+        return np.concatenate([pool(weights, states) for weights in heads]), np.mean(heads, axis=0)
+    elif name == "self_attention":
+        return self_attention(p, states, num_heads)
+    elif name == "mean":
+        weights = [1 / seq] * seq
+    elif name == "max":
+        winners = [max(range(seq), key=lambda i: states[i, feature]) for feature in range(dim)]
+        context = np.array([states[winner, feature] for feature, winner in enumerate(winners)])
+        return context, np.array([winners.count(i) / dim for i in range(seq)])
+    else:
+        assert name == "last"
+        weights = [0.0] * seq
+        weights[-1] += 0.5
+        weights[0 if bidirectional else -1] += 0.5
+        if bidirectional:
+            return np.concatenate([states[-1, : dim // 2], states[0, dim // 2 :]]), np.array(weights)
+    return pool(weights, states), np.array(weights)
+
+
+def self_attention(p: Parameters, states: Array, num_heads: int) -> tuple[Array, Array]:
+    """Every token looks at all tokens; outputs are averaged over the tokens that look."""
+    seq, dim = states.shape
+    queries = states @ p["query.weight"].T + p["query.bias"]
+    keys = states @ p["key.weight"].T
+    values = states @ p["value.weight"].T + p["value.bias"]
+    size = dim // num_heads
+    contexts, received = [], np.zeros(seq)
+    for head in range(num_heads):
+        part = slice(head * size, (head + 1) * size)
+        outputs = []
+        for i in range(seq):
+            looks = softmax([float(queries[i, part] @ keys[j, part]) / math.sqrt(size) for j in range(seq)])
+            received += np.array(looks) / (seq * num_heads)
+            outputs.append(pool(looks, values[:, part]))
+        contexts.append(np.mean(outputs, axis=0))
+    return np.concatenate(contexts), received
+
+
+def lstm(p: Parameters, inputs: Array, suffix: str = "") -> Array:
+    """Hochreiter & Schmidhuber 1997 with forget gates; torch's order of gates i, f, g, o."""
+    w, u = p[f"weight_ih_l0{suffix}"], p[f"weight_hh_l0{suffix}"]
+    bias = p[f"bias_ih_l0{suffix}"] + p[f"bias_hh_l0{suffix}"]
+    h = c = np.zeros(u.shape[1])
+    states = []
+    for x in inputs:
+        i, f, g, o = np.split(w @ x + u @ h + bias, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states)
+
+
+def gru(p: Parameters, inputs: Array, suffix: str = "") -> Array:
+    """Cho et al. 2014 in the form of cuDNN; torch's order of gates r, z, n."""
+    h = np.zeros(p[f"weight_hh_l0{suffix}"].shape[1])
+    states = []
+    for x in inputs:
+        from_input = np.split(p[f"weight_ih_l0{suffix}"] @ x + p[f"bias_ih_l0{suffix}"], 3)
+        from_state = np.split(p[f"weight_hh_l0{suffix}"] @ h + p[f"bias_hh_l0{suffix}"], 3)
+        r = sigmoid(from_input[0] + from_state[0])
+        z = sigmoid(from_input[1] + from_state[1])
+        n = np.tanh(from_input[2] + r * from_state[2])
+        h = (1 - z) * n + z * h
+        states.append(h)
+    return np.array(states)
+
+
+def encode(kind: str, p: Parameters, inputs: Array, num_layers: int, bidirectional: bool) -> Array:
+    run = {"lstm": lstm, "gru": gru}[kind]
+    for layer in range(num_layers):
+        own = inside(p, f"layers.{layer}.")
+        states = run(own, inputs)
+        if bidirectional:
+            backward = run(own, inputs[::-1], "_reverse")[::-1]
+            states = np.concatenate([states, backward], axis=1)
+        inputs = states
+    return inputs
+
+
+def inside(p: Parameters, prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): value for name, value in p.items() if name.startswith(prefix)}
