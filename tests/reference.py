@@ -1,4 +1,4 @@
-"""The model written a second time, from the equations: one text at a time, numpy in float64, loops where they are plain.
+"""The model written a second time, from the equations: one text at a time, in numpy and float64.
 
 States are (seq, dim) of one text; parameters are the arrays of a state_dict by name.
 """
@@ -33,13 +33,17 @@ def pool(weights: list[float], states: Array) -> Array:
     return np.sum([w * h for w, h in zip(weights, states, strict=True)], axis=0)
 
 
-def attend(name: str, p: Parameters, states: Array, num_heads: int = 1, bidirectional: bool = False) -> tuple[Array, Array]:
+def attend(
+    name: str, p: Parameters, states: Array, num_heads: int = 1, bidirectional: bool = False
+) -> tuple[Array, Array]:
     """(context, weights) of one text."""
     seq, dim = states.shape
     if name == "additive":
         weights = softmax(
             [
-                float(p["score.weight"][0] @ np.tanh(p["projection.weight"] @ h + p["projection.bias"]))  # v^T tanh(Wh+b)
+                float(
+                    p["score.weight"][0] @ np.tanh(p["projection.weight"] @ h + p["projection.bias"])
+                )  # v^T tanh(Wh+b)
                 for h in states
             ]
         )
@@ -58,9 +62,9 @@ def attend(name: str, p: Parameters, states: Array, num_heads: int = 1, bidirect
         both = np.concatenate([pool(weights, states), np.mean(states, axis=0)])
         return np.tanh(p["combine.weight"] @ both + p["combine.bias"]), np.array(weights)
     elif name == "multi_head":
-        heads = []
-        for row in p["score.weight"]:
-            heads.append(softmax([float(row @ np.tanh(p["projection.weight"] @ h)) for h in states]))
+        heads = [
+            softmax([float(row @ np.tanh(p["projection.weight"] @ h)) for h in states]) for row in p["score.weight"]
+        ]
         return np.concatenate([pool(weights, states) for weights in heads]), np.mean(heads, axis=0)
     elif name == "self_attention":
         return self_attention(p, states, num_heads)

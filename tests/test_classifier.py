@@ -1,4 +1,4 @@
-"""The whole model: exact under padding and batching, equal to the equations, with gradients everywhere and on request."""
+"""The whole model: exact under padding and batching, equal to the equations, with gradients everywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum.attr import IntegratedGradients
 from reference import Array, attend, encode, inside, parameters_of
 from torch import Tensor
 
-from textattn.model.classifier import Architecture, Output, TextClassifier
+from textattn.model.classifier import Architecture, TextClassifier
 
 MECHANISMS = ("additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max", "last")
 ENCODERS = [("none", 1, True), *itertools.product(("lstm", "gru"), (1, 2), (False, True))]
@@ -24,7 +24,11 @@ TEXTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10, 11, 12], [13, 2, 14, 2, 5], [15, 16]]
 
 
 def build(
-    attention: str = "additive", encoder: str = "lstm", num_layers: int = 1, bidirectional: bool = True, **dropout: float
+    attention: str = "additive",
+    encoder: str = "lstm",
+    num_layers: int = 1,
+    bidirectional: bool = True,
+    **dropout: float,
 ) -> TextClassifier:
     """With word vectors of size 1 and large weights, as after training, so that errors would show."""
     torch.manual_seed(0)
@@ -150,8 +154,8 @@ def test_one_token_texts_put_all_weight_on_it(
 
 def test_output_has_the_documented_shapes() -> None:
     output = build(encoder="gru", attention="multi_head", num_layers=2)(*padded(TEXTS))
-    shapes = Output(*(tuple(tensor.shape) for tensor in output))  # type: ignore[arg-type]
-    assert shapes == Output(logits=(5, 3), attention_weights=(5, 7), context=(5, 24), hidden_states=(5, 7, 12))
+    shapes = {name: tuple(tensor.shape) for name, tensor in output._asdict().items()}
+    assert shapes == {"logits": (5, 3), "attention_weights": (5, 7), "context": (5, 24), "hidden_states": (5, 7, 12)}
 
 
 @pytest.mark.parametrize("unk_id", [1, 4])

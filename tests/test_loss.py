@@ -18,7 +18,9 @@ CLASSES = np.array([0, 2, 1, 1, 0, 2, 2, 2, 0, 1, 1, 2])
 BINARY = CLASSES % 2
 SEVERAL = GENERATOR.integers(0, 2, (ROWS, 3)).astype(np.uint8)
 WEIGHTS = np.array([0.5, 1.0, 3.0])
-every_setting = pytest.mark.parametrize(("smoothing", "weighted"), [(0.0, False), (0.0, True), (0.2, False), (0.2, True)])
+every_setting = pytest.mark.parametrize(
+    ("smoothing", "weighted"), [(0.0, False), (0.0, True), (0.2, False), (0.2, True)]
+)
 
 
 def loss_of(
@@ -46,7 +48,9 @@ def test_softmax_is_cross_entropy(smoothing: float, weighted: bool) -> None:
     hard = (weights[CLASSES] * nll[np.arange(ROWS), CLASSES]).sum() / total
     soft = (nll * weights).sum() / total / 3
     expected = (1 - smoothing) * hard + smoothing * soft
-    assert loss_of("softmax", LOGITS, CLASSES, smoothing, weights if weighted else None) == pytest.approx(expected, rel=1e-5)
+    assert loss_of("softmax", LOGITS, CLASSES, smoothing, weights if weighted else None) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @every_setting
@@ -136,11 +140,19 @@ def test_balanced_weights_for_multi_label_are_negatives_over_positives() -> None
     assert weights.tolist() == pytest.approx([1 / 3, 3])
 
 
-@pytest.mark.parametrize("labels", [np.array([0, 0, 1]), np.array([[0, 0, 0], [1, 0, 0]], dtype=np.uint8)])
-def test_a_label_without_rows_gets_a_finite_weight(labels: NDArray[np.integer]) -> None:
-    weights = label_weights("balanced", labels, ["a", "b", "c"])
+def test_a_label_without_rows_weighs_1_and_the_others_as_without_it() -> None:
+    """Otherwise label smoothing, which gives every label a share, would be all about the absent one."""
+    weights = label_weights("balanced", np.array([0, 0, 2]), ["a", "b", "c"])
     assert weights is not None
-    assert torch.isfinite(weights).all()
+    assert weights.tolist() == pytest.approx([3 / 4, 1, 3 / 2])
+
+
+def test_a_label_of_no_row_or_every_row_weighs_1() -> None:
+    """At 0, the weight by the formula, a label that every row has would never be learnt."""
+    labels = np.array([[0, 1, 1], [0, 1, 0], [0, 1, 0]], dtype=np.uint8)
+    weights = label_weights("balanced", labels, ["never", "always", "once"])
+    assert weights is not None
+    assert weights.tolist() == [1, 1, 2]
 
 
 def test_given_weights_go_by_name_and_none_means_none() -> None:

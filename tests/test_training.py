@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from textattn.config.schema import TrainingConfig
 from textattn.data.tokenizer import TokenArrays
@@ -208,9 +208,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_step() -> None:
     with pytest.raises(TrainingError) as caught:
         events_of(model, poison, epochs=3, learning_rate=2e-3)
     assert caught.value.message == "the loss is nan at step 6 (learning rate 0.002)"  # 5 steps an epoch
-    assert caught.value.hint == (
-        "training.learning_rate=0.0002 training.max_grad_norm=1.0 training.precision=fp32"
-    )
+    assert caught.value.hint == ("training.learning_rate=0.0002 training.max_grad_norm=1.0 training.precision=fp32")
     assert len(seen) == 1
 
 
@@ -251,7 +249,9 @@ def test_frozen_embeddings_stay() -> None:
 
 def test_multi_label_targets_are_trained_on() -> None:
     model, tokens = build(encoder="none"), texts()
-    labels: NDArray[np.uint8] = np.stack([np.arange(NUM_TEXTS) % 2, np.arange(NUM_TEXTS) % 3 == 0], axis=1).astype(np.uint8)
+    labels: NDArray[np.uint8] = np.stack([np.arange(NUM_TEXTS) % 2, np.arange(NUM_TEXTS) % 3 == 0], axis=1).astype(
+        np.uint8
+    )
     settings = TrainingConfig(**{**STEADY, "epochs": 60, "learning_rate": 0.02})
     loss = build_loss("multi_label", 0.0, None)
     events = list(train_loop(model, tokens, labels, loss, settings, CPU, pad_id=0, seed=0, evaluate=None))

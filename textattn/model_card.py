@@ -26,7 +26,7 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     """Markdown with YAML front matter; holds only what was measured."""
     dataset = environment["dataset"]
     measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
-    lines = [
+    lines: list[str] = [
         "---",
         yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),
         "---",
@@ -35,27 +35,23 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         "",
         f"Trained by textattn {environment['textattn']} on `{dataset['source']}`: "
         + ", ".join(f"{split['num_examples']:,} {name}" for name, split in dataset["splits"].items())
-        + f" texts. {metrics['num_parameters']:,} parameters: embedding {config.model.embedding_dim}, "
-        + f"{_encoder(config)}, {config.model.attention} attention, {model.output}.",
+        + f" texts. {metrics['num_parameters']:,} parameters: {model.summary()}. Training `training_config.yaml` again "
+        + f"(seed {config.seed}) repeats the run.",
         "",
         "## What it reached",
         "",
-        "| metric | " + " | ".join(measured) + " |",
-        "|---|" + "---|" * len(measured),
+        *(_table(measured) or ["Nothing was measured: the data have neither a validation nor a test split."]),
     ]
-    for name in SHOWN:
-        if any(split.get(name) is not None for split in measured.values()):
-            values = [f"{s[name]:.4f}" if s.get(name) is not None else "–" for s in measured.values()]
-            lines.append(f"| {name} | " + " | ".join(values) + " |")
     for name, split in measured.items():
         interval, majority = split["interval_95"], split["majority_class"]
-        reached = majority.get("accuracy", majority.get("micro_f1"))
+        metric = "accuracy" if "accuracy" in majority else "micro_f1"
         lines += [
             "",
             f"{name}: 95 % interval of {interval['metric']} {interval['low']:.4f} to {interval['high']:.4f} "
-            f"({interval['samples']} bootstrap resamples); always `{majority['label']}` reaches {reached:.4f}.",
+            f"({interval['samples']} bootstrap resamples); always `{majority['label']}` reaches "
+            f"{metric} {majority[metric]:.4f}.",
         ]
-    if "validation" in measured:
+    if len(measured) == 2:
         lines += [
             "",
             "The checkpoint was chosen on the validation split; the test split was used once, for this table.",
@@ -64,9 +60,8 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     if last is not None:
         lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]
         for label, row in last["per_class"].items():
-            lines.append(
-                f"| {label} | {row['precision']:.4f} | {row['recall']:.4f} | {row['f1']:.4f} | {row['support']} |"
-            )
+            cells = [label.replace("|", "\\|"), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
+            lines.append(f"| {' | '.join(cells)} | {row['support']} |")
     lines += [
         "",
         "## How to use it",
@@ -83,12 +78,15 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     return "\n".join(lines)
 
 
-def _encoder(config: Config) -> str:
-    m = config.model
-    if m.encoder == "none":
-        return "no encoder"
-    direction = "bidirectional" if m.bidirectional else "one direction"
-    return f"{m.encoder.upper()} {m.hidden_size} ({direction}, {m.num_layers} layer{'s' * (m.num_layers > 1)})"
+def _table(measured: dict[str, Any]) -> list[str]:
+    if not measured:
+        return []
+    lines = ["| metric | " + " | ".join(measured) + " |", "|---|" + "---|" * len(measured)]
+    for name in SHOWN:
+        if any(split.get(name) is not None for split in measured.values()):
+            values = [f"{s[name]:.4f}" if s.get(name) is not None else "–" for s in measured.values()]
+            lines.append(f"| {name} | " + " | ".join(values) + " |")
+    return lines
 
 
 def _metadata(dataset: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:

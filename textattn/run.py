@@ -106,6 +106,16 @@ class ModelConfig:
     thresholds: list[float] | None = None
     """Multi-label: a label is given from this probability on."""
 
+    def summary(self) -> str:
+        """The parts of the model in a line."""
+        a = self.architecture
+        parts = [f"embedding {a['embedding_dim']}"]
+        if a["encoder"] != "none":
+            direction = "bidirectional" if a["bidirectional"] else "one direction"
+            layers = f"{a['num_layers']} layer{'s' * (a['num_layers'] > 1)}"
+            parts.append(f"{a['encoder'].upper()} {a['hidden_size']} ({direction}, {layers})")
+        return ", ".join([*parts, f"{a['attention']} attention", self.output])
+
     def to_json(self) -> dict[str, Any]:
         """With Hugging Face's names where it has one."""
         return {
@@ -140,7 +150,7 @@ def read_model_config(run: Path) -> ModelConfig:
         )
     try:
         names = value["id2label"]
-        return ModelConfig(
+        config = ModelConfig(
             architecture=dict(value["architecture"]),
             labels=[str(names[str(i)]) for i in range(len(names))],
             multi_label=value["problem_type"] == "multi_label_classification",
@@ -148,8 +158,16 @@ def read_model_config(run: Path) -> ModelConfig:
             text_columns=[str(column) for column in value["text_columns"]],
             thresholds=None if value.get("thresholds") is None else [float(t) for t in value["thresholds"]],
         )
+        outputs = config.architecture["num_outputs"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error!r})") from None
+    expected = 1 if config.output == "sigmoid" and not config.multi_label else len(config.labels)
+    if outputs != expected or len(config.thresholds or config.labels) != len(config.labels):
+        raise InputError(
+            f"{path}: damaged ({len(config.labels)} labels, {outputs} outputs"
+            + (f", {len(config.thresholds)} thresholds)" if config.thresholds is not None else ")")
+        )
+    return config
 
 
 def prepare_dir(path: Path, overwrite: bool) -> None:
@@ -162,11 +180,13 @@ def prepare_dir(path: Path, overwrite: bool) -> None:
         if path.exists() and not path.is_dir():
             raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
         if path.is_dir() and any(path.iterdir()):
-            if not overwrite:
-                kind = "a finished run" if is_finished(path) else "files"
+            kind = "a finished run" if is_finished(path) else "a run" if is_run(path) else "files"
+            if not (overwrite and is_run(path)):
+                # A folder of something else may hold a README.md or config.json of its own.
                 raise ConfigError(
-                    f"output.dir: {path} already holds {kind}; nothing was changed",
-                    "--overwrite, or another output.dir=…",
+                    f"output.dir: {path} already holds {kind}{'' if is_run(path) else ' that are no run'}; "
+                    "nothing was changed",
+                    "--overwrite, or another output.dir=…" if is_run(path) else "output.dir=runs/my-run",
                 )
             # metrics.json goes first: a run half removed must not look finished.
             for name in (METRICS, *OWN_FILES):
@@ -180,6 +200,11 @@ def prepare_dir(path: Path, overwrite: bool) -> None:
         raise ConfigError(
             f"output.dir: {path} cannot be written: {error.strerror or error}", "output.dir=/some/other/folder"
         ) from None
+
+
+def is_run(path: Path) -> bool:
+    """Whether training wrote to this directory, finished or not."""
+    return (path / TRAINING_CONFIG).is_file()
 
 
 def is_finished(run: Path) -> bool:
@@ -218,6 +243,8 @@ def find_model(name: str | None) -> Path:
     path = Path(name)
     if is_model(path):
         return path
+    if path.is_file():
+        raise InputError(f"--model: {path} is a file, not a run directory", f"--model {path.parent}")
     if path.is_dir():
         newest = newest_run(path)
         if newest is not None:
@@ -244,6 +271,20 @@ def _from_hub(name: str) -> Path:
     if not is_model(path):
         raise InputError(f"--model: {name!r} on the Hub is not a textattn model")
     return path
+
+
+def check_labels(run: Path, labels: list[str], metadata: Mapping[str, str] | None) -> None:
+    """Refuses a config.json whose labels are not those the weights were trained with.
+
+    Raises:
+        InputError: they differ.
+    """
+    stored = (metadata or {}).get("labels")
+    if stored is not None and json.loads(stored) != labels:
+        raise InputError(
+            f"{run / CONFIG}: the labels are {', '.join(labels)}, "
+            f"but {WEIGHTS} was trained with {', '.join(json.loads(stored))}"
+        )
 
 
 def metadata_for_weights(labels: list[str]) -> Mapping[str, str]:

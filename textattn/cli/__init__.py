@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 
 from textattn import __version__
 from textattn.cli import check, configs, evaluate, explain, info, predict, train
-from textattn.cli.console import Quiet, is_debug, print_error, set_debug, set_no_color
+from textattn.cli.console import Quiet, is_debug, print_error, set_debug, set_no_color, tolerate_encodings
 from textattn.errors import TextattnError
 
 ISSUES = "https://github.com/textattn/textattn/issues"
@@ -18,7 +19,7 @@ ISSUES = "https://github.com/textattn/textattn/issues"
 app = typer.Typer(
     name="textattn",
     help="Train text classifiers you can read: one YAML in, a small model out, and highlighted words that say why.",
-    epilog='Begin with:  textattn train quickstart   then:  textattn explain "The film was a joy."',
+    epilog='\b\nBegin with:\n  textattn train quickstart\n  textattn explain "The film was a joy."',
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -54,6 +55,7 @@ def root(
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
+    tolerate_encodings()
     try:
         app()
     except TextattnError as error:
@@ -68,6 +70,9 @@ def main() -> None:
     except Exception as error:
         if is_debug():
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print_error(TextattnError("the disk is full", "free some space, or another output.dir"))
+            sys.exit(1)
         print_error(
             TextattnError(
                 f"{type(error).__name__}: {error}",

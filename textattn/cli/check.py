@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
-import typer
+from textattn.cli.console import ConfigName, Json, Overrides, Quiet, note, out, out_json, table
 
-from textattn.cli.console import Json, Quiet, note, out, out_json, table
+if TYPE_CHECKING:
+    from textattn.config import Config
 
 
 def check(
-    config: Annotated[str, typer.Argument(help="A YAML file, `-` for stdin, or the name of a shipped config.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace those of the config.")
-    ] = None,
+    config: ConfigName,
+    overrides: Overrides = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Validate a config, read its data, show what would be trained, and train nothing."""
-    from textattn.cli.train import load
+    """Check a config and its data; train nothing.
 
+    \b
+    textattn check quickstart
+    textattn check my.yaml data.path=reviews.csv
+    """
     resolved = load(config, overrides)
     note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
@@ -30,6 +33,18 @@ def check(
         out_json(facts, indent=True)
     else:
         _print(facts)
+
+
+def load(config: str, overrides: list[str] | None) -> Config:
+    """The resolved config; warnings go to stderr as plain lines."""
+    from textattn.config import load_config
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        resolved = load_config(config, overrides or [])
+    for warning in caught:
+        note(str(warning.message), "Warning")
+    return resolved
 
 
 def _print(facts: dict[str, Any]) -> None:

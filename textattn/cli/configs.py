@@ -11,12 +11,12 @@ from textattn.cli.console import Json, out, out_json, table
 from textattn.errors import ConfigError
 
 app = typer.Typer(
-    help="The configs that come with textattn: list, print or copy them.",
+    help="List, print or copy the configs that come with textattn.",
     rich_markup_mode=None,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Name = Annotated[str, typer.Argument(help="Name of a shipped config, such as imdb.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a shipped config, such as imdb.")]
 
 
 @app.command("ls")
@@ -34,17 +34,27 @@ def ls(json: Json = False) -> None:
 
 @app.command("show")
 def show(name: Name) -> None:
-    """Print a shipped config: `textattn configs show imdb > mine.yaml`."""
+    """Print a shipped config.
+
+    \b
+    textattn configs show imdb
+    textattn configs show imdb > mine.yaml
+    """
     out(_path(name).read_text(encoding="utf-8").rstrip("\n"))
 
 
 @app.command("cp")
 def cp(
     name: Name,
-    target: Annotated[Path, typer.Argument(help="File or folder to copy to.")] = Path(),
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File or folder to copy to.")] = Path(),
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an existing file.")] = False,
 ) -> None:
-    """Copy a shipped config to edit it."""
+    """Copy a shipped config to edit it.
+
+    \b
+    textattn configs cp imdb
+    textattn configs cp imdb mine.yaml
+    """
     source = _path(name)
     target = target / source.name if target.is_dir() else target
     if target.exists() and not overwrite:
@@ -57,7 +67,11 @@ def cp(
 
 
 def schema() -> None:
-    """Print the JSON Schema of configs, for editors that complete and check YAML."""
+    """Print the JSON Schema of configs, for editors.
+
+    \b
+    textattn schema > textattn.schema.json
+    """
     from textattn.config import json_schema
 
     out_json(json_schema(), indent=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -47,12 +50,20 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        metavar="MODEL",
         help="Run directory or Hub id; default $TEXTATTN_MODEL, else the newest finished run under runs/.",
         show_default=False,
     ),
 ]
+Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts; `-` reads lines from stdin.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
+]
+ConfigName = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, or the name of a shipped config.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout; one object a line for several results.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N, mps or auto.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]
 
 
 def is_quiet() -> bool:
@@ -79,6 +90,19 @@ def is_live() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not _quiet
 
 
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Shows `text` to a person who waits for the block to end, and takes it away again."""
+    if not is_live():
+        yield
+        return
+    print(text, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def error_console() -> Console:
     """rich on stderr."""
     from rich.console import Console
@@ -103,17 +127,19 @@ def _stderr(label: str, text: str, color: str) -> None:
     if label:
         shown = f"{label}:"
         text = (f"\x1b[1;{color}m{shown}\x1b[0m" if use_color(sys.stderr) else shown) + " " + text
-    print(_encodable(text, sys.stderr), file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)
 
 
 def out(text: str) -> None:
     """A line of data on stdout."""
-    print(_encodable(text, sys.stdout))
+    print(text)
 
 
 def out_json(value: Any, *, indent: bool = False) -> None:
     """JSON on stdout: one line, or indented for a single object that people may read."""
-    out(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2 if indent else None))
+    # Where the stream cannot say é, JSON's own escapes can.
+    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+    out(json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=2 if indent else None))
 
 
 def flush() -> None:
@@ -122,22 +148,29 @@ def flush() -> None:
 
 
 def table(rows: Iterable[Iterable[str]], header: Iterable[str] = ()) -> list[str]:
-    """Lines with aligned columns: the first to the left, the others to the right where they are numbers."""
-    cells = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    """Lines with aligned columns: to the right those that hold only numbers, to the left the others."""
+    body = [list(row) for row in rows]
+    cells = [list(header), *body] if header else body
     if not cells:
         return []
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    columns = range(len(cells[0]))
+    widths = [max(display_width(row[i]) for row in cells) for i in columns]
+    numeric = [i > 0 and all(row[i][:1].isdigit() for row in body) for i in columns]
     lines = []
     for row in cells:
-        padded = [
-            cell.rjust(width) if i and cell[:1].isdigit() else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        padding = [" " * (widths[i] - display_width(row[i])) for i in columns]
+        padded = [padding[i] + row[i] if numeric[i] else row[i] + padding[i] for i in columns]
         lines.append("  ".join(padded).rstrip())
     return lines
 
 
-def _encodable(text: str, stream: TextIO) -> str:
-    """The text without what the stream's encoding cannot say (a Windows console, a C locale)."""
-    encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def display_width(text: str) -> int:
+    """Terminal cells: wide East Asian characters take two, combining marks none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def tolerate_encodings() -> None:
+    """What a stream's encoding cannot say (a Windows console, a C locale) is written as an escape, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,27 +13,41 @@ from textattn.errors import CheckFailed, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Those that are shown and can be checked.
+METRICS = (
+    "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "average_precision", "log_loss", "brier", "ece"
+)  # fmt: skip
+# Worse when higher.
+LOSSES = ("log_loss", "brier", "ece")
+
 
 def evaluate(
     data: Annotated[
-        str | None, typer.Argument(help="File, folder or Hub id; default: the data the model was trained on.")
+        str | None,
+        typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the data section: text=review.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section: text=review.")
     ] = None,
     model: Model = None,
-    split: Annotated[str, typer.Option("--split", help="Split to measure on.")] = "test",
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split to measure on.")] = "test",
     fail_under: Annotated[
-        list[str] | None, typer.Option("--fail-under", help="accuracy=0.9: exit with 4 where it is lower.")
+        list[str] | None,
+        typer.Option("--fail-under", metavar="METRIC=X", help="Exit with 4 where a metric is worse: accuracy=0.9."),
     ] = None,
     json: Json = False,
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model on labelled data: `textattn evaluate`, `textattn evaluate more.csv text=review`."""
+    """Measure a model on labelled data.
+
+    \b
+    textattn evaluate
+    textattn evaluate more.csv text=review label=stars
+    textattn evaluate --split validation --fail-under accuracy=0.9
+    """
     from textattn.cli.predict import open_model
     from textattn.config.yaml12 import parse_yaml
-    from textattn.runtime.evaluation import evaluate as measure
 
     limits = [_limit(text) for text in fail_under or []]
     if data is not None and "=" in data:
@@ -45,10 +60,13 @@ def evaluate(
         values[key.removeprefix("data.")] = parse_yaml(value, f"override {setting!r}").value
     classifier = open_model(model, device)
     from textattn.cli.progress import ConsoleReport
+    from textattn.runtime.evaluation import load_split, measure
 
     report = ConsoleReport()
-    report.stage(f"Measuring {classifier.path} on {split} of {data or 'its own data'}")
-    metrics = measure(classifier, data, split, values, on_note=report.note)
+    report.stage(f"Measuring {classifier.path} on the {split} split of {data or 'its own data'}")
+    rows = load_split(classifier, data, split, values, report.note)
+    with report.progress("Measuring", len(rows), "texts") as advance:
+        metrics = measure(classifier, rows, split, advance)
     if json:
         out_json(metrics, indent=True)
     else:
@@ -58,6 +76,10 @@ def evaluate(
 
 def _limit(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
+    if name not in METRICS:
+        near = get_close_matches(name, METRICS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else f"; metrics are: {', '.join(METRICS)}"
+        raise ConfigError(f"--fail-under: unknown metric {name!r}{meant}", "--fail-under accuracy=0.9")
     try:
         return name, float(value)
     except ValueError:
@@ -69,18 +91,7 @@ def _print(metrics: Mapping[str, Any]) -> None:
 
     out(headline(dict(metrics)))
     out("")
-    names = (
-        "accuracy",
-        "balanced_accuracy",
-        "macro_f1",
-        "micro_f1",
-        "auroc",
-        "average_precision",
-        "log_loss",
-        "brier",
-        "ece",
-    )
-    rows = [(name, f"{metrics[name]:.4f}") for name in names if metrics.get(name) is not None]
+    rows = [(name, f"{metrics[name]:.4f}") for name in METRICS if metrics.get(name) is not None]
     for line in table(rows):
         out(line)
     out("")
@@ -97,19 +108,16 @@ def _print(metrics: Mapping[str, Any]) -> None:
         for line in table(rows, ("", *labels)):
             out(line)
     if metrics["num_truncated"]:
-        note(f"{metrics['num_truncated']:,} texts were truncated")
+        note(f"Note: {metrics['num_truncated']:,} of {metrics['num_examples']:,} texts were truncated")
 
 
 def _check(metrics: Mapping[str, Any], limits: list[tuple[str, float]]) -> None:
     failed = []
     for name, limit in limits:
         value = metrics.get(name)
-        if not isinstance(value, float):
-            known = [key for key, v in metrics.items() if isinstance(v, float)]
-            raise ConfigError(f"--fail-under: unknown metric {name!r}; metrics are: {', '.join(known)}")
-        # A loss is worse when it is higher.
-        wrong = value > limit if name in ("log_loss", "brier", "ece") else value < limit
-        if wrong:
+        if value is None:
+            failed.append(f"{name} is not defined on this split")
+        elif value > limit if name in LOSSES else value < limit:
             failed.append(f"{name} is {value:.4f}, asked for {limit:g}")
     if failed:
         raise CheckFailed("; ".join(failed))

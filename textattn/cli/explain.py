@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textattn.cli.console import Device, Json, Model, flush, out_json, use_color
+from textattn.cli.console import Device, Json, Model, Texts, flush, out, out_json, use_color
 from textattn.cli.predict import as_json, open_model
-from textattn.cli.texts import read_texts
 
 if TYPE_CHECKING:
     from textattn.runtime.classifier import Explanation
 
+# Between two explanations.
+RULE = 60
+# A text must not steer the terminal: control characters are shown as pictures of themselves.
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {
+    code: 0x2421 if code == 127 else 0xFFFD for code in range(127, 160)
+}
+
 
 def explain(
     context: typer.Context,
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; `-` reads lines from stdin.")
-    ] = None,
+    texts: Texts = None,
     model: Model = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="Label to explain; default: the predicted one.")
+        str | None, typer.Option("--target", metavar="LABEL", help="Label to explain; default: the predicted one.")
     ] = None,
-    words: Annotated[int, typer.Option("--words", "-w", min=0, help="Rows in the table of the strongest words.")] = 8,
+    words: Annotated[
+        int, typer.Option("--words", "-w", metavar="N", min=0, help="Rows in the table of the strongest words.")
+    ] = 8,
     json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Show which words the model attended to: `textattn explain "The film was a joy."`."""
-    groups = read_texts(context, texts or [], None, [])
-    first = next(groups, [])
+    """Show which words the model attended to.
+
+    \b
+    textattn explain "The film was a joy."
+    textattn explain --json < reviews.txt
+    """
+    from textattn.cli.texts import check_source, read_texts
+
+    check_source(context, texts or [])
     classifier = open_model(model, device)
     shown = 0
-    for group in itertools.chain([first], groups):
+    for group in read_texts(texts or []):
         for explanation in classifier.explain(group, target):
             if json:
                 out_json(_as_json(explanation, classifier.config.multi_label))
@@ -58,15 +69,21 @@ def _as_json(explanation: Explanation, multi_label: bool) -> dict[str, Any]:
 
 
 def _print(explanation: Explanation, words: int, multi_label: bool, *, separate: bool) -> None:
+    """On a terminal wrapped at words; in a pipe the text is passed on as it is."""
     from rich.console import Console
+    from rich.text import Text
 
     from textattn.explain.terminal import render
 
     color = use_color(sys.stdout)
-    console = Console(
-        file=sys.stdout, highlight=False, markup=False, emoji=False, no_color=not color, force_terminal=color or None
-    )
+    console = Console(highlight=False, markup=False, emoji=False, no_color=not color, force_terminal=color or None)
+    color = color and console.color_system is not None
+    lines = render(explanation, words, color=color, multi_label=multi_label, width=console.width)
     if separate:
-        console.print()
-    for line in render(explanation, words, color=color, multi_label=multi_label, width=console.width):
-        console.print(line)
+        out("\n" + "-" * min(console.width, RULE) + "\n")
+    for line in lines:
+        if color or sys.stdout.isatty():
+            pieces = [(piece.translate(VISIBLE), style) for piece, style in line]
+            console.print(Text.assemble(*pieces), soft_wrap=not sys.stdout.isatty())
+        else:
+            out("".join(piece for piece, _ in line).rstrip(" ") if line else "")

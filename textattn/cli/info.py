@@ -8,7 +8,12 @@ from textattn.cli.console import Json, Model, out, out_json, table
 
 
 def info(model: Model = None, json: Json = False) -> None:
-    """What a model is and what it reached: `textattn info --model runs/imdb/…`."""
+    """Show what a model is and what it reached.
+
+    \b
+    textattn info
+    textattn info --model runs/imdb --json
+    """
     from textattn import run as run_dir
 
     path = run_dir.find_model(model)
@@ -23,22 +28,21 @@ def info(model: Model = None, json: Json = False) -> None:
     }
     if (path / run_dir.ENVIRONMENT).is_file():
         environment = run_dir.read_json(path / run_dir.ENVIRONMENT)
-        facts |= {key: environment[key] for key in ("dataset", "command", "started", "textattn")}
+        facts |= {key: environment.get(key) for key in ("dataset", "command", "started", "textattn")}
     if facts["finished"]:
         facts["metrics"] = run_dir.read_json(path / run_dir.METRICS)
     if json:
         out_json(facts, indent=True)
         return
-    a = config.architecture
     rows = [
         ("path", facts["path"]),
         ("finished", "yes" if facts["finished"] else "no (training was interrupted or is going on)"),
         ("labels", ", ".join(config.labels)),
-        ("model", f"embedding {a['embedding_dim']}, {a['encoder']} {a['hidden_size']}, {a['attention']} attention"),
-        ("vocabulary", f"{a['vocab_size']:,} tokens"),
+        ("model", config.summary()),
+        ("vocabulary", f"{config.architecture['vocab_size']:,} tokens"),
         ("size", f"{facts['size_bytes'] / 1e6:.1f} MB"),
     ]
-    if "dataset" in facts:
+    if facts.get("dataset"):
         splits = facts["dataset"]["splits"].items()
         rows.append(
             ("data", facts["dataset"]["source"] + ", " + ", ".join(f"{v['num_examples']:,} {k}" for k, v in splits))

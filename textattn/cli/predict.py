@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textattn.cli.console import Device, Json, Model, flush, out, out_json
+from textattn.cli.console import Device, Json, Model, Texts, flush, out, out_json, waiting
 
 if TYPE_CHECKING:
     from textattn.runtime.classifier import Classifier, Prediction
@@ -14,47 +14,43 @@ if TYPE_CHECKING:
 
 def predict(
     context: typer.Context,
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; `-` reads lines from stdin.")
-    ] = None,
+    texts: Texts = None,
     model: Model = None,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="File of texts: one a line, or csv, tsv, jsonl, parquet.")
+        str | None,
+        typer.Option("--input", "-i", metavar="FILE", help="Texts, one a line; or csv, tsv, jsonl, parquet."),
     ] = None,
     text_column: Annotated[
-        list[str] | None, typer.Option("--text-column", help="Column of --input; default: as in training.")
+        list[str] | None,
+        typer.Option("--text-column", metavar="NAME", help="Column of --input; default: as in training."),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="The K most probable labels.")] = 1,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", metavar="K", min=1, help="The K most probable labels.")] = 1,
     json: Json = False,
     device: Device = "cpu",
 ) -> None:
-    """Label texts: `textattn predict "The film was a joy."`, `textattn predict < reviews.txt`.
+    """Label texts.
 
-    Prints `label<TAB>score`, one line a text, in order.
+    \b
+    textattn predict "The film was a joy." "The soup was cold."
+    textattn predict < reviews.txt
+    textattn predict --input reviews.csv --json
+
+    Prints label, tab, score: one line a text, in order.
     """
-    from textattn.cli.texts import read_texts
+    from textattn.cli.texts import check_source, read_texts
 
-    classifier, groups = None, None
-    groups = read_texts(context, texts or [], input, text_column or [])
-    first = next(groups, None) if not input or input == "-" else None
+    check_source(context, texts or [], input)
     classifier = open_model(model, device)
-    if input and input != "-":
-        groups = read_texts(context, [], input, text_column or classifier.config.text_columns)
-    if first is not None:
-        _print(classifier, first, top_k, json)
-    for group in groups:
+    for group in read_texts(texts or [], input, text_column or classifier.config.text_columns):
         _print(classifier, group, top_k, json)
 
 
 def open_model(model: str | None, device: str) -> Classifier:
     """The model of --model."""
-    import textattn
+    with waiting("Loading the model …"):
+        import textattn
 
-    if device == "auto" or device != "cpu":
-        from textattn.training.optimizer import choose_device
-
-        device = str(choose_device(device))
-    return textattn.load(model, device)
+        return textattn.load(model, device)
 
 
 def _print(classifier: Classifier, texts: list[str], top_k: int, json: bool) -> None:

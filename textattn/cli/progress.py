@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ class ConsoleReport(Report):
             yield self._log_step
             return
         with self._bar("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tok/s") as bar:
-            task = bar.add_task("Epoch 1", total=None, loss=0.0, rate=0.0)
+            task = bar.add_task(f"Epoch 1/{epochs}", total=None, loss=0.0, rate=0.0)
             smooth: float | None = None
 
             def show(step: Step) -> None:
@@ -93,7 +94,9 @@ class ConsoleReport(Report):
             if split in metrics:
                 self._print(f"{split}: {headline(metrics[split])}")
         minutes, seconds = divmod(round(metrics["seconds"]["total"]), 60)
-        self._print(f'Finished in {minutes} min {seconds} s. Try:  textattn explain --model {run} "…"')
+        duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+        self._print(f"Finished in {duration}. To see what it learned:")
+        self._print(f'  textattn explain --model {shlex.quote(str(run))} "a sentence"')
 
     def _bar(self, numbers: str) -> Progress:
         return Progress(

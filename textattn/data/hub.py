@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from textattn.data.files import Row, RowProblem, Table, class_names_of
 from textattn.errors import InputError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, Table]:
@@ -31,7 +34,7 @@ def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, 
     except OfflineModeIsEnabled as error:
         raise _unreachable(path, error) from None
     except DatasetNotFoundError as error:
-        if _offline_variable():
+        if offline_variable():
             raise _unreachable(path, error) from None
         raise InputError(
             f"data.path: {path!r} is neither a file nor a folder here, nor a data set on the Hub "
@@ -44,7 +47,8 @@ def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, 
         raise InputError(f"data.path: {path}: could not be read: {error.__cause__ or error}") from None
     except (ValueError, RuntimeError, OSError) as error:
         # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
-        raise InputError(f"data.path: {path}: {_first_line(error)}") from None
+        message = " ".join(str(error).split("\nExample of usage")[0].split("\n"))
+        raise InputError(f"data.path: {path}: {message}", "data.name=SUBSET" if "onfig" in message else None) from None
     return {str(split): _table(path, str(split), rows) for split, rows in loaded.items()}
 
 
@@ -64,11 +68,9 @@ def _table(path: str, split: str, dataset: Any) -> Table:
 
 
 def _commit(dataset: Any) -> str | None:
-    """The commit in an address such as hf://datasets/stanfordnlp/imdb@<commit>/train.parquet."""
-    for address in dataset.info.download_checksums or {}:
-        if address.startswith("hf://") and "@" in address:
-            return str(address.split("@", 1)[1].split("/", 1)[0])
-    return None
+    """The commit that names the folder of a Hub data set in the cache; None for a local one."""
+    folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}
+    return next((name for name in folders if COMMIT.fullmatch(name)), None)
 
 
 def _check_repo_id(path: str) -> None:
@@ -84,7 +86,8 @@ def _check_repo_id(path: str) -> None:
         raise InputError(f"data.path: no such file or folder: {path}")
 
 
-def _offline_variable() -> str | None:
+def offline_variable() -> str | None:
+    """The environment variable that forbids the client to use the network, if one is set."""
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
             return variable
@@ -92,8 +95,8 @@ def _offline_variable() -> str | None:
 
 
 def _unreachable(path: str, error: Exception) -> InputError:
-    variable = _offline_variable()
-    reason = f"{variable} is set" if variable else f"no connection ({_first_line(error)})"
+    variable = offline_variable()
+    reason = f"{variable} is set" if variable else f"no connection ({first_line(error)})"
     return InputError(
         f"data.path: {path!r} is no file or folder here, and the Hugging Face Hub was not reached: {reason}",
         (f"unset {variable}, or " if variable else "connect, or ")
@@ -101,5 +104,6 @@ def _unreachable(path: str, error: Exception) -> InputError:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What the client says, without its advice for programmers."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -7,6 +7,7 @@ own in the vocabulary, so offsets always refer to the one string.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from textattn.errors import InputError
 
 SEGMENT_SEPARATOR = "\t"
 PAD, UNK = "[PAD]", "[UNK]"
 TRUNCATIONS = ("head", "tail", "head_tail")
+_GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
 # One call into Rust per this many texts: enough to keep all cores busy, little enough to bound memory.
 CHUNK = 1000
 
@@ -73,7 +75,7 @@ class TextTokenizer:
         self.truncation = truncation
         self.num_segments = num_segments
         self.kind = kind
-        # A text that happens to hold "[PAD]" must not become padding.
+        # A text that happens to hold "[PAD]" must not become padding; nor where a vocabulary has it as a word.
         self.backend.encode_special_tokens = True
         self.backend.no_truncation()
         self.backend.no_padding()
@@ -100,6 +102,7 @@ class TextTokenizer:
                 ids.append(row)
                 lengths.append(len(row))
         flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        flat[flat == self.pad_id] = self.unk_id
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
         num_unknown = int((flat == self.unk_id).sum())
         return TokenArrays(flat, starts, num_truncated, num_tokens, num_unknown)
@@ -113,13 +116,14 @@ class TextTokenizer:
                     rows.append(TokenizedText([self.unk_id], [UNK], [(0, len(text))], [0], False))
                     continue
                 kept = self._kept(len(encoding.ids))
+                offsets = _with_composed(text, encoding.offsets)
                 # Added tokens (the separator) belong to no word: give each a number of its own.
                 words = [w if w is not None else -1 - i for i, w in enumerate(encoding.word_ids)]
                 rows.append(
                     TokenizedText(
-                        [encoding.ids[i] for i in kept],
+                        [self.unk_id if encoding.ids[i] == self.pad_id else encoding.ids[i] for i in kept],
                         [encoding.tokens[i] for i in kept],
-                        [encoding.offsets[i] for i in kept],
+                        [offsets[i] for i in kept],
                         [words[i] for i in kept],
                         len(kept) < len(encoding.ids),
                     )
@@ -189,6 +193,31 @@ def load_backend(file: Path) -> Tokenizer:
     # The binding raises bare Exception for a damaged file; nothing narrower can be caught.
     except Exception as error:
         raise InputError(f"{file}: not a tokenizer ({error})") from None
+
+
+def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
+    """For each character, and for the end, the span of the grapheme (an emoji, a letter with accents) it belongs to."""
+    spans = [(i, i + 1) for i in range(len(text))]
+    if not text.isascii():
+        for _, (start, end) in _GRAPHEMES.pre_tokenize_str(text):
+            if end - start > 1:
+                spans[start:end] = [(start, end)] * (end - start)
+    spans.append((len(text), len(text)))
+    return spans
+
+
+def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets that take in the accents: where NFKC makes one character of two, `tokenizers` names the first only."""
+    if unicodedata.is_normalized("NFKC", text):
+        return offsets
+    boundaries = grapheme_boundaries(text)
+    closed: dict[tuple[int, int], tuple[int, int]] = {}
+    following = len(text)
+    for start, end in reversed(offsets):
+        if start < end <= following:
+            closed.setdefault((start, end), (start, max(end, min(boundaries[end - 1][1], following))))
+        following = min(following, start)
+    return [closed.get(offset, offset) for offset in offsets]
 
 
 def _id_of(tokenizer: Tokenizer, names: Sequence[str], default: int | None = None) -> int:

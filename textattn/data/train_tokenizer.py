@@ -156,11 +156,20 @@ def _pretrained(config: TokenizerConfig) -> Tokenizer:
 
 def _from_hub(repo_id: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    from textattn.data.hub import first_line, offline_variable
 
     try:
         return Path(hf_hub_download(repo_id, "tokenizer.json"))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, EntryNotFoundError, OSError) as error:
+        variable = offline_variable()
+        if isinstance(error, RepositoryNotFoundError):
+            reason = "no such repository"
+        elif variable and not isinstance(error, HFValidationError):
+            reason = f"{variable} is set"
+        else:
+            reason = first_line(error)
         raise InputError(
-            f"tokenizer.path: {repo_id!r} is neither a file nor a folder here, nor to be had from the Hub: {error}"
+            f"tokenizer.path: {repo_id!r} is neither a file nor a folder here, nor to be had from the Hub: {reason}"
         ) from None

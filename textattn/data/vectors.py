@@ -48,14 +48,15 @@ def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> Wo
     found = np.zeros(tokenizer.vocab_size, bool)
     for number, line in _lines(path):
         word, _, numbers = line.rstrip().partition(" ")
-        if number == 1 and numbers.isdigit():
+        if number == 1 and word.isdigit() and numbers.isdigit():
             continue
         token_id = vocabulary.get(word, vocabulary.get(word.lower()))
         if token_id is None or (exact[token_id] and word not in vocabulary):
             continue
         fields = numbers.split()
         try:
-            vector = np.array(fields, dtype=np.float32)
+            with np.errstate(over="ignore"):
+                vector = np.array(fields, dtype=np.float32)
         except ValueError:
             if len(fields) > embedding_dim:
                 continue  # The word holds spaces, such as ". . ." in GloVe's 840B.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from textattn import run as run_dir
 from textattn.data.tokenizer import SEGMENT_SEPARATOR, TextTokenizer, TokenArrays
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, InputError
 from textattn.runtime.session import Outputs, Session, TorchSession, run_in_batches, to_probabilities
 from textattn.runtime.words import Word, merge_words
 
 Text = str | Sequence[str]
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,16 @@ class Classifier:
 
         Raises:
             InputError: a file is missing, damaged, or does not fit the others.
+            ConfigError: there is no such device.
         """
         config = run_dir.read_model_config(path)
-        return cls(TorchSession.load(path, device), TextTokenizer.from_dir(path), config, path)
+        tokenizer = TextTokenizer.from_dir(path)
+        if tokenizer.vocab_size != config.architecture.get("vocab_size"):
+            raise InputError(
+                f"{path / 'tokenizer.json'}: {tokenizer.vocab_size} tokens, "
+                f"but the model has {config.architecture.get('vocab_size')}"
+            )
+        return cls(TorchSession.load(path, device), tokenizer, config, path)
 
     @property
     def labels(self) -> list[str]:
@@ -111,7 +120,7 @@ class Classifier:
             plain,
             self.tokenizer.encode_with_offsets(plain),
             outputs.attention_weights,
-            self._to_probabilities(outputs) if plain else [],
+            self._to_probabilities(outputs),
             strict=True,
         )
         for text, tokenized, weights, probs in rows:
@@ -149,9 +158,9 @@ class Classifier:
         Raises:
             InputError: the data cannot be read, or hold a label the model does not know.
         """
-        from textattn.runtime.evaluation import evaluate
+        from textattn.runtime.evaluation import load_split, measure
 
-        return evaluate(self, data, split, settings)
+        return measure(self, load_split(self, data, split, settings), split)
 
     def _to_probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
         return to_probabilities(outputs.logits, self.config.output, len(self.config.labels))
@@ -172,14 +181,16 @@ class Classifier:
         rows = [texts] if isinstance(texts, str) else list(texts)
         wanted = self.tokenizer.num_segments
         joined = []
-        for number, row in enumerate(rows, 1):
+        for row in rows:
             if not isinstance(row, str):
                 row = SEGMENT_SEPARATOR.join(segment.replace(SEGMENT_SEPARATOR, " ") for segment in row)
             found = row.count(SEGMENT_SEPARATOR) + 1
             if wanted > 1 and found != wanted:
+                start = row if len(row) <= 40 else row[:40] + "…"
                 raise ConfigError(
-                    f"text {number}: expected {wanted} segments separated by tabs, got {found}",
+                    f"expected {wanted} segments separated by tabs, got {found}: {start!r}",
                     "$'first segment\\tsecond segment'",
                 )
-            joined.append(row)
+            # Lone surrogates are no text: no tokenizer takes them, and no file can hold them.
+            joined.append(_SURROGATES.sub("\ufffd", row))
         return joined

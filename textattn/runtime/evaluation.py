@@ -7,42 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textattn import run as run_dir
-from textattn.config import config_from_mapping, load_config
-from textattn.config.schema import DataConfig
-from textattn.data.read import Split, read_corpus, read_split
+from textattn.config import Config, config_from_mapping, load_config
+from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.splits import prepare_splits
 from textattn.errors import InputError
 from textattn.metrics import compute_metrics
 
 if TYPE_CHECKING:
     from textattn.runtime.classifier import Classifier
-
-
-def evaluate(
-    classifier: Classifier,
-    data: str | Path | None,
-    split: str,
-    settings: dict[str, Any],
-    on_batch: Callable[[int], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """See `Classifier.evaluate`.
-
-    Args:
-        on_batch: called with the number of rows done.
-        on_note: called with what the user should know, such as rows skipped.
-    """
-    rows = load_split(classifier, data, split, settings, on_note)
-    tokens = classifier.tokenizer.encode(rows)
-    probs = classifier.probabilities(tokens, on_batch)
-    metrics = compute_metrics(
-        rows.labels,
-        probs,
-        classifier.config.labels,
-        headline="micro_f1" if classifier.config.multi_label else "accuracy",
-        thresholds=classifier.config.thresholds,
-    )
-    return metrics | {"split": split, "num_truncated": tokens.num_truncated}
 
 
 def load_split(
@@ -54,30 +26,68 @@ def load_split(
 ) -> Split:
     """A split of `data`, or of what the model was trained on; a validation split set aside from train is found again.
 
+    Args:
+        settings: see `Classifier.evaluate`.
+        on_note: called with what the user should know, such as rows skipped.
+
     Raises:
         InputError: there is no such split, or it cannot be read.
         ConfigError: a setting is wrong.
     """
-    source = classifier.path / run_dir.TRAINING_CONFIG
-    if data is None and not source.is_file():
+    base = _training_config(classifier)
+    if data is None and base is None:
+        source = classifier.path / run_dir.TRAINING_CONFIG
         raise InputError(f"{source}: missing, so the training data are unknown", "textattn evaluate DATA")
-    base = load_config(str(source)) if source.is_file() else None
+    values = base.data.model_dump() if base is not None else {}
     if data is not None:
-        values = base.data.model_dump() if base is not None else {}
         # What belongs to the other source only must not be carried over.
-        values |= {"path": str(data), "files": None, "name": None, "revision": None, "unlabelled_splits": []}
-    else:
-        assert base is not None
-        values = base.data.model_dump()
-    config: DataConfig = config_from_mapping({"data": values | settings}).data
-    if data is None and split in ("train", "validation") and base is not None:
+        values |= {"path": str(data), "files": None, "name": None, "revision": None}
+    config = config_from_mapping({"data": values | {"unlabelled_splits": []} | settings}).data
+    if data is None and base is not None and split in ("train", "validation", "test"):
         corpus = prepare_splits(read_corpus(config), config, base.seed)
-        found = corpus.splits().get(split)
-        if found is None:
-            raise InputError(f"there is no {split} split")
-        return found
-    rows, notes = read_split(config, split, classifier.config.labels, classifier.config.multi_label)
-    for note in notes:
-        if on_note is not None:
+        rows, notes = _own_split(classifier, corpus, split), corpus.notes
+    else:
+        rows, notes = read_split(config, split, classifier.config.labels, classifier.config.multi_label)
+    if on_note is not None:
+        for note in notes:
             on_note(note)
     return rows
+
+
+def _own_split(classifier: Classifier, corpus: Corpus, split: str) -> Split:
+    splits = corpus.splits()
+    if split not in splits:
+        raise InputError(f"the data have no {split} split; splits are: {', '.join(splits)}", f"--split {[*splits][-1]}")
+    if corpus.labels != classifier.config.labels:
+        raise InputError(
+            f"the data of this model have changed: their labels are {', '.join(corpus.labels)}, "
+            f"those of the model {', '.join(classifier.config.labels)}"
+        )
+    return splits[split]
+
+
+def measure(
+    classifier: Classifier, rows: Split, split: str, on_batch: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """The metrics of `rows`, as metrics.json holds them for a split of the run.
+
+    Args:
+        split: name of the split, for the result.
+        on_batch: called with the number of rows done.
+    """
+    base = _training_config(classifier)
+    tokens = classifier.tokenizer.encode(rows)
+    metrics = compute_metrics(
+        rows.labels,
+        classifier.probabilities(tokens, on_batch),
+        classifier.config.labels,
+        headline=(base and base.training.metric) or ("micro_f1" if classifier.config.multi_label else "accuracy"),
+        thresholds=classifier.config.thresholds,
+        seed=base.seed if base is not None else 0,
+    )
+    return metrics | {"num_truncated": tokens.num_truncated, "split": split}
+
+
+def _training_config(classifier: Classifier) -> Config | None:
+    source = classifier.path / run_dir.TRAINING_CONFIG
+    return load_config(str(source)) if source.is_file() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from textattn import run as run_dir
 from textattn.data.batches import collate, sorted_batches
 from textattn.data.tokenizer import TokenArrays
-from textattn.errors import InputError
+from textattn.errors import ConfigError, InputError
 
 Floats = NDArray[np.float32]
 
@@ -53,12 +54,14 @@ class TorchSession:
 
         Raises:
             InputError: the weights are damaged or do not fit config.json.
+            ConfigError: there is no such device.
         """
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
 
         from textattn.model.classifier import Architecture, TextClassifier
 
+        place = _device(device)
         config = run_dir.read_model_config(path)
         weights = path / run_dir.WEIGHTS
         try:
@@ -66,6 +69,8 @@ class TorchSession:
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path / run_dir.CONFIG}: damaged architecture ({error})") from None
         try:
+            with safe_open(weights, "pt") as file:
+                run_dir.check_labels(path, config.labels, file.metadata())
             model.load_state_dict(load_file(weights))
         except (SafetensorError, OSError) as error:
             raise InputError(f"{weights}: damaged ({error})") from None
@@ -73,7 +78,7 @@ class TorchSession:
             raise InputError(
                 f"{weights}: does not fit {run_dir.CONFIG} ({str(error).splitlines()[-1].strip()})"
             ) from None
-        return cls(model, device)
+        return cls(model, place)
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
         """input_ids, attention_mask: (batch, seq)."""
@@ -84,6 +89,19 @@ class TorchSession:
                 torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
             )
         return BatchOutput(*(tensor.float().cpu().numpy() for tensor in output[:3]))
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"device: must be cpu, cuda, cuda:N, mps or auto, got {name!r}", "--device cpu")
+    if name == "cpu":
+        return name
+    from textattn.training.optimizer import choose_device
+
+    try:
+        return str(choose_device(name))
+    except ConfigError as error:
+        raise ConfigError(error.message, "--device cpu") from None
 
 
 class Outputs(NamedTuple):
@@ -129,7 +147,9 @@ def run_in_batches(
         if on_batch is not None:
             on_batch(done)
     if not order:
-        return Outputs(np.zeros((0, 1), np.float32), [], np.zeros((0, 1), np.float32) if with_context else None)
+        # One text that nobody asked for, for the sizes of the model.
+        output = session.run(np.full((1, 1), pad_id, np.int64), np.ones((1, 1), np.int64))
+        return Outputs(output.logits[:0], [], output.context[:0] if with_context else None)
     back = np.argsort(np.concatenate(order))
     return Outputs(
         np.concatenate(logits)[back],

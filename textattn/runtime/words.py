@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tokenizers import Regex, pre_tokenizers
-
-from textattn.data.tokenizer import TokenizedText
-
-_GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
+from textattn.data.tokenizer import TokenizedText, grapheme_boundaries
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Word:
 
 def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -> list[Word]:
     """Sums the weights of sub-words; spans never overlap and never cut through a grapheme (an emoji, an accent)."""
-    boundaries = _grapheme_boundaries(text)
+    boundaries = grapheme_boundaries(text)
     spans: list[tuple[int, int, float]] = []
     previous: int | None = None
     for (start, end), word, weight in zip(tokenized.offsets, tokenized.word_ids, weights, strict=True):
@@ -40,14 +36,3 @@ def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -
             spans.append((start, end, float(weight)))
         previous = word
     return [Word(text[start:end], start, end, weight) for start, end, weight in spans]
-
-
-def _grapheme_boundaries(text: str) -> list[tuple[int, int]]:
-    """For each character, and for the end, the span of the grapheme it belongs to."""
-    spans = [(i, i + 1) for i in range(len(text))]
-    if not text.isascii():
-        for _, (start, end) in _GRAPHEMES.pre_tokenize_str(text):
-            if end - start > 1:
-                spans[start:end] = [(start, end)] * (end - start)
-    spans.append((len(text), len(text)))
-    return spans

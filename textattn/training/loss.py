@@ -49,7 +49,8 @@ def label_weights(
 ) -> Tensor | None:
     """`training.class_weights` as a vector (num_labels,), or None where every row weighs the same.
 
-    `balanced` is rows / (labels * rows of the label), as in scikit-learn; for multi-label, negatives / positives.
+    `balanced` is rows / (labels * rows of the label), as in scikit-learn; for multi-label, negatives / positives. A
+    label that no row or every row has weighs 1.
 
     Raises:
         ConfigError: a weight is given for a label that does not exist, or one is missing.
@@ -59,10 +60,12 @@ def label_weights(
     if setting == "balanced":
         if labels.ndim == 2:
             positive = labels.sum(axis=0, dtype=np.int64)
-            weights = (len(labels) - positive) / np.maximum(positive, 1)
+            share, counts = len(labels) - positive, positive
         else:
             counts = np.bincount(labels, minlength=len(names))
-            weights = len(labels) / (len(names) * np.maximum(counts, 1))
+            share = np.full(len(names), len(labels) / np.count_nonzero(counts))
+        # There is nothing to balance where one side is empty.
+        weights = np.where((counts > 0) & (share > 0), share / np.maximum(counts, 1), 1.0)
         return torch.tensor(weights, dtype=torch.float32)
     wrong = sorted(set(setting) ^ set(names))
     if wrong:

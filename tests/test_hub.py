@@ -1,0 +1,219 @@
+"""Data sets and tokenizers from the Hub, by the real client against a local stand-in; and from folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, models
+
+COMMIT = "a" * 40
+ROWS = {"train": [("good", 1), ("bad", 0), ("fine", 1)], "test": [("poor", 0), ("great", 1)]}
+# What a run does with the data sets and tokenizers named on its standard input; answers as JSON.
+SCRIPT = """
+import json, sys, time
+from textattn.config.schema import DataConfig, TokenizerConfig
+from textattn.data.read import read_corpus
+from textattn.data.train_tokenizer import train_tokenizer
+from textattn.errors import InputError
+def answer(settings):
+    if "type" in settings:
+        return train_tokenizer(TokenizerConfig(**settings), iter(["x"]), 1).encode_with_offsets(["good bad"])[0].tokens
+    corpus = read_corpus(DataConfig(**settings))
+    splits = corpus.splits()
+    return {
+        "labels": corpus.labels,
+        "revision": corpus.revision,
+        "sizes": {name: len(split) for name, split in splits.items()},
+        "test": [[text, corpus.labels[i]] for text, i in zip(splits["test"], splits["test"].labels)][:2],
+    }
+# The client waits between attempts; the waiting is counted, not done.
+waited = 0
+def wait(seconds):
+    global waited
+    waited += seconds
+time.sleep = wait
+answers = {}
+for key, settings in json.load(sys.stdin).items():
+    start, waited = time.monotonic(), 0
+    try:
+        answers[key] = answer(settings)
+    except InputError as error:
+        answers[key] = [error.message, error.hint, time.monotonic() - start + waited]
+print(json.dumps(answers))
+"""
+PLAIN = {
+    "labels": ["neg", "pos"],
+    "revision": COMMIT,
+    "sizes": {"train": 3, "test": 2},
+    "test": [["poor", "neg"], ["great", "pos"]],
+}
+
+
+def write_repositories(root: Path, shared: Path) -> None:
+    for name in ("plain", "subsets", "broken", "script"):
+        (root / "datasets/tiny" / name).mkdir(parents=True)
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+    }
+    for split, rows in ROWS.items():
+        table = pa.table({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(table, root / f"datasets/tiny/plain/{split}.parquet")
+        pq.write_table(table, root / f"datasets/tiny/subsets/{split}.parquet")
+    (root / "datasets/tiny/subsets/README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: some\n  data_files:\n  - split: train\n    path: test.parquet\n"
+        "- config_name: all\n  data_files:\n  - split: train\n    path: train.parquet\n"
+        "  - split: test\n    path: test.parquet\n---\n"
+    )
+    (root / "datasets/tiny/broken/train.parquet").write_text("PAR1 and no more")
+    (root / "datasets/tiny/script/script.py").write_text("import datasets\n")
+    (root / "datasets/real").mkdir()
+    (root / "datasets/real/sst2").symlink_to(shared / "data/sst2")
+    (root / "models/tiny/tokenizer").mkdir(parents=True)
+    (root / "models/tiny/empty").mkdir()
+    (root / "models/tiny/empty/README.md").write_text("nothing here")
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "good bad": 2}, unk_token="[UNK]"))
+    tokenizer.save(str(root / "models/tiny/tokenizer/tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[str]:
+    """The address of a Hub with some data sets and a tokenizer."""
+    root = tmp_path_factory.mktemp("hub")
+    write_repositories(root, shared)
+    command = [sys.executable, str(shared / "tools/local_hub.py"), str(root), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.kill()
+
+
+def ask(endpoint: str, home: Path, questions: dict[str, dict[str, str]], **variables: str) -> dict[str, Any]:
+    """What SCRIPT answers in a process of its own, for the client reads its environment when it is imported."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, cwd=Path(__file__).parent.parent,
+        input=json.dumps(questions), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def online(hub: str, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    questions = {
+        "plain": {"path": "tiny/plain"},
+        "revision": {"path": "tiny/plain", "revision": COMMIT},
+        "real": {"path": "real/sst2"},
+        "subset": {"path": "tiny/subsets", "name": "all"},
+        "no subset": {"path": "tiny/subsets"},
+        "unknown subset": {"path": "tiny/plain", "name": "other"},
+        "unknown": {"path": "tiny/nothing"},
+        "broken": {"path": "tiny/broken"},
+        "script": {"path": "tiny/script"},
+        "folder": {"path": str(shared / "data/trec")},
+        "no folder": {"path": "no/such/folder"},
+        "no id": {"path": "not an id"},
+        "tokenizer": {"type": "pretrained", "path": "tiny/tokenizer"},
+        "no tokenizer": {"type": "pretrained", "path": "tiny/nothing"},
+        "no tokenizer.json": {"type": "pretrained", "path": "tiny/empty"},
+        "no tokenizer id": {"type": "pretrained", "path": "no/such/folder"},
+    }
+    home = tmp_path_factory.mktemp("home")
+    answers = ask(hub, home, questions)
+    asked_again = ("plain", "real", "folder", "tokenizer", "no tokenizer", "unknown")
+    offline = ask(hub, home, {key: questions[key] for key in asked_again}, HF_HUB_OFFLINE="1")
+    return answers | {f"offline {key}": answer for key, answer in offline.items()}
+
+
+def test_a_data_set_of_the_hub_comes_with_its_labels_and_its_commit(online: dict[str, Any]) -> None:
+    assert online["plain"] == online["revision"] == online["subset"] == PLAIN
+    real = online["real"]
+    assert real["labels"] == ["neg", "pos"] and real["revision"] == COMMIT
+    assert real["sizes"] == {"train": 6920, "validation": 872, "test": 1821}
+
+
+def test_what_was_read_once_is_there_without_a_network(online: dict[str, Any]) -> None:
+    for key in ("plain", "real", "folder", "tokenizer"):
+        assert online[f"offline {key}"] == online[key]
+
+
+def test_a_local_folder_is_a_data_set_without_a_commit(online: dict[str, Any]) -> None:
+    folder = online["folder"]
+    assert folder["labels"] == ["ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"]
+    assert folder["sizes"] == {"train": 5452, "test": 500} and folder["revision"] is None
+
+
+def test_an_unknown_data_set(online: dict[str, Any]) -> None:
+    assert online["unknown"][:2] == [
+        "data.path: 'tiny/nothing' is neither a file nor a folder here, nor a data set on the Hub "
+        "(private and gated ones need `hf auth login`)",
+        "https://huggingface.co/datasets?search=nothing",
+    ]
+    assert online["no folder"][0] == "data.path: no such file or folder: no/such/folder"
+    assert online["no id"][0] == "data.path: no such file or folder: not an id"
+
+
+def test_a_subset_must_be_named_and_known(online: dict[str, Any]) -> None:
+    assert online["unknown subset"][:2] == [
+        "data.path: tiny/plain: BuilderConfig 'other' not found. Available: ['default']",
+        "data.name=SUBSET",
+    ]
+    message, hint, _ = online["no subset"]
+    assert message.startswith("data.path: tiny/subsets: Config name is missing.") and hint == "data.name=SUBSET"
+    assert "['some', 'all']" in message
+
+
+def test_data_sets_that_cannot_be_read(online: dict[str, Any]) -> None:
+    assert online["broken"][0].startswith("data.path: tiny/broken: ") and "arquet" in online["broken"][0]
+    assert online["script"][0].startswith("data.path: tiny/script: Dataset scripts are no longer supported")
+
+
+def test_offline_the_variable_that_forbids_the_network_is_named(online: dict[str, Any]) -> None:
+    assert online["offline unknown"][:2] == [
+        "data.path: 'tiny/nothing' is no file or folder here, and the Hugging Face Hub was not reached: "
+        "HF_HUB_OFFLINE is set",
+        "unset HF_HUB_OFFLINE, or give a local copy: data.path=FOLDER_OR_FILE; "
+        "offline at once: textattn train quickstart",
+    ]
+    assert online["offline no tokenizer"][0].endswith("nor to be had from the Hub: HF_HUB_OFFLINE is set")
+
+
+def test_a_tokenizer_of_the_hub(online: dict[str, Any]) -> None:
+    assert online["tokenizer"] == ["good bad"]
+    start = "is neither a file nor a folder here, nor to be had from the Hub:"
+    assert online["no tokenizer"][0] == f"tokenizer.path: 'tiny/nothing' {start} no such repository"
+    assert online["no tokenizer.json"][0].startswith(f"tokenizer.path: 'tiny/empty' {start} ")
+    assert online["no tokenizer id"][0].startswith(f"tokenizer.path: 'no/such/folder' {start} Repo id must be")
+
+
+def test_where_nobody_answers_the_reason_is_given_in_reasonable_time(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        questions = {
+            "data": {"path": "tiny/plain"},
+            "tokenizer": {"type": "pretrained", "path": "tiny/tokenizer"},
+        }
+        answers = ask(endpoint, tmp_path, questions)
+    message, hint, seconds = answers["data"]
+    assert message.startswith(
+        "data.path: 'tiny/plain' is no file or folder here, and the Hugging Face Hub was not reached: no connection ("
+    )
+    assert hint.startswith("connect, or give a local copy: ") and seconds < 60
+    message, _, seconds = answers["tokenizer"]
+    assert message.startswith("tokenizer.path: 'tiny/tokenizer' is neither a file nor a folder here") and seconds < 60

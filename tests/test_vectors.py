@@ -1,0 +1,202 @@
+"""Word vectors read from files and trained by skip-gram."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textattn.config.schema import TokenizerConfig, VectorsConfig
+from textattn.data.tokenizer import TextTokenizer
+from textattn.data.train_tokenizer import train_tokenizer
+from textattn.data.vectors import WordVectors, read_vectors, train_skipgram
+from textattn.errors import InputError
+
+
+def word_tokenizer(*texts: str, lowercase: bool = True) -> TextTokenizer:
+    config = TokenizerConfig(type="word", min_frequency=1, lowercase=lowercase)
+    return train_tokenizer(config, iter(texts), 1)
+
+
+def write(path: Path, *lines: str, end: str = "\n") -> Path:
+    content = "".join(line + end for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def by_word(vectors: WordVectors, tokenizer: TextTokenizer) -> dict[str, list[float]]:
+    vocabulary = tokenizer.backend.get_vocab()
+    return {word: vectors.matrix[i].tolist() for word, i in vocabulary.items() if vectors.found[i]}
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.vec", "x.txt.gz"])
+@pytest.mark.parametrize("header", [(), ("3 2",), ("3 2 ",)])
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+def test_every_text_format_is_read(tmp_path: Path, name: str, header: tuple[str, ...], end: str) -> None:
+    tokenizer = word_tokenizer("good film 3 日本")
+    file = write(tmp_path / name, *header, "good 1 -2.5", "unseen 9 9", "日本 1e-2 0", end=end)
+    vectors = read_vectors(file, tokenizer, 2)
+    assert vectors.matrix.shape == (tokenizer.vocab_size, 2) and vectors.matrix.dtype == np.float32
+    assert by_word(vectors, tokenizer) == {"good": [1.0, -2.5], "日本": [pytest.approx(0.01), 0.0]}
+    assert not vectors.matrix[~vectors.found].any()
+    assert vectors.coverage == 2 / 6  # [PAD], [UNK], good, film, 3, 日本
+
+
+@pytest.mark.parametrize(
+    "lines", [("Good 1", "good 2", "GOOD 3"), ("good 2", "Good 1"), ("Good 1", "GOOD 3", "good 2")]
+)
+def test_the_word_as_it_is_comes_before_other_spellings(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    tokenizer = word_tokenizer("good Bad", lowercase=False)
+    assert by_word(read_vectors(write(tmp_path / "x.txt", *lines), tokenizer, 1), tokenizer) == {"good": [2.0]}
+
+
+def test_other_spellings_serve_where_the_word_itself_has_no_vector(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer("paris Rome", lowercase=False)
+    file = write(tmp_path / "x.txt", "Paris 1", "ROME 2", "rome 3")
+    assert by_word(read_vectors(file, tokenizer, 1), tokenizer) == {"paris": [1.0]}
+
+
+def test_words_that_hold_spaces_or_strange_line_breaks_are_passed_over(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer("good . at film")
+    lines = (". . . 5 6", "at name@domain.com 7 8", "a\x85b 1 2", "a\rb 1 2", "\u2028 3 4", ". 1 2", "film 3 4")
+    vectors = read_vectors(write(tmp_path / "x.txt", *lines), tokenizer, 2)
+    assert by_word(vectors, tokenizer) == {".": [1.0, 2.0], "film": [3.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "hint"),
+    [
+        (
+            ["bad 1 2", "good 1 2 3"],
+            "2: 3 numbers after the word, but model.embedding_dim is 2",
+            "model.embedding_dim=3",
+        ),
+        (["good 1"], "1: 1 numbers after the word, but model.embedding_dim is 2", "model.embedding_dim=1"),
+        (["9 3", "good 1 2 3"], "2: 3 numbers after the word, but model.embedding_dim is 2", "model.embedding_dim=3"),
+        (["bad 1 2", "", "good 1 x"], "3: expected a word and 2 numbers", None),
+        (["good 1 nan"], "1: a number is not finite", None),
+        (["good 1 1e99"], "1: a number is not finite", None),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], message: str, hint: str | None) -> None:
+    file = write(tmp_path / "x.txt", *lines)
+    with pytest.raises(InputError) as caught:
+        read_vectors(file, word_tokenizer("good bad"), 2)
+    assert (caught.value.message, caught.value.hint) == (f"{file}:{message}", hint)
+
+
+def test_files_that_are_no_use(tmp_path: Path) -> None:
+    def message(file: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            read_vectors(file, word_tokenizer("good"), 2)
+        return caught.value.message.replace(str(file), "FILE")
+
+    assert message(tmp_path / "x.txt") == "model.vectors.path: FILE: no such file"
+    assert message(write(tmp_path / "x.txt")) == "FILE: no word of the vocabulary stands in it"
+    assert message(write(tmp_path / "x.txt", "bad 1 2")) == "FILE: no word of the vocabulary stands in it"
+    assert message(tmp_path).startswith("model.vectors.path: FILE: cannot be read (")
+    (tmp_path / "y.bin").write_bytes(b"3 2\n\xff\xfe\x00")
+    assert message(tmp_path / "y.bin").startswith("model.vectors.path: FILE: cannot be read (")
+    (tmp_path / "y.gz").write_bytes(b"good 1 2\n")
+    assert message(tmp_path / "y.gz").startswith("model.vectors.path: FILE: cannot be read (")
+    whole = gzip.compress(b"good 1 2\n" * 1000)
+    (tmp_path / "y.gz").write_bytes(whole[:-20])
+    assert message(tmp_path / "y.gz").startswith("model.vectors.path: FILE: cannot be read (")
+
+
+def test_glove_vectors_know_which_words_are_alike(shared: Path) -> None:
+    (file,) = (shared / "data/glove_twitter_25d").glob("*.gz")
+    words = "good great happy monday tuesday friday zzyzzyx"
+    tokenizer = word_tokenizer(words)
+    vectors = read_vectors(file, tokenizer, 25)
+    found = by_word(vectors, tokenizer)
+    assert set(found) == set(words.split()[:-1]) and vectors.coverage == 6 / 9
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        listed = next(line.split() for line in lines if line.startswith("monday "))
+    assert found["monday"] == pytest.approx([float(number) for number in listed[1:]])
+    assert cosine(found, "monday", "tuesday") > 0.9 > cosine(found, "monday", "great")
+    with pytest.raises(InputError, match=r"25 numbers after the word, but model.embedding_dim is 128$"):
+        read_vectors(file, tokenizer, 128)
+
+
+def cosine(vectors: dict[str, list[float]], one: str, other: str) -> float:
+    a, b = np.array(vectors[one]), np.array(vectors[other])
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+# An animal or a tool, with words that only its kind keeps company with.
+ANIMALS, TOOLS = ("cat", "dog", "horse"), ("hammer", "saw", "drill")
+COMPANY = {ANIMALS: ("runs", "sleeps", "eats", "barks"), TOOLS: ("cuts", "hits", "bends", "turns")}
+TEXTS = [
+    f"{first} {word} {second}"
+    for words, company in COMPANY.items()
+    for word in words
+    for first in company
+    for second in company
+] * 10
+
+
+def test_skipgram_places_words_of_the_same_company_together() -> None:
+    tokenizer = word_tokenizer(*TEXTS)
+    passes: list[int] = []
+    settings = VectorsConfig(source="skipgram", epochs=60, window=2)
+    vectors = train_skipgram(settings, iter(TEXTS), tokenizer, 16, seed=1, on_epoch=passes.append)
+    assert passes == list(range(1, 61))
+    assert vectors.matrix.shape == (tokenizer.vocab_size, 16) and vectors.matrix.dtype == np.float32
+    assert vectors.found.tolist() == [False, False] + [True] * (tokenizer.vocab_size - 2)
+    found = by_word(vectors, tokenizer)
+    alike = [cosine(found, a, b) for kind in (ANIMALS, TOOLS) for a in kind for b in kind if a < b]
+    apart = [cosine(found, a, b) for a in ANIMALS for b in TOOLS]
+    assert min(alike) > max(apart)
+
+
+def test_skipgram_reads_unknown_words_and_texts_without_words() -> None:
+    tokenizer = word_tokenizer("good film")
+    texts = ["good unseen film"] * 20 + ["", "good"]
+    vectors = train_skipgram(VectorsConfig(source="skipgram", epochs=1), iter(texts), tokenizer, 4, seed=1)
+    assert vectors.found.tolist() == [False, True, True, True], "[PAD] has none, [UNK] has"
+
+
+def test_skipgram_reads_a_very_long_text_to_its_end() -> None:
+    """gensim leaves out what a sentence has beyond 10,000 words."""
+    tokenizer = word_tokenizer("start middle end last")
+    settings = VectorsConfig(source="skipgram", epochs=3, window=1)
+    long = " ".join(["start middle"] * 5000 + ["end last"] * 5000)
+    found = by_word(train_skipgram(settings, [long], tokenizer, 8, seed=1), tokenizer)
+    pairs = " ".join(["start middle"] * 5000)
+    untrained = by_word(train_skipgram(settings, [f"{pairs} end last"], tokenizer, 8, seed=1), tokenizer)
+    moved = {word: np.linalg.norm(found[word]) / np.linalg.norm(untrained[word]) for word in ("end", "last")}
+    assert min(moved.values()) > 2
+
+
+SCRIPT = """
+import hashlib
+from textattn.config.schema import TokenizerConfig, VectorsConfig
+from textattn.data.read import DataConfig, read_corpus
+from textattn.data.train_tokenizer import train_tokenizer
+from textattn.data.vectors import train_skipgram
+texts = list(read_corpus(DataConfig(path="bundled:reviews")).train)[:200]
+tokenizer = train_tokenizer(TokenizerConfig(), iter(texts), 1)
+for seed in (1, 2):
+    vectors = train_skipgram(VectorsConfig(source="skipgram", epochs=2), iter(texts), tokenizer, 16, seed)
+    print(hashlib.sha256(vectors.matrix.tobytes()).hexdigest())
+"""
+
+
+def test_skipgram_is_the_same_in_every_process() -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            env={"PYTHONHASHSEED": seed, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    first, second = (process.communicate()[0].split() for process in processes)
+    assert first == second and len(set(first)) == 2
