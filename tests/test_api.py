@@ -23,6 +23,7 @@ TEXTS = [
     "",
     "Ein schönes Buch 😀\u200d👍🏽, " + "really " * 100,
 ]
+FOUR = {"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_training_leaves_the_random_state_of_the_caller_alone(tmp_path: Path) ->
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
     expected = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    textattn.train({"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 1}}, small(tmp_path / "run"))
+    textattn.load(textattn.train(FOUR, small(tmp_path / "run")))
     assert torch.equal(torch.get_rng_state(), expected[0])
     assert np.random.get_state()[1].tolist() == expected[1]  # noqa: NPY002
 

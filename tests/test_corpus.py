@@ -106,6 +106,12 @@ def test_no_text_is_nearly_another(rows: list[dict[str, Any]]) -> None:
     assert near_duplicates(texts) == []
 
 
+def test_near_duplicates_once_found_in_the_corpus() -> None:
+    short, long = "I wouldn't watch it again if you paid me", ", and the ticket cost fourteen dollars"
+    texts = ["Hated it, and so did the cat.", short, "Rubbish. I hated it, and so did the cat.", short + long]
+    assert [set(pair[1:]) for pair in near_duplicates(texts)] == [set(texts[::2]), set(texts[1::2])]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -67,7 +67,7 @@ def test_a_boolean_among_integers_is_refused_though_true_equals_one(values: list
 
 
 def test_booleans_among_strings_are_refused() -> None:
-    with pytest.raises(InputError, match="^the label column mixes bool and str;"):
+    with pytest.raises(InputError, match=r"^the label column mixes bool and str;"):
         build_label_map([True, "x", False], None, multi_label=False)
 
 

@@ -168,8 +168,9 @@ from textattn.config.schema import TokenizerConfig
 from textattn.data.read import DataConfig, read_corpus
 from textattn.data.train_tokenizer import train_tokenizer
 texts = list(read_corpus(DataConfig(path="bundled:reviews")).train)
-# Rare characters of every kind, and many words equally often: ties to be broken.
-texts = texts[:250] + [chr(0x4e00 + 7 * i) + chr(0x4e00 + 11 * i) for i in range(60)]
+# Many words equally often, and sentences without spaces: ties to be broken, rare characters to be given scores.
+words = ["".join(chr(0x4e00 + 4 * i + j) for j in range(4)) for i in range(100)]
+texts = texts[:250] + ["".join(words[i * j % 101 % 100] for j in range(1, 5)) for i in range(100)] * 2
 for kind in ("word", "wordpiece", "bpe", "unigram", "char", "formula"):
     for size in (700, 30_000):
         tokenizer = train_tokenizer(TokenizerConfig(type=kind, vocab_size=size, min_frequency=1), iter(texts), 1)

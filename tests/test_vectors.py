@@ -179,7 +179,7 @@ from textattn.config.schema import TokenizerConfig, VectorsConfig
 from textattn.data.read import DataConfig, read_corpus
 from textattn.data.train_tokenizer import train_tokenizer
 from textattn.data.vectors import train_skipgram
-texts = list(read_corpus(DataConfig(path="bundled:reviews")).train)[:200]
+texts = list(read_corpus(DataConfig(path="bundled:reviews")).train) * 4
 tokenizer = train_tokenizer(TokenizerConfig(), iter(texts), 1)
 for seed in (1, 2):
     vectors = train_skipgram(VectorsConfig(source="skipgram", epochs=2), iter(texts), tokenizer, 16, seed)

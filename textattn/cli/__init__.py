@@ -57,7 +57,7 @@ def main() -> None:
     """Runs the command line and ends the process with its exit code."""
     tolerate_encodings()
     try:
-        app()
+        app(prog_name="textattn")
     except TextattnError as error:
         if is_debug():
             raise

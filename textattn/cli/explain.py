@@ -86,4 +86,4 @@ def _print(explanation: Explanation, words: int, multi_label: bool, *, separate:
             pieces = [(piece.translate(VISIBLE), style) for piece, style in line]
             console.print(Text.assemble(*pieces), soft_wrap=not sys.stdout.isatty())
         else:
-            out("".join(piece for piece, _ in line).rstrip(" ") if line else "")
+            out("".join(piece for piece, _ in line))

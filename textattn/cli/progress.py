@@ -54,8 +54,8 @@ class ConsoleReport(Report):
         if self.console is None:
             yield self._log_step
             return
-        with self._bar("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} tok/s") as bar:
-            task = bar.add_task(f"Epoch 1/{epochs}", total=None, loss=0.0, rate=0.0)
+        with self._bar("{task.fields[numbers]}") as bar:
+            task = bar.add_task(f"Epoch 1/{epochs}", total=None, numbers="")
             smooth: float | None = None
 
             def show(step: Step) -> None:
@@ -66,8 +66,7 @@ class ConsoleReport(Report):
                     completed=step.global_step,
                     total=step.total_steps,
                     description=f"Epoch {min(int(step.epoch - 1e-9) + 1, epochs)}/{epochs}",
-                    loss=smooth,
-                    rate=step.num_tokens / step.seconds,
+                    numbers=f"loss {smooth:.3f}  {step.num_tokens / step.seconds:,.0f} tok/s",
                 )
 
             yield show

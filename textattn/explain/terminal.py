@@ -96,7 +96,8 @@ def _table(words: list[Word], scale: _Scale, color: bool, width: int) -> Iterato
     for text, word in zip(shown, words, strict=True):
         length = round(bar * word.weight / scale.top)
         mark = (" " * length, scale.shade(word) or UNMARKED) if color else ("#" * length, "")
-        yield [(f"{text}{' ' * (widest - cell_len(text))}  {word.weight:9.4f}  ", ""), mark]
+        gap = "  " if length else ""
+        yield [(f"{text}{' ' * (widest - cell_len(text))}  {word.weight:9.4f}{gap}", ""), mark]
 
 
 def _shorten(text: str, width: int) -> str:

@@ -56,6 +56,7 @@ class TorchSession:
             InputError: the weights are damaged or do not fit config.json.
             ConfigError: there is no such device.
         """
+        import torch
         from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
 
@@ -65,7 +66,9 @@ class TorchSession:
         config = run_dir.read_model_config(path)
         weights = path / run_dir.WEIGHTS
         try:
-            model = TextClassifier(Architecture(**config.architecture))
+            # The random numbers of the caller are not used up by first weights that are overwritten anyway.
+            with torch.random.fork_rng(devices=[]):
+                model = TextClassifier(Architecture(**config.architecture))
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path / run_dir.CONFIG}: damaged architecture ({error})") from None
         try:
