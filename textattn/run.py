@@ -289,4 +289,5 @@ def check_labels(run: Path, labels: list[str], metadata: Mapping[str, str] | Non
 
 def metadata_for_weights(labels: list[str]) -> Mapping[str, str]:
     """Goes into the safetensors header: the labels stay with the weights even if config.json is lost or mixed up."""
-    return {"format": "pt", "labels": json.dumps(labels, ensure_ascii=False)}
+    # One entry only: safetensors writes several in an order that changes from process to process, and so the bytes.
+    return {"labels": json.dumps(labels, ensure_ascii=False)}

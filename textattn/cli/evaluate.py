@@ -117,7 +117,7 @@ def _check(metrics: Mapping[str, Any], limits: list[tuple[str, float]]) -> None:
         value = metrics.get(name)
         if value is None:
             failed.append(f"{name} is not defined on this split")
-        elif value < limit:
+        elif value > limit if name in LOSSES else value < limit:
             failed.append(f"{name} is {value:.4f}, asked for {limit:g}")
     if failed:
         raise CheckFailed("; ".join(failed))

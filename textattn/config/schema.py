@@ -122,6 +122,8 @@ class VectorsConfig(Section):
     """For `skipgram`: words to each side."""
     negative: PositiveInt = 5
     """For `skipgram`: negative samples for each pair."""
+    subsample: PositiveFloat = 1e-3
+    """For `skipgram`: words more frequent than this share of all are left out at random; large corpora want 1e-4."""
     freeze: StrictBool = False
     """Keep the vectors as they are during training."""
 

@@ -122,6 +122,7 @@ def train_skipgram(
         sg=1,
         window=config.window,
         negative=config.negative,
+        sample=config.subsample,
         epochs=config.epochs,
         min_count=1,
         workers=1,
