@@ -66,7 +66,9 @@ def test_the_tree_in_the_readme_is_the_tree_on_disk() -> None:
 
 def test_the_commands_in_the_readme_exist(textattn: Runner) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"textattn (?:--\w+ )?([a-z]+)\b", " ".join(re.findall(r"`[^`]+`|```.*?```", readme, re.DOTALL))))
+    named = set(
+        re.findall(r"textattn (?:--\w+ )?([a-z]+)\b", " ".join(re.findall(r"`[^`]+`|```.*?```", readme, re.DOTALL)))
+    )
     offered = set(re.findall(r"^  ([a-z]+)  ", textattn("--help").stdout, re.MULTILINE))
     assert {"train", "predict", "explain", "evaluate", "info", "check", "configs", "schema"} <= offered
     assert named <= offered | {"schema"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -74,8 +75,7 @@ def train(
     started = time.time()
     placement = choose_placement(config.training)
     run = Path(config.output.dir or run_dir.RUNS / name / datetime.now().strftime("%Y-%m-%dT%H-%M-%S"))
-    if run_dir.is_finished(run) and not overwrite:
-        run_dir.prepare_dir(run, overwrite)  # refuses now, before minutes of reading
+    run_dir.check_dir(run, overwrite)  # refuses now, before minutes of reading
     corpus, tokenizer, tokens = prepare_data(config, report)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -86,7 +86,14 @@ def train(
         history = _fit(
             config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights, report
         )
-    metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
+    try:
+        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
+    except (KeyboardInterrupt, Terminated) as stop:
+        raise Interrupted(
+            _signal_number(stop),
+            f"interrupted while measuring; training was complete, the best model is in {run}",
+            f"textattn evaluate --model {run}",
+        ) from None
     report.finished(run, metrics)
     return run
 
@@ -189,10 +196,14 @@ def _log_entry(event: Evaluation, metric: str, step: Step | None) -> dict[str, A
     return entry | {"seconds": round(event.seconds, 3)}
 
 
+def _signal_number(stop: BaseException) -> int:
+    return int(signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+
+
 def _interrupted(
     stop: BaseException, run: Path, metric: str, step: Step | None, best: Evaluation | None
 ) -> Interrupted:
-    number = 2 if isinstance(stop, KeyboardInterrupt) else 15
+    number = _signal_number(stop)
     if step is None:
         return Interrupted(number, "interrupted before the first step; nothing was kept", "textattn train CONFIG")
     kept = (
@@ -217,10 +228,11 @@ def _write_beginning(
     command: str | None,
 ) -> None:
     """Everything that is known before the first step, so that an interrupted run can be loaded."""
+    # First, because it is what marks a directory as a run.
+    run_dir.write_text(run / run_dir.TRAINING_CONFIG, dump_config(config))
     for name, content in tokenizer.to_files().items():
         run_dir.write_text(run / name, content)
     run_dir.write_json(run / run_dir.CONFIG, model_config.to_json())
-    run_dir.write_text(run / run_dir.TRAINING_CONFIG, dump_config(config))
     run_dir.write_json(
         run / run_dir.ENVIRONMENT,
         {

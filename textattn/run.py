@@ -170,29 +170,42 @@ def read_model_config(run: Path) -> ModelConfig:
     return config
 
 
+def check_dir(path: Path, overwrite: bool) -> None:
+    """Refuses a directory a run must not write to; changes nothing.
+
+    Raises:
+        ConfigError: it is a file, holds a run and `overwrite` is not given, or holds something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not is_run(path):
+        # A folder of something else may hold a README.md or config.json of its own.
+        raise ConfigError(
+            f"output.dir: {path} already holds files that are no run; nothing was changed", "output.dir=runs/my-run"
+        )
+    if not overwrite:
+        kind = "a finished run" if is_finished(path) else "a run"
+        raise ConfigError(
+            f"output.dir: {path} already holds {kind}; nothing was changed", "--overwrite, or another output.dir=…"
+        )
+
+
 def prepare_dir(path: Path, overwrite: bool) -> None:
     """Makes `path` an empty run directory; what a run left there before is removed only with `overwrite`.
 
     Raises:
-        ConfigError: there is something already, or the directory cannot be written.
+        ConfigError: as `check_dir`, or the directory cannot be written.
     """
     try:
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
-        if path.is_dir() and any(path.iterdir()):
-            kind = "a finished run" if is_finished(path) else "a run" if is_run(path) else "files"
-            if not (overwrite and is_run(path)):
-                # A folder of something else may hold a README.md or config.json of its own.
-                raise ConfigError(
-                    f"output.dir: {path} already holds {kind}{'' if is_run(path) else ' that are no run'}; "
-                    "nothing was changed",
-                    "--overwrite, or another output.dir=…" if is_run(path) else "output.dir=runs/my-run",
-                )
-            # metrics.json goes first: a run half removed must not look finished.
-            for name in (METRICS, *OWN_FILES):
-                (path / name).unlink(missing_ok=True)
-            for folder in OWN_FOLDERS:
-                shutil.rmtree(path / folder, ignore_errors=True)
+        check_dir(path, overwrite)
+        # metrics.json goes first: a run half removed must not look finished. What marks it as a run goes last.
+        for name in (METRICS, *(name for name in OWN_FILES if name != TRAINING_CONFIG)):
+            (path / name).unlink(missing_ok=True)
+        for folder in OWN_FOLDERS:
+            shutil.rmtree(path / folder, ignore_errors=True)
+        (path / TRAINING_CONFIG).unlink(missing_ok=True)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
