@@ -192,7 +192,7 @@ def test_without_texts_on_a_terminal_the_usage_is_shown() -> None:
     os.close(leader)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: ")
-    assert 'textattn predict "The film was a joy."' in done.stderr
+    assert 'textattn predict "Delicious food, friendly staff."' in done.stderr
 
 
 def start(trained_run: Path, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:

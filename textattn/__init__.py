@@ -2,7 +2,7 @@
 
 run = textattn.train("quickstart")
 model = textattn.load(run)
-model.predict(["The film was a joy."])[0].label
+model.predict(["Delicious food, friendly staff."])[0].label
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def explain(
     """Show which words the model attended to.
 
     \b
-    textattn explain "The film was a joy."
+    textattn explain "Delicious food, friendly staff."
     textattn explain --json < reviews.txt
     """
     from textattn.cli.texts import check_source, read_texts

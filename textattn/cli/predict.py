@@ -31,7 +31,7 @@ def predict(
     """Label texts.
 
     \b
-    textattn predict "The film was a joy." "The soup was cold."
+    textattn predict "Delicious food, friendly staff." "The soup was cold."
     textattn predict < reviews.txt
     textattn predict --input reviews.csv --json
 
