@@ -18,7 +18,10 @@ from textattn.config import load_config, shipped_configs
 
 COMMANDS = {
     "train": ["textattn train quickstart", "textattn train my.yaml data.path=reviews.csv training.epochs=2"],
-    "predict": ['textattn predict "Delicious food, friendly staff." "The soup was cold."', "textattn predict < reviews.txt"],
+    "predict": [
+        'textattn predict "Delicious food, friendly staff." "The soup was cold."',
+        "textattn predict < reviews.txt",
+    ],
     "explain": ['textattn explain "Delicious food, friendly staff."', "textattn explain --json < reviews.txt"],
     "evaluate": ["textattn evaluate", "textattn evaluate more.csv text=review label=stars"],
     "info": ["textattn info", "textattn info --model runs/imdb --json"],
