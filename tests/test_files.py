@@ -83,7 +83,7 @@ def test_whatever_the_csv_module_writes_is_read_back(
     [
         ("a,b\n1,2\n3\n4,5,6\n7,8\n", [
             (2, "1", "2"),
-            "x.csv:3: 1 fields, but the header has 2 (a, b)",
+            "x.csv:3: 1 field, but the header has 2 (a, b)",
             "x.csv:4: 3 fields, but the header has 2 (a, b)",
             (5, "7", "8"),
         ]),

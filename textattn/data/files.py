@@ -137,9 +137,9 @@ def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
             if isinstance(line, RowProblem):
                 yield line
             elif len(line[1]) != len(header):
-                yield RowProblem(
-                    str(path), line[0], f"{len(line[1])} fields, but the header has {len(header)} ({', '.join(header)})"
-                )
+                found = f"{len(line[1])} field{'s' * (len(line[1]) != 1)}"
+                message = f"{found}, but the header has {len(header)} ({', '.join(header)})"
+                yield RowProblem(str(path), line[0], message)
             else:
                 yield line[0], [line[1][place] for place in places]
 
