@@ -22,6 +22,7 @@ COMMANDS = {
         'textattn predict "Delicious food, friendly staff." "The soup was cold."',
         "textattn predict < reviews.txt",
     ],
+    "export": ["textattn export --int8 --bundle model.zip    # one small file"],
     "explain": ['textattn explain "Delicious food, friendly staff."', "textattn explain --json < reviews.txt"],
     "evaluate": ["textattn evaluate", "textattn evaluate more.csv text=review label=stars"],
     "info": ["textattn info", "textattn info --model runs/imdb --json"],

@@ -21,8 +21,10 @@ LAYERS = (
     ("training",),
     ("metrics",),
     ("run",),
+    ("model_files",),
     ("runtime",),
     ("explain", "report", "model_card"),
+    ("export",),
     ("prepare",),
     ("pipeline",),
     ("",),  # textattn itself: `train` and `load`

@@ -20,12 +20,13 @@ from inprocess import run as cli
 from safetensors import safe_open
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+from textattn import model_files
 from textattn import run as run_dir
 from textattn.data.read import CORPUS
 from textattn.errors import ConfigError, InputError
 
 FILES = {
-    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
+    "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
     "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
     "predictions/test.parquet", "attention/test.parquet",
 }  # fmt: skip
@@ -64,7 +65,10 @@ def test_config_json_uses_the_names_of_hugging_face(trained_run: Path) -> None:
     assert config["format_version"] == 1
     with safe_open(trained_run / "model.safetensors", "np") as file:
         # More than one entry would come in an order of its own in each process: other bytes for the same model.
-        assert {name: json.loads(value) for name, value in file.metadata().items()} == {"labels": ["neg", "pos"]}
+        assert list(file.metadata()) == ["textattn"]
+        trained_with = json.loads(file.metadata()["textattn"])
+        assert trained_with["labels"] == ["neg", "pos"]
+        assert trained_with["architecture"] == config["architecture"]
         assert file.get_slice("embedding.weight").get_shape() == [config["architecture"]["vocab_size"], 32]
     tokenizer = read(trained_run / "tokenizer_config.json")
     assert tokenizer["model_max_length"] == 60
@@ -209,19 +213,19 @@ def fake_run(path: Path, finished_at: int | None) -> Path:
 def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
-        run_dir.find_model(None)
+        model_files.find_model(None)
     assert caught.value.message == "no model: there is no finished run under runs/"
     assert caught.value.hint == "textattn train quickstart"
     fake_run(tmp_path / "runs" / "a" / "2026-01-01", 300)
     fake_run(tmp_path / "runs" / "a" / "2026-01-02", 100)
     fake_run(tmp_path / "runs" / "b", 200)
     fake_run(tmp_path / "runs" / "c" / "interrupted", None)
-    assert run_dir.find_model(None) == Path("runs/a/2026-01-01")
-    assert run_dir.find_model("runs/c/interrupted") == Path("runs/c/interrupted")
-    assert run_dir.find_model("runs/a") == Path("runs/a/2026-01-01")
+    assert model_files.find_model(None) == Path("runs/a/2026-01-01")
+    assert model_files.find_model("runs/c/interrupted") == Path("runs/c/interrupted")
+    assert model_files.find_model("runs/a") == Path("runs/a/2026-01-01")
     monkeypatch.setenv("TEXTATTN_MODEL", "runs/b")
-    assert run_dir.find_model(None) == Path("runs/b")
-    assert run_dir.find_model("runs/a/2026-01-02") == Path("runs/a/2026-01-02")
+    assert model_files.find_model(None) == Path("runs/b")
+    assert model_files.find_model("runs/a/2026-01-02") == Path("runs/a/2026-01-02")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,7 @@ def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pyt
     [
         ("nothing", "--model: no such folder: nothing"),
         ("empty", "empty: no model in this folder (config.json and model.safetensors missing)"),
-        ("file", "--model: file is a file, not a run directory"),
+        ("file", "--model: file is a file, but no bundle of textattn"),
         ("no/where", "--model: 'no/where' is neither a folder here nor could it be read from the Hub: "),
     ],
 )
@@ -240,7 +244,7 @@ def test_a_model_that_is_not_there_is_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as caught:
-        run_dir.find_model(name)
+        model_files.find_model(name)
     assert caught.value.message.startswith(message)
 
 
@@ -267,6 +271,10 @@ class Explode:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a graph cut short": (
+        lambda run: (run / "model.onnx").write_bytes((run / "model.onnx").read_bytes()[:-100]),
+        "model.onnx: damaged, or no ONNX model (",
+    ),
     "weights cut short": (truncate, "model.safetensors: damaged ("),
     "a pickle for weights": (
         lambda run: (run / "model.safetensors").write_bytes(pickle.dumps(Explode())),
@@ -286,15 +294,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "labels swapped": (
         edit("config.json", lambda c: c.update(id2label={"0": "pos", "1": "neg"})),
-        "config.json: the labels are pos, neg, but model.safetensors was trained with neg, pos",
+        "config.json: the labels are pos, neg, but model.onnx was trained with neg, pos",
     ),
     "another size": (
         edit("config.json", lambda c: c["architecture"].update(hidden_size=33)),
-        "model.safetensors: does not fit config.json (",
+        "config.json: not the architecture that model.onnx was trained with",
     ),
     "an unknown part": (
         edit("config.json", lambda c: c["architecture"].update(attention="none")),
-        "config.json: damaged architecture (",
+        "config.json: not the architecture that model.onnx was trained with",
     ),
     "no tokenizer": (lambda run: (run / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
     "a damaged tokenizer": (lambda run: (run / "tokenizer.json").write_text("{}"), "tokenizer.json: not a tokenizer ("),
@@ -302,7 +310,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         edit("tokenizer.json", lambda t: t["model"]["vocab"].update({"zzz": len(t["model"]["vocab"])})),
         "tokens, but the model has",
     ),
-    "no tokenizer settings": (lambda run: (run / "tokenizer_config.json").unlink(), "tokenizer_config.json is missing"),
+    "no tokenizer settings": (
+        lambda run: (run / "tokenizer_config.json").unlink(),
+        "tokenizer_config.json: no such file",
+    ),
 }
 
 
@@ -310,6 +321,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_a_damaged_model_is_refused_and_the_file_named(what: str, trained_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained_run, tmp_path / "run"))
     damage, message = DAMAGE[what]
+    if "model.safetensors" in message:
+        (run / "model.onnx").unlink()
     damage(run)
     done = cli("predict", "--model", run, "good")
     assert (done.code, done.out) == (3, "")

@@ -34,7 +34,7 @@ def texts(number: int = NUM_TEXTS, seed: int = 0) -> TokenArrays:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = generator.integers(2 + number, 100, starts[-1]).astype(np.int32)
     ids[starts[:-1]] = 2 + np.arange(number)
-    return TokenArrays(ids, starts, 0, len(ids), 0)
+    return TokenArrays(ids, starts, 0, 0)
 
 
 def build(attention: str = "additive", encoder: str = "lstm", seed: int = 0, **dropout: float) -> TextClassifier:

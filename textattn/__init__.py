@@ -46,13 +46,19 @@ def train(
     return run_training(load_config(source, overrides), name=Path(source).stem, overwrite=overwrite)
 
 
-def load(model: str | os.PathLike[str] | None = None, device: str = "cpu") -> Classifier:
-    """A trained model: a run directory or a Hub id; default $TEXTATTN_MODEL or the newest finished run under runs/.
+def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runtime: str | None = None) -> Classifier:
+    """A trained model, ready to answer, from several threads at once if need be.
+
+    Args:
+        model: a run directory, a bundle or a Hub id; default $TEXTATTN_MODEL or the newest finished run under runs/.
+        device: other than cpu: with torch.
+        runtime: `onnx` (ONNX Runtime), `int8` (the same, quantised) or `torch`; default: the first one there is.
 
     Raises:
-        textattn.errors.InputError: there is none, or it is damaged.
+        textattn.errors.InputError: there is no such model, or it is damaged.
+        textattn.errors.ConfigError: there is no such device or runtime.
     """
-    from textattn.run import find_model
+    from textattn.model_files import find_model
     from textattn.runtime.classifier import Classifier
 
-    return Classifier.load(find_model(None if model is None else os.fspath(model)), device)
+    return Classifier.load(find_model(None if model is None else os.fspath(model)), device, runtime)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from textattn.config import Config
-from textattn.run import ModelConfig
+from textattn.model_files import ModelConfig
 
 SHOWN = (
     "accuracy",

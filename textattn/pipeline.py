@@ -24,20 +24,35 @@ from textattn import run as run_dir
 from textattn.config import Config, dump_config
 from textattn.data.read import Corpus
 from textattn.data.tokenizer import TextTokenizer, TokenArrays
-from textattn.errors import ConfigError, TextattnError
+from textattn.errors import CheckFailed, ConfigError, TextattnError
+from textattn.export.onnx_model import export_onnx
 from textattn.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metrics, select_metric
 from textattn.model.classifier import TextClassifier
 from textattn.model_card import model_card
+from textattn.model_files import ModelConfig, model_metadata
 from textattn.prepare import build_model, prepare_data
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
-from textattn.runtime.session import TorchSession, run_in_batches, to_probabilities
+from textattn.runtime.session import run_in_batches, to_probabilities
+from textattn.runtime.torch_session import TorchSession
 from textattn.training.loop import Evaluation, Step, train_loop
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import choose_placement
 
-PACKAGES = ("torch", "tokenizers", "datasets", "numpy", "pyarrow", "scikit-learn", "gensim", "safetensors", "pydantic")
+PACKAGES = (
+    "torch",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "gensim",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "pydantic",
+)
 
 
 class Interrupted(TextattnError):
@@ -102,7 +117,7 @@ def _fit(
     config: Config,
     run: Path,
     model: TextClassifier,
-    model_config: run_dir.ModelConfig,
+    model_config: ModelConfig,
     corpus: Corpus,
     tokens: dict[str, TokenArrays],
     tokenizer: TextTokenizer,
@@ -129,6 +144,7 @@ def _fit(
         probs = to_probabilities(logits, model_config.output, len(corpus.labels))
         return select_metric(metric, validation.labels, probs, corpus.multi_label)
 
+    metadata = model_metadata(model_config, tokenizer.to_files()[run_dir.TOKENIZER].encode())
     log: list[dict[str, Any]] = []
     best: Evaluation | None = None
     step: Step | None = None
@@ -155,13 +171,13 @@ def _fit(
                     continue
                 if event.is_best:
                     best = event
-                    _save_weights(run, model, model_config)
+                    _save_weights(run, model, metadata)
                 log.append(_log_entry(event, metric, step))
                 run_dir.write_text(run / run_dir.LOG, "".join(json.dumps(entry) + "\n" for entry in log))
                 report.evaluated(event, metric, step)
     except (KeyboardInterrupt, Terminated) as stop:
         if best is None and step is not None:
-            _save_weights(run, model, model_config)
+            _save_weights(run, model, metadata)
         raise _interrupted(stop, run, metric, step, best) from None
     assert best is not None
     assert step is not None
@@ -182,9 +198,9 @@ def _fit(
     }
 
 
-def _save_weights(run: Path, model: TextClassifier, model_config: run_dir.ModelConfig) -> None:
+def _save_weights(run: Path, model: TextClassifier, metadata: dict[str, str]) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    run_dir.write_bytes(run / run_dir.WEIGHTS, save(tensors, dict(run_dir.metadata_for_weights(model_config.labels))))
+    run_dir.write_bytes(run / run_dir.WEIGHTS, save(tensors, metadata))
 
 
 def _log_entry(event: Evaluation, metric: str, step: Step | None) -> dict[str, Any]:
@@ -223,7 +239,7 @@ def _write_beginning(
     config: Config,
     corpus: Corpus,
     tokenizer: TextTokenizer,
-    model_config: run_dir.ModelConfig,
+    model_config: ModelConfig,
     vector_facts: dict[str, Any],
     command: str | None,
 ) -> None:
@@ -273,12 +289,13 @@ def _finish(
     corpus: Corpus,
     tokenizer: TextTokenizer,
     tokens: dict[str, TokenArrays],
-    model_config: run_dir.ModelConfig,
+    model_config: ModelConfig,
     history: dict[str, Any],
     started: float,
     report: Report,
 ) -> dict[str, Any]:
     """Measures the best model as `predict` will load it, and writes what a finished run holds; metrics.json last."""
+    exported = _export(run, report)
     report.stage("Measuring the best model")
     classifier = Classifier.load(run)
     metric = history["metric_for_best_model"]
@@ -318,9 +335,19 @@ def _finish(
         **measured,
         "best": {k: history[k] for k in ("metric_for_best_model", "best_metric", "best_global_step")},
         "num_parameters": history["num_parameters"],
+        "export": exported,
         "seconds": {"training": round(history["train_runtime"], 1), "total": round(time.time() - started, 1)},
     }
     environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
     run_dir.write_text(run / run_dir.MODEL_CARD, model_card(config, model_config, metrics, environment))
     run_dir.write_json(run / run_dir.METRICS, metrics)
     return metrics
+
+
+def _export(run: Path, report: Report) -> dict[str, Any]:
+    """model.onnx, which prediction prefers; where it cannot be had the run is finished with torch."""
+    try:
+        return {"max_difference": export_onnx(run)}
+    except CheckFailed as error:
+        report.note(f"{error.message}. Prediction will use torch, which starts more slowly.")
+        return {"failed": error.message}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from textattn import run as run_dir
 from textattn.config import Config
 from textattn.data.read import Corpus, iter_texts, read_corpus, text_columns
 from textattn.data.splits import prepare_splits
@@ -18,6 +17,7 @@ from textattn.data.train_tokenizer import train_tokenizer
 from textattn.data.vectors import WordVectors, read_vectors, train_skipgram
 from textattn.errors import ConfigError
 from textattn.model.classifier import Architecture, TextClassifier
+from textattn.model_files import ModelConfig
 from textattn.report import Report
 from textattn.training.loss import label_weights
 from textattn.training.optimizer import choose_placement
@@ -97,7 +97,7 @@ def _label_counts(labels: np.ndarray[Any, np.dtype[np.integer[Any]]], num_labels
 
 def build_model(
     config: Config, corpus: Corpus, tokenizer: TextTokenizer, report: Report
-) -> tuple[TextClassifier, run_dir.ModelConfig, dict[str, Any]]:
+) -> tuple[TextClassifier, ModelConfig, dict[str, Any]]:
     """The model with its word vectors, its config.json, and facts about the vectors."""
     m = config.model
     output = m.output or ("sigmoid" if corpus.multi_label else "softmax")
@@ -136,7 +136,7 @@ def build_model(
             found = torch.from_numpy(vectors.found)
             model.embedding.weight[found] = torch.from_numpy(vectors.matrix)[found]
     model.embedding.weight.requires_grad_(not m.vectors.freeze)
-    model_config = run_dir.ModelConfig(
+    model_config = ModelConfig(
         architecture.to_dict(), corpus.labels, corpus.multi_label, output, text_columns(config.data)
     )
     return model, model_config, facts

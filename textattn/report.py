@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from textattn.training.loop import Evaluation, Step
+if TYPE_CHECKING:
+    from textattn.training.loop import Evaluation, Step
 
 
 class Report:

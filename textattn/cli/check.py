@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from textattn.cli.console import ConfigName, Json, Overrides, Quiet, note, out, out_json, table
+from textattn.cli.console import note, out, out_json, table
+from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 
 if TYPE_CHECKING:
     from textattn.config import Config

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from textattn.cli.console import Json, out, out_json, table
+from textattn.cli.console import out, out_json, table
+from textattn.cli.options import Json
 from textattn.errors import ConfigError
 
 app = typer.Typer(

@@ -7,11 +7,8 @@ import io
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
-
-import typer
+from typing import TYPE_CHECKING, Any, TextIO
 
 from textattn.errors import TextattnError
 
@@ -42,28 +39,6 @@ def set_no_color(value: bool) -> bool:
         os.environ["NO_COLOR"] = "1"
         os.environ.pop("FORCE_COLOR", None)
     return value
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", callback=set_quiet)]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        help="Run directory or Hub id; default $TEXTATTN_MODEL, else the newest finished run under runs/.",
-        show_default=False,
-    ),
-]
-Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts; `-` reads lines from stdin.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
-]
-ConfigName = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, or the name of a shipped config.")
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout; one object a line for several results.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]
 
 
 def is_quiet() -> bool:
@@ -166,6 +141,8 @@ def table(rows: Iterable[Iterable[str]], header: Iterable[str] = ()) -> list[str
 
 def display_width(text: str) -> int:
     """Terminal cells: wide East Asian characters take two, combining marks none."""
+    import unicodedata
+
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textattn.cli.console import Device, Json, Model, Quiet, note, out, out_json, table
+from textattn.cli.console import note, out, out_json, table
+from textattn.cli.options import Device, Json, Model, Quiet, Runtime
 from textattn.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def evaluate(
     ] = None,
     json: Json = False,
     device: Device = "cpu",
+    runtime: Runtime = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on labelled data.
@@ -46,7 +48,7 @@ def evaluate(
     textattn evaluate more.csv text=review label=stars
     textattn evaluate --split validation --fail-under accuracy=0.9
     """
-    from textattn.cli.predict import open_model
+    from textattn.cli.answers import open_model
     from textattn.config.yaml12 import parse_yaml
 
     limits = [_limit(text) for text in fail_under or []]
@@ -58,7 +60,7 @@ def evaluate(
         if not equals:
             raise ConfigError(f"expected key=value, got {setting!r}")
         values[key.removeprefix("data.")] = parse_yaml(value, f"override {setting!r}").value
-    classifier = open_model(model, device)
+    classifier = open_model(model, device, runtime)
     from textattn.cli.progress import ConsoleReport
     from textattn.runtime.evaluation import load_split, measure
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from textattn.cli.console import Json, Model, out, out_json, table
+from textattn.cli.console import out, out_json, table
+from textattn.cli.options import Json, Model
 
 
 def info(model: Model = None, json: Json = False) -> None:
@@ -14,23 +15,24 @@ def info(model: Model = None, json: Json = False) -> None:
     textattn info
     textattn info --model runs/imdb --json
     """
-    from textattn import run as run_dir
+    from textattn.model_files import ModelFiles, find_model, read_model_config
+    from textattn.run import ENVIRONMENT, METRICS, ONNX, ONNX_INT8, WEIGHTS
 
-    path = run_dir.find_model(model)
-    config = run_dir.read_model_config(path)
+    files = ModelFiles(find_model(model))
+    config = read_model_config(files)
     facts: dict[str, Any] = {
-        "path": str(path),
-        "finished": run_dir.is_finished(path),
+        "path": str(files.path),
+        "finished": files.has(METRICS),
         "labels": config.labels,
         "problem_type": config.to_json()["problem_type"],
         "architecture": config.architecture,
-        "size_bytes": sum((path / name).stat().st_size for name in run_dir.OWN_FILES[:4] if (path / name).is_file()),
+        "size_bytes": {name: files.size(name) for name in (WEIGHTS, ONNX, ONNX_INT8) if files.has(name)},
     }
-    if (path / run_dir.ENVIRONMENT).is_file():
-        environment = run_dir.read_json(path / run_dir.ENVIRONMENT)
+    if files.has(ENVIRONMENT):
+        environment = files.read_json(ENVIRONMENT)
         facts |= {key: environment.get(key) for key in ("dataset", "command", "started", "textattn")}
     if facts["finished"]:
-        facts["metrics"] = run_dir.read_json(path / run_dir.METRICS)
+        facts["metrics"] = files.read_json(METRICS)
     if json:
         out_json(facts, indent=True)
         return
@@ -40,7 +42,7 @@ def info(model: Model = None, json: Json = False) -> None:
         ("labels", ", ".join(config.labels)),
         ("model", config.summary()),
         ("vocabulary", f"{config.architecture['vocab_size']:,} tokens"),
-        ("size", f"{facts['size_bytes'] / 1e6:.1f} MB"),
+        ("size", ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in facts["size_bytes"].items())),
     ]
     if facts.get("dataset"):
         splits = facts["dataset"]["splits"].items()

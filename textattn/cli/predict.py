@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textattn.cli.console import Device, Json, Model, Texts, flush, out, out_json, waiting
+from textattn.cli.answers import check_arguments, open_model, print_predictions
+from textattn.cli.console import note, out_json
+from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
+from textattn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from textattn.runtime.classifier import Classifier, Prediction
+    from textattn.data.files import Table
+    from textattn.runtime.bulk import BulkJob, Summary
+    from textattn.runtime.classifier import Classifier
+
+FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet")
 
 
 def predict(
@@ -17,63 +27,166 @@ def predict(
     texts: Texts = None,
     model: Model = None,
     input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="txt (a text a line), csv, tsv, jsonl, parquet; '*.csv'; - is stdin.",
+        ),
+    ] = None,
+    output: Annotated[
         str | None,
-        typer.Option("--input", "-i", metavar="FILE", help="Texts, one a line; or csv, tsv, jsonl, parquet."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write rows with their answers; - for stdout."),
     ] = None,
     text_column: Annotated[
         list[str] | None,
         typer.Option("--text-column", metavar="NAME", help="Column of --input; default: as in training."),
     ] = None,
+    input_format: Annotated[
+        str | None, typer.Option("--input-format", metavar="FORMAT", help="Default: by the suffix; txt for stdin.")
+    ] = None,
+    output_format: Annotated[
+        str | None, typer.Option("--output-format", metavar="FORMAT", help="Default: by the suffix; jsonl for stdout.")
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of txt, csv, tsv and jsonl.")] = "utf-8",
+    attention: Annotated[bool, typer.Option("--attention", help="Add tokens, their places and weights.")] = False,
+    on_error: Annotated[
+        str, typer.Option("--on-error", metavar="stop|skip", help="What to do with a row that has no text.")
+    ] = "stop",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted --output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --output.")] = False,
     top_k: Annotated[int, typer.Option("--top-k", "-k", metavar="K", min=1, help="The K most probable labels.")] = 1,
     json: Json = False,
     device: Device = "cpu",
+    runtime: Runtime = None,
+    quiet: Quiet = False,
 ) -> None:
     """Label texts.
 
     \b
     textattn predict "Delicious food, friendly staff." "The soup was cold."
     textattn predict < reviews.txt
-    textattn predict --input reviews.csv --json
+    textattn predict --input reviews.csv --output answers.parquet
 
-    Prints label, tab, score: one line a text, in order.
+    Prints label, tab, score: one line a text, in order. With --output the rows of the input are kept, and label, score
+    and the score of every label added to them; an interrupted job goes on with --resume.
     """
-    from textattn.cli.texts import check_source, read_texts
+    from textattn.cli.texts import input_files, open_tables, read_texts, require_texts
 
-    check_source(context, texts or [], input)
-    classifier = open_model(model, device)
-    for group in read_texts(texts or [], input, text_column or classifier.config.text_columns):
-        _print(classifier, group, top_k, json)
-
-
-def open_model(model: str | None, device: str) -> Classifier:
-    """The model of --model."""
-    with waiting("Loading the model …"):
-        import textattn
-
-        return textattn.load(model, device)
-
-
-def _print(classifier: Classifier, texts: list[str], top_k: int, json: bool) -> None:
-    for text, prediction in zip(texts, classifier.predict(texts), strict=True):
-        if json:
-            out_json(as_json(prediction, top_k, classifier.config.multi_label) | {"text": text})
-        elif classifier.config.multi_label and top_k == 1:
-            given = prediction.labels
-            out(f"{','.join(given)}\t{','.join(f'{prediction.scores[label]:.4f}' for label in given)}")
+    for name, value in (("--input-format", input_format), ("--output-format", output_format)):
+        if value is not None and value not in FORMATS:
+            raise ConfigError(f"{name}: must be one of {', '.join(FORMATS)}, got {value!r}", f"{name} csv")
+    if on_error not in ("stop", "skip"):
+        raise ConfigError(f"--on-error: must be stop or skip, got {on_error!r}", "--on-error skip")
+    if input and texts:
+        raise ConfigError("give either texts or --input, not both")
+    if output is None:
+        for name, given in (
+            ("--output-format", output_format), ("--attention", attention), ("--resume", resume),
+            ("--overwrite", overwrite),
+        ):  # fmt: skip
+            if given:
+                raise ConfigError(f"{name} needs --output", "--output answers.jsonl")
+    if output is not None and texts and list(texts) != ["-"]:
+        raise ConfigError("--output needs --input", "--input reviews.csv")
+    require_texts(context, texts or input or [])
+    check_arguments(texts or [])
+    files = input_files(input or ["-"])
+    if output is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
+        # Answered as they come.
+        classifier = open_model(model, device, runtime)
+        print_predictions(classifier, read_texts(texts or []), top_k=top_k, json=json)
+        return
+    with open_tables(files, input_format, encoding) as tables:
+        classifier = open_model(model, device, runtime)
+        columns = text_column or classifier.config.text_columns
+        if not text_column and all(table.columns == ["text"] for table in tables):
+            columns = ["text"]
+        if output is None:
+            _print_lines(classifier, tables, columns, on_error == "skip", top_k, json)
         else:
-            out("\t".join(f"{label}\t{score:.4f}" for label, score in _top(prediction, top_k)))
-    flush()
+            _write(
+                classifier, tables, columns, output, output_format,
+                attention=attention, skip=on_error == "skip", resume=resume, overwrite=overwrite, json=json,
+            )  # fmt: skip
 
 
-def as_json(prediction: Prediction, top_k: int, multi_label: bool) -> dict[str, Any]:
-    """With the Hub's names: label and score; scores with more than one label asked for; labels for multi-label."""
-    value: dict[str, Any] = {"label": prediction.label, "score": prediction.score}
-    if multi_label:
-        value["labels"] = [{"label": label, "score": prediction.scores[label]} for label in prediction.labels]
-    if top_k > 1:
-        value["scores"] = [{"label": label, "score": score} for label, score in _top(prediction, top_k)]
-    return value
+def _print_lines(
+    classifier: Classifier, tables: list[Table], columns: list[str], skip: bool, top_k: int, json: bool
+) -> None:
+    from textattn.data.chunks import read_chunks
+    from textattn.errors import InputError
+
+    for table in tables:
+        for chunk in read_chunks(table, columns):
+            first = chunk.problems[0] if chunk.problems and not skip else None
+            # Those before a row that ends the job are answered.
+            number = len(chunk) if first is None else chunk.places[0]
+            print_predictions(classifier, [chunk.texts[:number]], top_k=top_k, json=json)
+            if first is not None:
+                raise InputError(str(first), "--on-error skip leaves such rows out")
+            for problem in chunk.problems:
+                note(f"{problem}; skipped", "Warning")
 
 
-def _top(prediction: Prediction, top_k: int) -> list[tuple[str, float]]:
-    return sorted(prediction.scores.items(), key=lambda item: -item[1])[:top_k]
+def _write(
+    classifier: Classifier,
+    tables: list[Table],
+    columns: list[str],
+    output: str,
+    output_format: str | None,
+    *,
+    attention: bool,
+    skip: bool,
+    resume: bool,
+    overwrite: bool,
+    json: bool,
+) -> None:
+    from textattn.cli.progress import ConsoleReport
+    from textattn.data.write import format_of
+    from textattn.runtime.bulk import BulkJob, predict_to_file, predict_to_stream
+
+    to_stream = output == "-"
+    kind = output_format or ("jsonl" if to_stream else format_of(Path(output)))
+    if kind is None:
+        raise ConfigError(
+            f"--output: {output} has none of the suffixes .{', .'.join(FORMATS)}", "--output-format jsonl"
+        )
+    if to_stream and kind == "parquet":
+        raise ConfigError("--output -: parquet needs a file", "--output answers.parquet")
+    if to_stream and resume:
+        raise ConfigError("--resume needs a file that was written to", "--output answers.jsonl")
+    job = BulkJob(classifier, tables, columns, kind, attention, skip)
+    report = ConsoleReport()
+    started = time.monotonic()
+    total = sum(table.size() for table in tables if table.size is not None)
+    with report.progress("Predicting", total, "rows") as advance:
+        if to_stream:
+            summary = predict_to_stream(job, sys.stdout.buffer, advance)
+        else:
+            summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
+    _summarise(job, summary, output, time.monotonic() - started, json)
+
+
+def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json: bool) -> None:
+    tokenizer = job.classifier.tokenizer
+    for problem in summary.problems:
+        note(f"{problem}; skipped", "Warning")
+    if summary.skipped > len(summary.problems):
+        note(f"… and {summary.skipped - len(summary.problems):,} more", "Warning")
+    if summary.truncated:
+        note(
+            f"{summary.truncated:,} of {summary.rows:,} texts are longer than the {tokenizer.max_length} tokens "
+            f"the model reads (as in training: {tokenizer.truncation})",
+            "Note",
+        )
+    resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
+    skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
+    note(f"{summary.rows:,} rows answered{resumed}{skipped} in {seconds:.1f} s: {output}")
+    if json and output != "-":
+        out_json(
+            {"output": output, "rows": summary.rows, "skipped": summary.skipped, "truncated": summary.truncated}
+            | {"tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
+            indent=True,
+        )

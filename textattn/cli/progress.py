@@ -7,14 +7,16 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from textattn.cli.console import error_console, is_live, note
 from textattn.report import Report
-from textattn.training.loop import Evaluation, Step
+
+if TYPE_CHECKING:
+    from textattn.training.loop import Evaluation, Step
 
 # In a log, a line at most this often between evaluations.
 SECONDS_PER_LINE = 30.0

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from glob import glob
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import typer
+from textattn.errors import InputError
 
-from textattn.data.tokenizer import SEGMENT_SEPARATOR
-from textattn.errors import ConfigError, InputError
+if TYPE_CHECKING:
+    import typer
+
+    from textattn.data.files import Table
 
 # Texts answered together: bounds memory, and is enough to sort into batches of similar length.
 WINDOW = 2048
@@ -18,69 +25,84 @@ WINDOW = 2048
 CHUNK = 1 << 20
 
 
-def check_source(context: typer.Context, arguments: Sequence[str], file: str | None = None) -> None:
-    """Refuses what `read_texts` could not read; cheap, so that it can come before the model is loaded.
+def require_texts(context: typer.Context, given: Sequence[str]) -> None:
+    """Prints the usage where nothing is given and nothing is piped in.
 
     Raises:
-        ConfigError: texts and a file are given.
-        InputError: there is no such file, or an argument is not UTF-8.
-        typer.Exit: nothing is given and nothing is piped in; the usage was printed.
+        typer.Exit: it did.
     """
-    if file is not None and arguments:
-        raise ConfigError("give either texts or --input, not both")
-    if file is not None and file != "-" and not Path(file).exists():
-        raise InputError(f"{file}: no such file")
-    for number, text in enumerate(arguments, 1):
-        # Python hands over undecodable bytes of the command line as lone surrogates.
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"text {number} of the command line is not UTF-8")
-    if not arguments and file is None and (sys.stdin is None or sys.stdin.isatty()):
+    if not given and (sys.stdin is None or sys.stdin.isatty()):
+        import typer
+
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
 
 
-def read_texts(arguments: Sequence[str], file: str | None = None, columns: Sequence[str] = ()) -> Iterator[list[str]]:
+def read_texts(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     """Texts in groups as they become available: a group is never held back to fill it.
 
     `-`, or no text at all with something piped in, means stdin: one text a line.
 
-    Args:
-        columns: those of a csv, tsv, jsonl or parquet file that hold the text.
-
     Raises:
-        InputError: the file cannot be read, or a line is not UTF-8.
+        InputError: a line is not UTF-8.
     """
-    if file is not None and file != "-":
-        return _grouped(_file_texts(Path(file), columns))
-    if file is None and arguments and list(arguments) != ["-"]:
+    if arguments and list(arguments) != ["-"]:
         return iter([list(arguments)])
     return _as_it_comes(sys.stdin.buffer)
 
 
-def _file_texts(path: Path, columns: Sequence[str]) -> Iterator[str]:
-    from textattn.data.files import FILE_SUFFIXES, RowProblem, open_file
+def input_files(names: Sequence[str]) -> list[str]:
+    """The files of --input, with patterns such as `*.csv` resolved, in the order of their names.
 
-    if path.suffix.lower() not in FILE_SUFFIXES:
-        try:
-            with path.open("rb") as file:
-                yield from _decoded(file, str(path))
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}") from None
-        return
-    table = open_file(path)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise InputError(
-            f"column {missing[0]!r} not found in {path}; columns are: {', '.join(table.columns)}",
-            f"--text-column {table.columns[0]}",
-        )
-    for row in table.rows(list(columns)):
-        if isinstance(row, RowProblem):
-            raise InputError(str(row))
-        segments = [str(value if value is not None else "") for value in row[1]]
-        if len(segments) > 1:
-            segments = [segment.replace(SEGMENT_SEPARATOR, " ") for segment in segments]
-        yield SEGMENT_SEPARATOR.join(segments)
+    Raises:
+        InputError: there is no such file.
+    """
+    found = []
+    for name in names:
+        # Path.glob takes no absolute patterns before Python 3.13.
+        matches = [name] if name == "-" or Path(name).exists() else sorted(glob(name, recursive=True))  # noqa: PTH207
+        if not matches:
+            raise InputError(f"{name}: no such file")
+        found += matches
+    return found
+
+
+@contextlib.contextmanager
+def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterator[list[Table]]:
+    """The tables in files; stdin is copied to a file first, because a table is read more than once.
+
+    Args:
+        kind: their format; default: by the suffix, and plain text where that says nothing.
+
+    Raises:
+        InputError: a file cannot be read, or the columns of two files differ.
+    """
+    from textattn.data.files import FILE_SUFFIXES, open_file, open_lines
+
+    with contextlib.ExitStack() as stack:
+        tables = []
+        for name in files:
+            path = Path(name)
+            if name == "-":
+                copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stdin-"))
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+                copy.flush()
+                path = Path(copy.name)
+            suffix = f".{kind}" if kind else path.suffix.lower()
+            try:
+                table = open_file(path, encoding, suffix) if suffix in FILE_SUFFIXES else open_lines(path, encoding)
+            except InputError as error:
+                hint = error.hint and error.hint.replace("data.encoding=", "--encoding ")
+                raise InputError(error.message, hint) from None
+            tables.append(replace(table, origin="stdin") if name == "-" else table)
+        for table in tables[1:]:
+            if sorted(table.columns) != sorted(tables[0].columns):
+                raise InputError(
+                    f"{table.origin}: columns {', '.join(table.columns)}, "
+                    f"but {tables[0].origin} has {', '.join(tables[0].columns)}",
+                    "a job for each kind of file",
+                )
+        yield tables
 
 
 def _grouped(texts: Iterator[str]) -> Iterator[list[str]]:

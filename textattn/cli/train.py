@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from textattn.cli.check import check, load
-from textattn.cli.console import ConfigName, Json, Overrides, Quiet, note, out, out_json
+from textattn.cli.console import note, out, out_json
+from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 
 
 def train(

@@ -29,9 +29,7 @@ def shuffled_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def sorted_batches(
-    lengths: NDArray[np.int64], batch_size: int = 256, max_tokens: int = 32_768
-) -> list[NDArray[np.int64]]:
+def sorted_batches(lengths: NDArray[np.int64], max_tokens: int, batch_size: int = 256) -> list[NDArray[np.int64]]:
     """Every index exactly once, shortest texts first; a batch holds at most `max_tokens` tokens with its padding."""
     order = np.argsort(lengths, kind="stable")
     batches, first = [], 0

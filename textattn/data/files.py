@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,11 +15,18 @@ from typing import Any
 from textattn.errors import InputError
 
 FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+# The column of a plain text file, one text a line.
+LINE = "text"
 # Objects at the start of a jsonl file whose keys are its columns: the first one may lack some.
 ROWS_FOR_COLUMNS = 100
 # The largest that fits a C long everywhere.
 LONGEST_FIELD = 2**31 - 1
+ROWS_PER_BATCH = 65_536
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Read at a time where only the line ends count.
+BLOCK = 1 << 20
 Row = tuple[int, list[Any]]
+Record = tuple[int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,24 @@ class Table:
     """Label names by column, where the data give them."""
     revision: str | None = None
     """Commit of a Hub data set."""
+    records: Callable[[], Iterator[Record | RowProblem]] | None = None
+    """Whole rows of a text file, with keys that `columns` may not know; None where rows come in batches."""
+    batches: Callable[[int], Iterator[Any]] | None = None
+    """Arrow record batches of at most so many rows; None where rows come one by one."""
+    size: Callable[[], int] | None = None
+    """About the number of the last row, for a progress bar: the lines of a text file."""
 
 
-def open_file(path: Path, encoding: str = "utf-8") -> Table:
-    """The table in a file; its suffix tells the format.
+def open_file(path: Path, encoding: str = "utf-8", suffix: str | None = None) -> Table:
+    """The table in a file.
+
+    Args:
+        suffix: tells the format; default: that of the path.
 
     Raises:
         InputError: the file is missing, empty, of another format or not in `encoding`.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix or path.suffix.lower()
     if suffix not in FILE_SUFFIXES:
         raise InputError(f"{path}: unknown kind of file; readable are {', '.join(FILE_SUFFIXES)}")
     try:
@@ -62,7 +79,7 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
             return _open_parquet(path)
         if suffix == ".jsonl":
             return _open_jsonl(path, encoding)
-        return _open_csv(path, encoding, "\t" if suffix == ".tsv" else ",")
+        return _open_csv(path, encoding, suffix[1:])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeError as error:
@@ -94,8 +111,51 @@ def _wrong_encoding(path: Path, encoding: str, error: UnicodeError) -> InputErro
     return InputError(f"{path}: not {encoding} ({error})", "data.encoding=utf-8")
 
 
-def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
+def open_lines(path: Path, encoding: str = "utf-8") -> Table:
+    """A plain text file: every line a row, empty ones too, whatever the file is called.
+
+    Raises:
+        InputError: the file is missing or cannot be read, or there is no such encoding.
+    """
+    try:
+        name = _without_mark(encoding)
+        path.open("rb").close()
+    except LookupError:
+        raise InputError(f"unknown encoding {encoding!r}", "data.encoding=utf-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+    def lines() -> Iterator[tuple[int, str] | RowProblem]:
+        # Only \n and \r\n end a line, and what is wrong with one leaves the others as they are.
+        with path.open(encoding=name, errors="surrogateescape", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                text = line.removesuffix("\n").removesuffix("\r")
+                wrong = _SURROGATE.search(text)
+                if wrong:
+                    place = len(text[: wrong.start()].encode(encoding, "surrogateescape")) + 1
+                    yield RowProblem(str(path), number, f"byte {place} of the line is not {encoding.upper()}")
+                else:
+                    yield number, text
+
+    def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
+        for line in lines():
+            yield line if isinstance(line, RowProblem) else (line[0], [line[1] for _ in columns])
+
+    def records() -> Iterator[Record | RowProblem]:
+        for line in lines():
+            yield line if isinstance(line, RowProblem) else (line[0], {LINE: line[1]})
+
+    return Table(str(path), [LINE], rows, records=records, size=lambda: _count_lines(path))
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
+
+
+def _open_csv(path: Path, encoding: str, kind: str) -> Table:
     csv.field_size_limit(LONGEST_FIELD)
+    delimiter = "\t" if kind == "tsv" else ","
 
     def lines() -> Iterator[tuple[int, list[str]] | RowProblem]:
         with path.open(encoding=_without_mark(encoding), newline="") as file:
@@ -110,11 +170,11 @@ def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
                     raise _wrong_encoding(path, encoding, error) from None
                 except csv.Error as error:
                     lost = f" (lines {first} to {reader.line_num})" if reader.line_num > first else ""
-                    yield RowProblem(str(path), first, f"not {path.suffix[1:]}: {error}{lost}")
+                    yield RowProblem(str(path), first, f"not {kind}: {error}{lost}")
                     continue
                 # Python 3.10 finds this itself; mostly a file in UTF-16.
                 if any("\0" in cell for cell in row):
-                    yield RowProblem(str(path), first, f"not {path.suffix[1:]}: line contains NUL")
+                    yield RowProblem(str(path), first, f"not {kind}: line contains NUL")
                 elif row:
                     yield first, row
 
@@ -129,8 +189,7 @@ def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
     if len(set(header)) < len(header):
         raise InputError(f"{path}:1: a column name stands twice in the header: {', '.join(header)}")
 
-    def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
-        places = [header.index(column) for column in columns]
+    def whole_rows() -> Iterator[Row | RowProblem]:
         numbered = lines()
         next(numbered)
         for line in numbered:
@@ -141,9 +200,18 @@ def _open_csv(path: Path, encoding: str, delimiter: str) -> Table:
                 message = f"{found}, but the header has {len(header)} ({', '.join(header)})"
                 yield RowProblem(str(path), line[0], message)
             else:
-                yield line[0], [line[1][place] for place in places]
+                yield line[0], list(line[1])
 
-    return Table(str(path), header, rows)
+    def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
+        places = [header.index(column) for column in columns]
+        for row in whole_rows():
+            yield row if isinstance(row, RowProblem) else (row[0], [row[1][place] for place in places])
+
+    def records() -> Iterator[Record | RowProblem]:
+        for row in whole_rows():
+            yield row if isinstance(row, RowProblem) else (row[0], dict(zip(header, row[1], strict=True)))
+
+    return Table(str(path), header, rows, records=records, size=lambda: _count_lines(path))
 
 
 def _open_jsonl(path: Path, encoding: str) -> Table:
@@ -189,7 +257,7 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
             else:
                 yield item[0], [item[1].get(column) for column in wanted]
 
-    return Table(str(path), columns, rows)
+    return Table(str(path), columns, rows, records=objects, size=lambda: _count_lines(path))
 
 
 def _open_parquet(path: Path) -> Table:
@@ -201,19 +269,41 @@ def _open_parquet(path: Path) -> Table:
     except pa.ArrowException as error:
         raise InputError(f"{path}: not a parquet file ({error})") from None
 
-    def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
+    def read(size: int, columns: list[str] | None = None) -> Iterator[Any]:
         number = 0
         try:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=columns):
-                    values = [batch.column(column).to_pylist() for column in columns]
-                    for row in zip(*values, strict=True):
-                        number += 1
-                        yield number, list(row)
+            # Without pre_buffer a row group is read piece by piece: some files are one group of gigabytes.
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=BLOCK) as file:
+                for batch in file.iter_batches(size, columns=columns):
+                    yield batch
+                    number += batch.num_rows
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: damaged after row {number} ({error})") from None
 
-    return Table(str(path), list(schema.names), rows, class_names_of(schema))
+    def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
+        number = 0
+        for batch in read(ROWS_PER_BATCH, columns):
+            values = [_values(path, number, batch.column(column)) for column in columns]
+            for row in zip(*values, strict=True):
+                number += 1
+                yield number, list(row)
+
+    return Table(
+        str(path),
+        list(schema.names),
+        rows,
+        class_names_of(schema),
+        batches=read,
+        size=lambda: int(pq.read_metadata(path).num_rows),
+    )
+
+
+def _values(path: Path, number: int, column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: damaged after row {number} ({error})") from None
+    return values
 
 
 def class_names_of(schema: Any) -> dict[str, list[str]]:

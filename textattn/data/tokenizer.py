@@ -7,24 +7,29 @@ own in the vocabulary, so offsets always refer to the one string.
 from __future__ import annotations
 
 import json
-import unicodedata
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
 
 from textattn.errors import InputError
 
+T = TypeVar("T")
 SEGMENT_SEPARATOR = "\t"
 PAD, UNK = "[PAD]", "[UNK]"
 TRUNCATIONS = ("head", "tail", "head_tail")
+_SPACE = re.compile(r"\s+")
+# Characters to look through for white space to cut at; where there is none the cut is made all the same.
+FARTHEST_SPACE = 1000
 _GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
 # One call into Rust per this many texts: enough to keep all cores busy, little enough to bound memory.
 CHUNK = 1000
+# Of texts with more characters than this for each token that is kept, only the ends are tokenised.
+LONG = 32
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,6 @@ class TokenArrays:
     """(num_texts + 1,) text i holds ids[starts[i]:starts[i + 1]]."""
     num_truncated: int
     """Texts that were longer than `max_length`."""
-    num_tokens: int
-    """Tokens before truncation."""
     num_unknown: int
     """Tokens, of those kept, that are not in the vocabulary."""
 
@@ -90,57 +93,99 @@ class TextTokenizer:
     def encode(self, texts: Iterable[str]) -> TokenArrays:
         """Token ids of many texts, truncated; a text without any token becomes one unknown token."""
         ids: list[NDArray[np.int32]] = []
-        lengths: list[int] = []
-        num_truncated = num_tokens = 0
+        num_truncated = 0
         for chunk in _chunks(texts):
-            for encoding in self.backend.encode_batch_fast(chunk, add_special_tokens=False):
-                row = np.array(encoding.ids or [self.unk_id], dtype=np.int32)
-                num_tokens += len(row)
-                if len(row) > self.max_length:
-                    row = row[self._kept(len(row))]
-                    num_truncated += 1
-                ids.append(row)
-                lengths.append(len(row))
+            short = iter(
+                self.backend.encode_batch_fast(
+                    [text for text in chunk if not self._is_long(text)], add_special_tokens=False
+                )
+            )
+            for text in chunk:
+                row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
+                ids.append(np.array(row or [self.unk_id], dtype=np.int32))
+                num_truncated += truncated
         flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
         flat[flat == self.pad_id] = self.unk_id
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-        num_unknown = int((flat == self.unk_id).sum())
-        return TokenArrays(flat, starts, num_truncated, num_tokens, num_unknown)
+        starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)
+        return TokenArrays(flat, starts, num_truncated, int((flat == self.unk_id).sum()))
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
         """The same tokens as `encode`, with strings, character offsets and words."""
         rows = []
         for chunk in _chunks(texts):
-            for text, encoding in zip(chunk, self.backend.encode_batch(chunk, add_special_tokens=False), strict=True):
-                if not encoding.ids:
+            short = iter(
+                self.backend.encode_batch([text for text in chunk if not self._is_long(text)], add_special_tokens=False)
+            )
+            for text in chunk:
+                pieces, truncated = self._ends(text) if self._is_long(text) else ([_Piece(next(short), text, 0)], False)
+                tokens = [token for piece in pieces for token in piece.tokens()]
+                if not tokens:
                     rows.append(TokenizedText([self.unk_id], [UNK], [(0, len(text))], [0], False))
                     continue
-                kept = self._kept(len(encoding.ids))
-                offsets = _with_composed(text, encoding.offsets)
-                # Added tokens (the separator) belong to no word: give each a number of its own.
-                words = [w if w is not None else -1 - i for i, w in enumerate(encoding.word_ids)]
+                tokens, cut = self._truncated(tokens)
+                ids, strings, offsets, words = zip(*tokens, strict=True)
                 rows.append(
                     TokenizedText(
-                        [self.unk_id if encoding.ids[i] == self.pad_id else encoding.ids[i] for i in kept],
-                        [encoding.tokens[i] for i in kept],
-                        [offsets[i] for i in kept],
-                        [words[i] for i in kept],
-                        len(kept) < len(encoding.ids),
+                        [self.unk_id if token_id == self.pad_id else token_id for token_id in ids],
+                        list(strings),
+                        list(offsets),
+                        list(words),
+                        truncated or cut,
                     )
                 )
         return rows
 
-    def _kept(self, length: int) -> NDArray[np.int64]:
-        """Positions of a text of `length` tokens that survive truncation."""
-        positions = np.arange(length)
-        if length <= self.max_length:
-            return positions
-        if self.truncation == "head":
-            return positions[: self.max_length]
-        if self.truncation == "tail":
-            return positions[-self.max_length :]
-        head = self.max_length - self.max_length // 2
-        return np.concatenate([positions[:head], positions[length - (self.max_length - head) :]])
+    def _truncated(self, tokens: list[T]) -> tuple[list[T], bool]:
+        """What is kept of the tokens of a text, and whether that is less than all."""
+        if len(tokens) <= self.max_length:
+            return tokens, False
+        head = self._num_head
+        return tokens[:head] + tokens[len(tokens) - (self.max_length - head) :], True
+
+    @property
+    def _num_head(self) -> int:
+        """Of a text that is too long, so many tokens are kept at its beginning, the others at its end."""
+        return {"head": self.max_length, "tail": 0}.get(self.truncation, self.max_length - self.max_length // 2)
+
+    def _is_long(self, text: str) -> bool:
+        return len(text) > LONG * self.max_length
+
+    def _ends_of(self, text: str) -> tuple[list[int], bool]:
+        pieces, truncated = self._ends(text)
+        ids, cut = self._truncated([token_id for piece in pieces for token_id in piece.ids()])
+        return ids, truncated or cut
+
+    def _ends(self, text: str) -> tuple[list[_Piece], bool]:
+        """The parts of a long text that are read, and whether that is less than all: no book is tokenised in full.
+
+        The tokens are those that the whole text would give: an end is cut at white space, and its last word, which
+        might have gone on, is not used.
+        """
+        head = self._num_head
+        # One more than is kept tells that the text is too long; asked of one end only.
+        first = self._end(text, self.max_length + 1 if head else 0, at_start=True)
+        last = self._end(text, self.max_length - head if head else self.max_length + 1, at_start=False)
+        for piece, all_of_it in (first, last):
+            if all_of_it:
+                return [piece], False
+        return [first[0].first(head), last[0].last(self.max_length - head)], True
+
+    def _end(self, text: str, count: int, *, at_start: bool) -> tuple[_Piece, bool]:
+        """At least `count` tokens from one end of the text, or all of it."""
+        size = LONG * (count + 1) // 2
+        while size < len(text):
+            if at_start:
+                cut = _last_space(text, size)
+                piece = _Piece(self.backend.encode(text[:cut], add_special_tokens=False), text[:cut], 0)
+                piece = piece.first(piece.num_before_last_word())
+            else:
+                cut = _next_space(text, len(text) - size)
+                piece = _Piece(self.backend.encode(text[cut:], add_special_tokens=False), text[cut:], cut)
+                piece = piece.last(piece.num_after_first_word())
+            if len(piece.ids()) >= count:
+                return piece, False
+            size *= 4
+        return _Piece(self.backend.encode(text, add_special_tokens=False), text, 0), True
 
     def to_files(self) -> dict[str, str]:
         """File name -> content, to be put into a run directory."""
@@ -159,15 +204,20 @@ class TextTokenizer:
         }
 
     @classmethod
-    def from_dir(cls, path: Path) -> TextTokenizer:
+    def from_files(cls, tokenizer: bytes, config: bytes, where: str) -> TextTokenizer:
         """Reads what `to_files` gave.
 
+        Args:
+            tokenizer: content of tokenizer.json.
+            config: content of tokenizer_config.json.
+            where: the folder they lie in, for messages.
+
         Raises:
-            InputError: a file is missing or damaged.
+            InputError: one of them is damaged.
         """
-        backend = load_backend(path / "tokenizer.json")
+        backend = load_backend(tokenizer, f"{where}/tokenizer.json")
         try:
-            settings: dict[str, Any] = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+            settings: dict[str, Any] = json.loads(config.decode("utf-8"))
             max_length, truncation = int(settings["model_max_length"]), str(settings["truncation"])
             if max_length < 1 or truncation not in TRUNCATIONS:
                 raise ValueError(f"model_max_length {max_length}, truncation {truncation!r}")
@@ -178,21 +228,73 @@ class TextTokenizer:
                 num_segments=int(settings["num_segments"]),
                 kind=str(settings.get("kind", "word")),
             )
-        except FileNotFoundError:
-            raise InputError(f"{path}: tokenizer_config.json is missing") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path / 'tokenizer_config.json'}: damaged ({error!r})") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}/tokenizer_config.json: damaged ({error!r})") from None
 
 
-def load_backend(file: Path) -> Tokenizer:
-    """A tokenizer.json as a `Tokenizer`; InputError where it is missing or damaged."""
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
+def load_backend(content: bytes, where: str) -> Tokenizer:
+    """A tokenizer.json as a `Tokenizer`; InputError, naming `where`, if it is damaged."""
     try:
-        return Tokenizer.from_file(str(file))
+        return Tokenizer.from_str(content.decode("utf-8"))
     # The binding raises bare Exception for a damaged file; nothing narrower can be caught.
     except Exception as error:
-        raise InputError(f"{file}: not a tokenizer ({error})") from None
+        raise InputError(f"{where}: not a tokenizer ({error})") from None
+
+
+class _Piece:
+    """Some consecutive tokens of a text."""
+
+    def __init__(self, encoding: Encoding, text: str, start: int, kept: slice = slice(None)) -> None:
+        self.encoding = encoding
+        self.text = text
+        """What was encoded."""
+        self.start = start
+        """Where that begins in the whole text."""
+        self.kept = kept
+
+    def ids(self) -> list[int]:
+        return list(self.encoding.ids[self.kept])
+
+    def first(self, count: int) -> _Piece:
+        return _Piece(self.encoding, self.text, self.start, slice(0, count))
+
+    def last(self, count: int) -> _Piece:
+        total = len(self.encoding.ids)
+        return _Piece(self.encoding, self.text, self.start, slice(total - count, total))
+
+    def num_before_last_word(self) -> int:
+        words = self.encoding.word_ids
+        return next((i + 1 for i in reversed(range(len(words))) if words[i] != words[-1]), 0)
+
+    def num_after_first_word(self) -> int:
+        words = self.encoding.word_ids
+        return len(words) - next((i for i in range(len(words)) if words[i] != words[0]), len(words))
+
+    def tokens(self) -> Iterator[tuple[int, str, tuple[int, int], int]]:
+        """Id, string, offset in the whole text and word of each token."""
+        offsets = _with_composed(self.text, self.encoding.offsets)
+        # Added tokens (the separator) belong to no word: give each a number of its own. The place of the piece keeps
+        # the words of the two ends of a long text apart.
+        words = [self.start + w if w is not None else -1 - i - self.start for i, w in enumerate(self.encoding.word_ids)]
+        for token_id, string, (start, end), word in list(
+            zip(self.encoding.ids, self.encoding.tokens, offsets, words, strict=True)
+        )[self.kept]:
+            yield token_id, string, (start + self.start, end + self.start), word
+
+
+def _last_space(text: str, position: int) -> int:
+    """The last white space before `position` that has no white space before it, or `position` if there is none."""
+    found = max(
+        (match.start() for match in _SPACE.finditer(text, max(0, position - FARTHEST_SPACE), position)),
+        default=position,
+    )
+    return found or position
+
+
+def _next_space(text: str, position: int) -> int:
+    """The end of the next white space from `position` on, or `position` if none is near."""
+    match = _SPACE.search(text, position, position + FARTHEST_SPACE)
+    return match.end() if match else position
 
 
 def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
@@ -208,6 +310,8 @@ def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
 
 def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Offsets that take in the accents: where NFKC makes one character of two, `tokenizers` names the first only."""
+    import unicodedata
+
     if unicodedata.is_normalized("NFKC", text):
         return offsets
     boundaries = grapheme_boundaries(text)

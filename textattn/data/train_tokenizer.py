@@ -148,7 +148,11 @@ def _pretrained(config: TokenizerConfig) -> Tokenizer:
         path = path / "tokenizer.json"
     elif not path.exists():
         path = _from_hub(config.path)
-    tokenizer = load_backend(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"tokenizer.path: {path}: {error.strerror or error}") from None
+    tokenizer = load_backend(content, str(path))
     if all(tokenizer.token_to_id(name) is None for name in ("[PAD]", "<pad>")):
         tokenizer.add_special_tokens([PAD])
     return tokenizer

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn import run as run_dir
 from textattn.data.tokenizer import SEGMENT_SEPARATOR, TextTokenizer, TokenArrays
 from textattn.errors import ConfigError, InputError
-from textattn.runtime.session import Outputs, Session, TorchSession, run_in_batches, to_probabilities
+from textattn.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
+from textattn.run import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from textattn.runtime.session import Outputs, Session, run_in_batches, to_probabilities
 from textattn.runtime.words import Word, merge_words
 
+T = TypeVar("T")
 Text = str | Sequence[str]
+# Name -> the file it runs, in the order of preference.
+RUNTIMES = {"onnx": ONNX, "int8": ONNX_INT8, "torch": WEIGHTS}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -58,28 +63,48 @@ class Explanation:
 class Classifier:
     """A loaded model. `textattn.load(run)` gives one."""
 
-    def __init__(self, session: Session, tokenizer: TextTokenizer, config: run_dir.ModelConfig, path: Path) -> None:
+    def __init__(
+        self, session: Session, runtime: str, tokenizer: TextTokenizer, config: ModelConfig, files: ModelFiles
+    ) -> None:
         self.session = session
+        self.runtime = runtime
         self.tokenizer = tokenizer
         self.config = config
-        self.path = path
+        self.files = files
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Classifier:
-        """The model of a run directory.
+    def load(cls, path: Path, device: str = "cpu", runtime: str | None = None) -> Classifier:
+        """The model of a run directory or a bundle.
+
+        Args:
+            device: other than cpu: with torch.
+            runtime: `onnx`, `int8` or `torch`; default: the first of these that the model has a file for.
 
         Raises:
             InputError: a file is missing, damaged, or does not fit the others.
-            ConfigError: there is no such device.
+            ConfigError: there is no such device or runtime.
         """
-        config = run_dir.read_model_config(path)
-        tokenizer = TextTokenizer.from_dir(path)
+        files = ModelFiles(path)
+        config = read_model_config(files)
+        runtime = _choose_runtime(files, device, runtime)
+        content, settings = files.read(TOKENIZER), files.read(TOKENIZER_CONFIG)
+        reading = _Background(lambda: TextTokenizer.from_files(content, settings, str(path)))
+        try:
+            session = _open_session(files, config, device, runtime)
+        finally:
+            tokenizer = reading.result()
         if tokenizer.vocab_size != config.architecture.get("vocab_size"):
             raise InputError(
-                f"{path / 'tokenizer.json'}: {tokenizer.vocab_size} tokens, "
+                f"{files.where(TOKENIZER)}: {tokenizer.vocab_size} tokens, "
                 f"but the model has {config.architecture.get('vocab_size')}"
             )
-        return cls(TorchSession.load(path, device), tokenizer, config, path)
+        check_metadata(files, RUNTIMES[runtime], session.metadata, config, content)
+        return cls(session, runtime, tokenizer, config, files)
+
+    @property
+    def path(self) -> Path:
+        """The run directory or bundle."""
+        return self.files.path
 
     @property
     def labels(self) -> list[str]:
@@ -94,16 +119,16 @@ class Classifier:
         Raises:
             ConfigError: a text has the wrong number of segments.
         """
-        return [self._prediction(row) for row in self.predict_proba(texts)]
+        return [self.prediction(row) for row in self.predict_proba(texts)]
 
     def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
         """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""
-        return self.probabilities(self.tokenizer.encode(self._normalise(texts)))
+        return self.probabilities(self.tokenizer.encode(self.normalise(texts)))
 
     def probabilities(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> NDArray[np.float64]:
         """Like `predict_proba`, for texts already tokenised."""
         outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, on_batch=on_batch)
-        return self._to_probabilities(outputs)
+        return self.to_probabilities(outputs)
 
     def explain(self, texts: Text | Iterable[Text], target: str | None = None) -> list[Explanation]:
         """How much attention each token and word received.
@@ -113,18 +138,18 @@ class Classifier:
         """
         if target is not None and target not in self.config.labels:
             raise ConfigError(f"unknown label {target!r}; labels are: {', '.join(self.config.labels)}")
-        plain = self._normalise(texts)
+        plain = self.normalise(texts)
         outputs = run_in_batches(self.session, self.tokenizer.encode(plain), self.tokenizer.pad_id, with_attention=True)
         explanations = []
         rows = zip(
             plain,
             self.tokenizer.encode_with_offsets(plain),
             outputs.attention_weights,
-            self._to_probabilities(outputs),
+            self.to_probabilities(outputs),
             strict=True,
         )
         for text, tokenized, weights, probs in rows:
-            prediction = self._prediction(probs)
+            prediction = self.prediction(probs)
             explanations.append(
                 Explanation(
                     text=text,
@@ -142,7 +167,7 @@ class Classifier:
 
     def embed(self, texts: Text | Iterable[Text]) -> NDArray[np.float32]:
         """(texts, context_dim) the pooled vector of each text, as the classifier layer sees it."""
-        tokens = self.tokenizer.encode(self._normalise(texts))
+        tokens = self.tokenizer.encode(self.normalise(texts))
         outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, with_context=True)
         assert outputs.context is not None
         return outputs.context
@@ -162,10 +187,12 @@ class Classifier:
 
         return measure(self, load_split(self, data, split, settings), split)
 
-    def _to_probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
+    def to_probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
+        """(texts, labels) probabilities from what the session gave."""
         return to_probabilities(outputs.logits, self.config.output, len(self.config.labels))
 
-    def _prediction(self, probs: NDArray[np.float64]) -> Prediction:
+    def prediction(self, probs: NDArray[np.float64]) -> Prediction:
+        """The answer from the probabilities of one text, (labels,)."""
         labels = self.config.labels
         top = int(probs.argmax())
         thresholds = self.config.thresholds
@@ -177,7 +204,22 @@ class Classifier:
         scores = {name: float(p) for name, p in zip(labels, probs, strict=True)}
         return Prediction(labels[top], float(probs[top]), scores, given)
 
-    def _normalise(self, texts: Text | Iterable[Text]) -> list[str]:
+    def fingerprint(self) -> str:
+        """Tells whether two classifiers are the same: a digest of their files."""
+        import hashlib
+
+        names = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, RUNTIMES[self.runtime])
+        digest = hashlib.sha256()
+        for name in names:
+            digest.update(hashlib.sha256(self.files.read(name)).digest())
+        return digest.hexdigest()
+
+    def normalise(self, texts: Text | Iterable[Text]) -> list[str]:
+        """One string a text, its segments joined by tabs.
+
+        Raises:
+            ConfigError: a text has the wrong number of segments.
+        """
         rows = [texts] if isinstance(texts, str) else list(texts)
         wanted = self.tokenizer.num_segments
         joined = []
@@ -194,3 +236,54 @@ class Classifier:
             # Lone surrogates are no text: no tokenizer takes them, and no file can hold them.
             joined.append(_SURROGATES.sub("\ufffd", row))
         return joined
+
+
+class _Background(Generic[T]):
+    """A call that goes on while something else is done. `concurrent.futures` takes longer to import than it saves."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._call()
+            self._error: Exception | None = None
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> T:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _choose_runtime(files: ModelFiles, device: str, runtime: str | None) -> str:
+    if runtime is not None and runtime not in RUNTIMES:
+        raise ConfigError(f"runtime: must be {', '.join(RUNTIMES)}, got {runtime!r}", "--runtime onnx")
+    if device != "cpu":
+        if runtime not in (None, "torch"):
+            raise ConfigError(f"runtime {runtime} runs on the cpu only, not on {device!r}", "--runtime torch")
+        return "torch"
+    if runtime is None:
+        return next((name for name, file in RUNTIMES.items() if files.has(file)), "torch")
+    if not files.has(RUNTIMES[runtime]):
+        option = " --int8" if runtime == "int8" else ""
+        raise InputError(
+            f"{files.where(RUNTIMES[runtime])}: no such file, so this model has no runtime {runtime}",
+            None if runtime == "torch" or files.is_bundle else f"textattn export --model {files.path}{option}",
+        )
+    return runtime
+
+
+def _open_session(files: ModelFiles, config: ModelConfig, device: str, runtime: str) -> Session:
+    # Each imports its own heavy library, and only one of them is wanted.
+    if runtime == "torch":
+        from textattn.runtime.torch_session import TorchSession
+
+        return TorchSession.load(files, config, device)
+    from textattn.runtime.onnx_session import OnnxSession
+
+    return OnnxSession.load(files, RUNTIMES[runtime], config.architecture["num_outputs"])

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textattn import run as run_dir
-from textattn.config import Config, config_from_mapping, load_config
+from textattn.config import Config, config_from_mapping
+from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.splits import prepare_splits
 from textattn.errors import InputError
 from textattn.metrics import compute_metrics
+from textattn.run import TRAINING_CONFIG
 
 if TYPE_CHECKING:
     from textattn.runtime.classifier import Classifier
@@ -36,8 +37,10 @@ def load_split(
     """
     base = _training_config(classifier)
     if data is None and base is None:
-        source = classifier.path / run_dir.TRAINING_CONFIG
-        raise InputError(f"{source}: missing, so the training data are unknown", "textattn evaluate DATA")
+        raise InputError(
+            f"{classifier.files.where(TRAINING_CONFIG)}: missing, so the training data are unknown",
+            "textattn evaluate DATA",
+        )
     values = base.data.model_dump() if base is not None else {}
     if data is not None:
         # What belongs to the other source only must not be carried over.
@@ -89,5 +92,14 @@ def measure(
 
 
 def _training_config(classifier: Classifier) -> Config | None:
-    source = classifier.path / run_dir.TRAINING_CONFIG
-    return load_config(str(source)) if source.is_file() else None
+    files = classifier.files
+    if not files.has(TRAINING_CONFIG):
+        return None
+    where = files.where(TRAINING_CONFIG)
+    try:
+        values = parse_yaml(files.read(TRAINING_CONFIG).decode("utf-8"), where).value
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: damaged ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: damaged (no mapping)")
+    return config_from_mapping(values, origin=where)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn import run as run_dir
 from textattn.data.batches import collate, sorted_batches
 from textattn.data.tokenizer import TokenArrays
-from textattn.errors import ConfigError, InputError
 
 Floats = NDArray[np.float32]
 
@@ -30,81 +26,18 @@ class BatchOutput(NamedTuple):
 
 
 class Session(Protocol):
-    """Anything that can run the model."""
+    """Anything that can run the model, from several threads at once."""
+
+    workers: int
+    """Batches worth running at a time."""
+    max_tokens: int
+    """Tokens of a batch with its padding."""
+    metadata: Mapping[str, str]
+    """What the weights were trained with, see `textattn.model_files.check_metadata`."""
 
     def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
         """input_ids, attention_mask: (batch, seq)."""
         ...
-
-
-class TorchSession:
-    """The model in PyTorch, in fp32, without dropout."""
-
-    def __init__(self, model: object, device: str = "cpu") -> None:
-        import torch
-        from torch import nn
-
-        assert isinstance(model, nn.Module)
-        self.model = model.to(device).eval()
-        self.device = torch.device(device)
-
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> TorchSession:
-        """The model of a run directory.
-
-        Raises:
-            InputError: the weights are damaged or do not fit config.json.
-            ConfigError: there is no such device.
-        """
-        import torch
-        from safetensors import SafetensorError, safe_open
-        from safetensors.torch import load_file
-
-        from textattn.model.classifier import Architecture, TextClassifier
-
-        place = _device(device)
-        config = run_dir.read_model_config(path)
-        weights = path / run_dir.WEIGHTS
-        try:
-            # The random numbers of the caller are not used up by first weights that are overwritten anyway.
-            with torch.random.fork_rng(devices=[]):
-                model = TextClassifier(Architecture(**config.architecture))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path / run_dir.CONFIG}: damaged architecture ({error})") from None
-        try:
-            with safe_open(weights, "pt") as file:
-                run_dir.check_labels(path, config.labels, file.metadata())
-            model.load_state_dict(load_file(weights))
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{weights}: damaged ({error})") from None
-        except RuntimeError as error:
-            raise InputError(
-                f"{weights}: does not fit {run_dir.CONFIG} ({str(error).splitlines()[-1].strip()})"
-            ) from None
-        return cls(model, place)
-
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
-        """input_ids, attention_mask: (batch, seq)."""
-        import torch
-
-        with torch.inference_mode():
-            output = self.model(
-                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
-            )
-        return BatchOutput(*(tensor.float().cpu().numpy() for tensor in output[:3]))
-
-
-def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise ConfigError(f"device: must be cpu, cuda, cuda:N, mps or auto, got {name!r}", "--device cpu")
-    if name == "cpu":
-        return name
-    from textattn.training.optimizer import choose_device
-
-    try:
-        return str(choose_device(name))
-    except ConfigError as error:
-        raise ConfigError(error.message, "--device cpu") from None
 
 
 class Outputs(NamedTuple):
@@ -137,8 +70,7 @@ def run_in_batches(
     weights: dict[int, Floats] = {}
     order = []
     done = 0
-    for indices in sorted_batches(tokens.lengths):
-        output = session.run(*collate(tokens, indices, pad_id))
+    for indices, output in _run_all(session, tokens, pad_id):
         order.append(indices)
         logits.append(output.logits)
         if with_context:
@@ -159,6 +91,22 @@ def run_in_batches(
         [weights[i] for i in range(len(weights))],
         np.concatenate(contexts)[back] if with_context else None,
     )
+
+
+def _run_all(session: Session, tokens: TokenArrays, pad_id: int) -> Iterator[tuple[NDArray[np.int64], BatchOutput]]:
+    """Row numbers and results of each batch, longest texts first, so that several workers end together."""
+    batches = sorted_batches(tokens.lengths, session.max_tokens)[::-1]
+
+    def run(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], BatchOutput]:
+        return indices, session.run(*collate(tokens, indices, pad_id))
+
+    if session.workers == 1 or len(batches) < 2:
+        yield from map(run, batches)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(session.workers) as pool:
+        yield from pool.map(run, batches)
 
 
 def to_probabilities(logits: Floats, output: str, num_labels: int) -> NDArray[np.float64]:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from textattn.data.tokenizer import TokenizedText, grapheme_boundaries
 
+# Characters whose graphemes are looked at in one go, and the longest grapheme that may cross a passage's border.
+PASSAGE = 100_000
+LONGEST_GRAPHEME = 100
+
 
 @dataclass(frozen=True)
 class Word:
@@ -22,13 +26,13 @@ class Word:
 
 def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -> list[Word]:
     """Sums the weights of sub-words; spans never overlap and never cut through a grapheme (an emoji, an accent)."""
-    boundaries = grapheme_boundaries(text)
     spans: list[tuple[int, int, float]] = []
     previous: int | None = None
+    graphemes = _Graphemes(text)
     for (start, end), word, weight in zip(tokenized.offsets, tokenized.word_ids, weights, strict=True):
         while start < end and text[start].isspace() and text[start] != "\t":
             start += 1
-        start, end = boundaries[start][0], boundaries[max(end - 1, start)][1] if end > start else boundaries[start][0]
+        start, end = graphemes.around(start, end)
         if spans and (word == previous or start < spans[-1][1]):
             first, last, total = spans[-1]
             spans[-1] = (min(first, start), max(last, end), total + float(weight))
@@ -36,3 +40,22 @@ def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -
             spans.append((start, end, float(weight)))
         previous = word
     return [Word(text[start:end], start, end, weight) for start, end, weight in spans]
+
+
+class _Graphemes:
+    """Whole graphemes around a span, found a passage at a time: for a book at once they would take a gigabyte."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.first = self.last = 0
+        self.spans: list[tuple[int, int]] = []
+
+    def around(self, start: int, end: int) -> tuple[int, int]:
+        inside = self.spans and start >= self.first
+        if not inside or end > (self.last - LONGEST_GRAPHEME if self.last < len(self.text) else self.last):
+            self.first = max(0, start - LONGEST_GRAPHEME)
+            self.last = min(len(self.text), max(self.first + PASSAGE, end + LONGEST_GRAPHEME))
+            self.spans = grapheme_boundaries(self.text[self.first : self.last])
+        first = self.spans[start - self.first][0]
+        last = self.spans[end - 1 - self.first][1] if end > start else first
+        return self.first + first, self.first + last

@@ -1,0 +1,78 @@
+"""`textattn export`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from textattn.cli.console import note, out, out_json
+from textattn.cli.options import Json, Model, Quiet
+
+
+def export(
+    model: Model = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to a quarter of the size: model.int8.onnx.")] = False,
+    max_drop: Annotated[
+        float,
+        typer.Option("--max-drop", metavar="POINTS", min=0, help="With --int8: points of 100 the metric may fall."),
+    ] = 0.5,
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAME", help="With --int8: split of the run's data to measure on.")
+    ] = "validation",
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", "-b", metavar="FILE", help="Write the model as one file that --model takes."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --bundle.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a trained model portable.
+
+    \b
+    textattn export                              # model.onnx, which train writes too
+    textattn export --int8 --bundle model.zip    # one small file
+    textattn predict --model model.zip "Delicious food, friendly staff."
+
+    model.onnx is compared with torch, int8 measured on the validation data of the run, before anything is written.
+    """
+    from textattn.cli.progress import ConsoleReport
+    from textattn.errors import ConfigError
+    from textattn.model_files import find_model
+    from textattn.run import ONNX, ONNX_INT8
+
+    run = find_model(model)
+    if run.is_file():
+        raise ConfigError(f"--model: {run} is a bundle; export needs the run directory it was made from")
+    note("Loading torch …")
+    from textattn.export.bundle import write_bundle
+    from textattn.export.onnx_model import export_int8, export_onnx
+
+    report = ConsoleReport()
+    facts: dict[str, Any] = {"run": str(run)}
+    written = run / ONNX
+    if not written.is_file() or not (int8 or bundle):
+        facts["max_difference"] = export_onnx(run)
+        note(f"{written}: {written.stat().st_size / 1e6:.1f} MB, at most {facts['max_difference']:.1e} from torch")
+    if int8:
+        quantised = export_int8(run, split, max_drop, report)
+        written = run / ONNX_INT8
+        facts["int8"] = quantised.to_dict()
+        note(
+            f"{written}: {quantised.bytes_before / 1e6:.2f} MB -> {quantised.bytes_after / 1e6:.2f} MB "
+            f"({quantised.bytes_before / quantised.bytes_after:.2f} times smaller), "
+            f"{quantised.metric} {quantised.before:.4f} -> {quantised.after:.4f} "
+            f"on {quantised.num_examples:,} texts ({quantised.split})"
+        )
+    if bundle is not None:
+        size = write_bundle(run, bundle, int8=int8, overwrite=overwrite)
+        written = bundle
+        facts["bundle"] = {"file": str(bundle), "bytes": size}
+        note(f'{bundle}: {size / 1e6:.2f} MB; textattn predict --model {shlex.quote(str(bundle))} "a sentence"')
+    if json:
+        out_json(facts, indent=True)
+    else:
+        out(str(written))

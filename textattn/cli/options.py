@@ -1,0 +1,36 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from textattn.cli.console import set_quiet
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", callback=set_quiet)]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Run directory, bundle or Hub id; default $TEXTATTN_MODEL, else the newest finished run under runs/.",
+        show_default=False,
+    ),
+]
+Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts; `-` reads lines from stdin.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
+]
+ConfigName = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, or the name of a shipped config.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout; one object a line for several results.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime", metavar="NAME", help="onnx, int8 or torch; default: the first the model has.", show_default=False
+    ),
+]

@@ -1,0 +1,149 @@
+"""Files read a chunk of rows at a time, with all their columns: for predicting on more than fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from textattn.data.files import RowProblem, Table
+from textattn.data.tokenizer import SEGMENT_SEPARATOR
+from textattn.errors import InputError
+
+# Rows and characters of a chunk: enough to sort into batches of similar length, little enough for any memory.
+MAX_ROWS = 8192
+MAX_CHARACTERS = 8_000_000
+# Rows of a parquet file decoded at a time.
+BATCH_ROWS = 1024
+
+
+@dataclass
+class Chunk:
+    """Consecutive rows of one file: those that can be answered, and what is wrong with the others."""
+
+    origin: str
+    """Their file."""
+    last_row: int = 0
+    """Number of the last row, good or bad."""
+    texts: list[str] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """The rows, in the order of `texts`; empty where `batches` has them."""
+    batches: list[Any] = field(default_factory=list)
+    """The rows as Arrow record batches, where the file has types of its own."""
+    problems: list[RowProblem] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    """How many of the texts come before each problem."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def add_problem(self, problem: RowProblem) -> None:
+        """After the texts that are there."""
+        self.problems.append(problem)
+        self.places.append(len(self.texts))
+
+
+def read_chunks(table: Table, columns: Sequence[str], taken: Sequence[str] = ()) -> Iterator[Chunk]:
+    """All rows of a table in chunks.
+
+    Args:
+        columns: those that hold the text; several are the segments of one text.
+        taken: names that a row must not use, because an answer will.
+
+    Raises:
+        InputError: there is no such column, or the file is damaged.
+    """
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise InputError(
+            f"column {missing[0]!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
+            f"--text-column {table.columns[0]}",
+        )
+    return _from_batches(table, columns) if table.batches is not None else _from_records(table, columns, taken)
+
+
+def _from_records(table: Table, columns: Sequence[str], taken: Sequence[str]) -> Iterator[Chunk]:
+    assert table.records is not None
+    chunk, characters = Chunk(table.origin), 0
+    for row in table.records():
+        problem: RowProblem | None = None
+        if isinstance(row, RowProblem):
+            problem = row
+        else:
+            number, record = row
+            text = _joined([record.get(column) for column in columns])
+            used = [name for name in taken if name in record]
+            if used:
+                # Known beforehand where the file has a header.
+                message = f"key {used[0]!r} is not in the first rows, and an answer needs the name"
+                problem = RowProblem(table.origin, number, message)
+            elif isinstance(text, str):
+                chunk.texts.append(text)
+                chunk.records.append(record)
+                characters += len(text)
+            else:
+                problem = _no_text(table.origin, number, columns[text])
+        if problem is not None:
+            chunk.add_problem(problem)
+            number = problem.row
+        chunk.last_row = number
+        if len(chunk) == MAX_ROWS or len(chunk.problems) == MAX_ROWS or characters >= MAX_CHARACTERS:
+            yield chunk
+            chunk, characters = Chunk(table.origin), 0
+    if chunk.texts or chunk.problems:
+        yield chunk
+
+
+def _from_batches(table: Table, columns: Sequence[str]) -> Iterator[Chunk]:
+    assert table.batches is not None
+    chunk, characters, number = Chunk(table.origin), 0, 0
+    for batch in table.batches(BATCH_ROWS):
+        good: list[bool] = []
+        for values in _rows_of(table.origin, number, batch, columns):
+            number += 1
+            text = _joined(values)
+            good.append(isinstance(text, str))
+            if isinstance(text, str):
+                chunk.texts.append(text)
+                characters += len(text)
+            else:
+                chunk.add_problem(_no_text(table.origin, number, columns[text]))
+        chunk.batches.append(batch if all(good) else _select(batch, good))
+        chunk.last_row = number
+        if len(chunk) >= MAX_ROWS or characters >= MAX_CHARACTERS:
+            yield chunk
+            chunk, characters = Chunk(table.origin), 0
+    if chunk.texts or chunk.problems:
+        yield chunk
+
+
+def _rows_of(origin: str, number: int, batch: Any, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    try:
+        values = [batch.column(column).to_pylist() for column in columns]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{origin}: damaged after row {number} ({error})") from None
+    return zip(*values, strict=True)
+
+
+def _select(batch: Any, good: list[bool]) -> Any:
+    """Slices put together: an Arrow array of row numbers would load pandas, where that is installed."""
+    import pyarrow as pa
+
+    table = pa.Table.from_batches([batch.slice(i, 1) for i, keep in enumerate(good) if keep], batch.schema)
+    return table.combine_chunks().to_batches()[0] if table.num_rows else batch.slice(0, 0)
+
+
+def _joined(values: Sequence[Any]) -> str | int:
+    """The text of a row, its segments joined by tabs; or which of the values is no text."""
+    segments = []
+    for place, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return place
+        segments.append(str(value))
+    if len(segments) == 1:
+        return segments[0]
+    return SEGMENT_SEPARATOR.join(segment.replace(SEGMENT_SEPARATOR, " ") for segment in segments)
+
+
+def _no_text(origin: str, number: int, column: str) -> RowProblem:
+    return RowProblem(origin, number, f"column {column!r} has no text")

@@ -1,0 +1,40 @@
+"""A model in one file: a zip of what prediction needs, which `--model` takes as it is."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from textattn import run as run_dir
+from textattn.errors import ConfigError
+from textattn.model_files import ModelFiles
+from textattn.run import CONFIG, METRICS, MODEL_CARD, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG
+
+# The same content gives the same bytes: the oldest time a zip can say.
+TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
+    """Writes the bundle and returns its size in bytes.
+
+    Args:
+        int8: with model.int8.onnx in place of model.onnx.
+
+    Raises:
+        ConfigError: the file exists and `overwrite` is not given.
+        InputError: the run lacks a file.
+    """
+    if file.is_dir():
+        raise ConfigError(f"--bundle: {file} is a folder", f"--bundle {file / 'model.zip'}")
+    if file.exists() and not overwrite:
+        raise ConfigError(f"--bundle: {file} exists; nothing was changed", "--overwrite")
+    files = ModelFiles(run)
+    needed = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, ONNX_INT8 if int8 else ONNX]
+    optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD) if files.has(name)]
+    with run_dir.atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
+        for name in (*needed, *optional):
+            info = zipfile.ZipInfo(name, TIME)
+            # Floats hardly shrink, and unpacking them takes longer than all else at the start of a prediction.
+            info.compress_type = zipfile.ZIP_STORED if name == ONNX else zipfile.ZIP_DEFLATED
+            bundle.writestr(info, files.read(name), compresslevel=9)
+    return file.stat().st_size

@@ -1,0 +1,329 @@
+"""The classifier as an ONNX graph, written from its weights: no exporter, no tracing, no torch.
+
+    input_ids, attention_mask   (batch, seq) int64; in each row the real tokens come first
+    logits                      (batch, num_outputs)
+    attention_weights           (batch, seq), 0 on padding
+    context                     (batch, context_dim)
+
+It computes what `textattn.model` computes, with the names used there. ONNX's own LSTM and GRU take the length of each
+row (`sequence_lens`) and start their backward direction at the last real token, so nothing is needed to hide the
+padding. In int8 the embedding has one scale a row, the LSTM one a gate and unit (ONNX Runtime's DynamicQuantizeLSTM);
+ONNX Runtime has no such GRU, whose weights stay in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+Weights = Mapping[str, NDArray[np.float32]]
+Array = NDArray[Any]
+
+OPSET = 17
+# Of the file format; ONNX Runtime 1.16 and later read it.
+IR_VERSION = 9
+OUTPUTS = ("logits", "attention_weights", "context")
+
+
+class _Graph:
+    """Nodes and constants as they are added; a value is known by its name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
+
+    def constant(self, value: Array | list[int] | float, name: str | None = None) -> str:
+        array = np.array(value, np.float32 if isinstance(value, float) else None, order="C")
+        name = name or f"constant_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def op(self, kind: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
+        """Adds a node and gives its first output."""
+        name = name or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, domain=domain, **attributes))
+        return name
+
+    def unsqueeze(self, x: str, axis: int) -> str:
+        return self.op("Unsqueeze", x, self.constant([axis]))
+
+    def squeeze(self, x: str, axis: int) -> str:
+        return self.op("Squeeze", x, self.constant([axis]))
+
+    def linear(self, x: str, weights: Weights, name: str) -> str:
+        """x W^T + b, as torch.nn.Linear."""
+        y = self.op("MatMul", x, self.constant(weights[f"{name}.weight"].T, f"{name}.weight"))
+        bias = weights.get(f"{name}.bias")
+        return y if bias is None else self.op("Add", y, self.constant(bias, f"{name}.bias"))
+
+
+def build_graph(
+    architecture: Mapping[str, Any], weights: Weights, metadata: Mapping[str, str], *, int8: bool = False
+) -> ModelProto:
+    """The graph of a model.
+
+    Args:
+        architecture: `textattn.model.classifier.Architecture` as config.json has it.
+        weights: tensors of model.safetensors.
+        metadata: stored in the file.
+        int8: quantise the embedding and the LSTM.
+
+    Raises:
+        KeyError: a weight is missing.
+        ValueError: an unknown kind of attention.
+    """
+    graph = _Graph()
+    mask = graph.op("Cast", "attention_mask", to=TensorProto.BOOL)
+    length = graph.op("ReduceSum", "attention_mask", graph.constant([1]), keepdims=1)  # (batch, 1)
+    if architecture["encoder"] == "none":
+        states = _embed(graph, weights["embedding.weight"], "input_ids", int8)
+    else:
+        # Time first, as ONNX's recurrent operators want it.
+        ids = graph.op("Transpose", "input_ids", perm=[1, 0])
+        states = _embed(graph, weights["embedding.weight"], ids, int8)
+        lengths = graph.op("Cast", graph.squeeze(length, 1), to=TensorProto.INT32)
+        for layer in range(architecture["num_layers"]):
+            is_last = layer == architecture["num_layers"] - 1
+            # (seq, directions, batch, size) -> (seq, batch, dim), at the end (batch, seq, dim)
+            states = graph.op(
+                "Transpose",
+                _recurrent(graph, weights, architecture, layer, states, lengths, int8),
+                perm=[2, 0, 1, 3] if is_last else [0, 2, 1, 3],
+            )
+            states = graph.op("Reshape", states, graph.constant([0, 0, -1]))
+    attention = _Attention(graph, weights, architecture, mask, length)
+    context, attention_weights = attention.build(architecture["attention"], states)
+    graph.op("Identity", attention_weights, name="attention_weights")
+    graph.op("Identity", context, name="context")
+    logits = graph.linear("context", weights, "classifier")
+    graph.op("Identity", logits, name="logits")
+    return _model(graph, architecture["num_outputs"], weights["classifier.weight"].shape[1], metadata)
+
+
+def _model(graph: _Graph, num_outputs: int, context_dim: int, metadata: Mapping[str, str]) -> ModelProto:
+    shapes: list[list[str | int | None]] = [["batch", num_outputs], ["batch", "seq"], ["batch", context_dim]]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "textattn",
+            [
+                helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "seq"])
+                for name in ("input_ids", "attention_mask")
+            ],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in zip(OUTPUTS, shapes, strict=True)
+            ],
+            graph.initializers,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=IR_VERSION,
+        producer_name="textattn",
+    )
+    helper.set_model_props(model, dict(metadata))
+    return model
+
+
+def _embed(graph: _Graph, table: NDArray[np.float32], ids: str, int8: bool) -> str:
+    """(a, b) -> (a, b, embedding_dim)"""
+    if not int8:
+        return graph.op("Gather", graph.constant(table, "embedding.weight"), ids, axis=0)
+    values, scale = _quantise(table)
+    rows = graph.op("Gather", graph.constant(values, "embedding.weight_int8"), ids, axis=0)
+    scales = graph.op("Gather", graph.constant(scale, "embedding.scale"), ids, axis=0)
+    return graph.op("Mul", graph.op("Cast", rows, to=TensorProto.FLOAT), scales)
+
+
+def _quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric, one scale for each row of the last dimension: values and scales with values * scales ~ matrix."""
+    scale = np.maximum(np.abs(matrix).max(axis=-1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
+    return np.rint(matrix / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _recurrent(
+    graph: _Graph,
+    weights: Weights,
+    architecture: Mapping[str, Any],
+    layer: int,
+    inputs: str,
+    lengths: str,
+    int8: bool,
+) -> str:
+    """(seq, batch, input_size) -> (seq, directions, batch, hidden_size)."""
+    lstm = architecture["encoder"] == "lstm"
+    size = architecture["hidden_size"]
+    suffixes = ("", "_reverse") if architecture["bidirectional"] else ("",)
+    prefix = f"encoder.layers.{layer}"
+    # torch stores the gates of an LSTM as i f g o, ONNX as i o f c; those of a GRU as r z n and z r h.
+    order = (0, 3, 1, 2) if lstm else (1, 0, 2)
+
+    def stacked(kind: str) -> Array:
+        """(directions, gates * size, …), gates in ONNX's order."""
+        rows = []
+        for suffix in suffixes:
+            gates = np.split(weights[f"{prefix}.{kind}_l0{suffix}"], len(order))
+            rows.append(np.concatenate([gates[i] for i in order]))
+        return np.stack(rows)
+
+    w, r = stacked("weight_ih"), stacked("weight_hh")
+    bias = graph.constant(np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1), f"{prefix}.bias")
+    attributes = {"hidden_size": size, "direction": "bidirectional" if len(suffixes) == 2 else "forward"}
+    if lstm and int8:
+        quantised, scales = [], []
+        for name, matrix in (("weight_ih", w), ("weight_hh", r)):
+            values, scale = _quantise(matrix)
+            quantised.append(graph.constant(values.transpose(0, 2, 1), f"{prefix}.{name}_int8"))
+            scales.append(graph.constant(scale.squeeze(-1), f"{prefix}.{name}_scale"))
+            scales.append(graph.constant(np.zeros(scale.shape[:-1], np.int8), f"{prefix}.{name}_zero_point"))
+        states = graph.op(
+            "DynamicQuantizeLSTM", inputs, *quantised, bias, lengths, "", "", "", *scales,
+            domain="com.microsoft", **attributes,
+        )  # fmt: skip
+    else:
+        matrices = graph.constant(w, f"{prefix}.weight_ih"), graph.constant(r, f"{prefix}.weight_hh")
+        if not lstm:
+            attributes["linear_before_reset"] = 1
+        states = graph.op("LSTM" if lstm else "GRU", inputs, *matrices, bias, lengths, **attributes)
+    return states
+
+
+class _Attention:
+    """The mechanisms of `textattn.model.attention`: states (batch, seq, dim) -> context, weights."""
+
+    def __init__(
+        self, graph: _Graph, weights: Weights, architecture: Mapping[str, Any], mask: str, length: str
+    ) -> None:
+        self.graph = graph
+        self.weights = {
+            name.removeprefix("attention."): value for name, value in weights.items() if name.startswith("attention.")
+        }
+        self.num_heads = architecture["num_heads"]
+        self.state_dim = architecture["embedding_dim"]
+        self.two_directions = architecture["bidirectional"] and architecture["encoder"] != "none"
+        if architecture["encoder"] != "none":
+            self.state_dim = architecture["hidden_size"] * (1 + self.two_directions)
+        self.mask = mask
+        self.length = length
+
+    def build(self, name: str, states: str) -> tuple[str, str]:
+        """The mechanism of that name."""
+        op, linear = self.graph.op, self.graph.linear
+        if name == "additive":
+            return self.pool(
+                linear(op("Tanh", linear(states, self.weights, "projection")), self.weights, "score"), states
+            )
+        if name in ("dot", "scaled_dot"):
+            scale = self.state_dim**-0.5 if name == "scaled_dot" else 1.0
+            return self.pool(op("MatMul", states, self.column(self.weights["query"] * np.float32(scale))), states)
+        if name == "general":
+            # q^T W h = (W^T q)^T h
+            return self.pool(
+                op("MatMul", states, self.column(self.weights["query"] @ self.weights["weight.weight"])), states
+            )
+        if name == "mlp":
+            return self.mlp(states)
+        if name == "multi_head":
+            return self.multi_head(states)
+        if name == "self_attention":
+            return self.self_attention(states)
+        if name == "mean":
+            weights = self.uniform()
+            return self.weighted_sum(weights, states), weights
+        if name == "max":
+            return self.max(states)
+        if name == "last":
+            return self.last(states)
+        raise ValueError(f"unknown attention {name!r}")
+
+    def column(self, vector: Array) -> str:
+        return self.graph.constant(vector.astype(np.float32)[:, None])
+
+    def softmax(self, scores: str, mask: str) -> str:
+        """Over the last dimension; exactly 0 where the mask is False."""
+        return self.graph.op(
+            "Softmax", self.graph.op("Where", mask, scores, self.graph.constant(float("-inf"))), axis=-1
+        )
+
+    def weighted_sum(self, weights: str, states: str) -> str:
+        """(batch, seq), (batch, seq, dim) -> (batch, dim)."""
+        return self.graph.squeeze(self.graph.op("MatMul", self.graph.unsqueeze(weights, 1), states), 1)
+
+    def pool(self, scores: str, states: str) -> tuple[str, str]:
+        """scores: (batch, seq, 1)."""
+        weights = self.softmax(self.graph.squeeze(scores, 2), self.mask)
+        return self.weighted_sum(weights, states), weights
+
+    def uniform(self) -> str:
+        """1 / length at every real token: (batch, seq)."""
+        cast = [self.graph.op("Cast", x, to=TensorProto.FLOAT) for x in ("attention_mask", self.length)]
+        return self.graph.op("Div", *cast)
+
+    def mlp(self, states: str) -> tuple[str, str]:
+        graph = self.graph
+        features = graph.op("Relu", graph.linear(states, self.weights, "features"))
+        pooled, weights = self.pool(
+            graph.linear(graph.op("Concat", features, states, axis=-1), self.weights, "score"), states
+        )
+        mean = self.weighted_sum(self.uniform(), states)
+        combined = graph.linear(graph.op("Concat", pooled, mean, axis=-1), self.weights, "combine")
+        return graph.op("Tanh", combined), weights
+
+    def multi_head(self, states: str) -> tuple[str, str]:
+        graph = self.graph
+        hidden = graph.op("Tanh", graph.linear(states, self.weights, "projection"))
+        scores = graph.op("Transpose", graph.linear(hidden, self.weights, "score"), perm=[0, 2, 1])
+        weights = self.softmax(scores, graph.unsqueeze(self.mask, 1))  # (batch, heads, seq)
+        context = graph.op("Flatten", graph.op("MatMul", weights, states), axis=1)
+        return context, graph.op("ReduceMean", weights, axes=[1], keepdims=0)
+
+    def self_attention(self, states: str) -> tuple[str, str]:
+        graph = self.graph
+        head_dim = self.state_dim // self.num_heads
+
+        def heads(name: str, perm: list[int]) -> str:
+            split = graph.op(
+                "Reshape", graph.linear(states, self.weights, name), graph.constant([0, 0, self.num_heads, head_dim])
+            )
+            return graph.op("Transpose", split, perm=perm)
+
+        # (batch, heads, seq, d) times (batch, heads, d, seq)
+        scores = graph.op("MatMul", heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]))
+        scores = graph.op("Mul", scores, graph.constant(float(head_dim**-0.5)))
+        looks = self.softmax(scores, graph.op("Unsqueeze", self.mask, graph.constant([1, 2])))
+        share = graph.op("Unsqueeze", self.uniform(), graph.constant([1, 2]))  # (batch, 1, 1, seq)
+        received = graph.op("MatMul", share, looks)  # (batch, heads, 1, seq)
+        values = heads("value", [0, 2, 1, 3])
+        context = graph.op("Flatten", graph.op("MatMul", received, values), axis=1)
+        return context, graph.op("ReduceMean", received, axes=[1, 2], keepdims=0)
+
+    def max(self, states: str) -> tuple[str, str]:
+        graph = self.graph
+        real = graph.op("Where", graph.unsqueeze(self.mask, 2), states, graph.constant(float("-inf")))
+        context = graph.op("ReduceMax", real, axes=[1], keepdims=0)
+        won = self.one_hot(graph.op("ArgMax", real, axis=1, keepdims=0))  # (batch, dim, seq)
+        return context, graph.op("ReduceMean", won, axes=[1], keepdims=0)
+
+    def last(self, states: str) -> tuple[str, str]:
+        graph = self.graph
+        position = graph.op("Sub", graph.squeeze(self.length, 1), graph.constant(np.int64(1)))
+        weights = self.one_hot(position)  # (batch, seq)
+        final = self.weighted_sum(weights, states)
+        if not self.two_directions:
+            return final, weights
+        # The backward direction ends at the first token.
+        first = graph.op("Gather", states, graph.constant(np.int64(0)), axis=1)
+        half = np.arange(self.state_dim) < self.state_dim // 2
+        context = graph.op("Where", graph.constant(half), final, first)
+        at_first = self.one_hot(graph.op("Mul", position, graph.constant(np.int64(0))))
+        both = graph.op("Add", weights, at_first)
+        return context, graph.op("Mul", both, graph.constant(0.5))
+
+    def one_hot(self, positions: str) -> str:
+        """(…) int64 -> (…, seq), 1 at the position."""
+        graph = self.graph
+        seq = graph.op("Gather", graph.op("Shape", "input_ids"), graph.constant([1]), axis=0)
+        return graph.op("OneHot", positions, seq, graph.constant(np.array([0, 1], np.float32)), axis=-1)

@@ -1,0 +1,280 @@
+"""Predictions for files of any size: chunk by chunk, in order, in bounded memory, and resumable.
+
+While it goes on, the answers lie as one part a chunk in OUTPUT.partial/, beside a state.json that says which rows they
+belong to; both are written atomically. At the end the parts are put together to OUTPUT. A run that was killed goes on
+after the last part; the rows of the parts that are there are read again, but only to see that they are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from textattn import run as run_dir
+from textattn.data import write
+from textattn.data.chunks import Chunk, read_chunks
+from textattn.data.files import Table
+from textattn.errors import ConfigError, InputError
+from textattn.runtime.classifier import Classifier
+from textattn.runtime.session import run_in_batches
+
+STATE = "state.json"
+# In front of a name of ours that the input already uses.
+PREFIX = "predicted_"
+# Skipped rows that are named one by one.
+NAMED_PROBLEMS = 10
+# Called with about how many rows were read.
+Advance = Callable[[int], None]
+
+
+@dataclass
+class Summary:
+    """What was done."""
+
+    rows: int = 0
+    """Answered."""
+    skipped: int = 0
+    tokens: int = 0
+    """Read by the model."""
+    truncated: int = 0
+    """Texts longer than the model reads."""
+    resumed: int = 0
+    """Rows, of those answered, that an earlier run had answered."""
+    problems: list[str] = field(default_factory=list)
+    """The first of the rows skipped."""
+
+
+@dataclass(frozen=True)
+class BulkJob:
+    """What to predict and how to write it."""
+
+    classifier: Classifier
+    tables: list[Table]
+    columns: list[str]
+    """Those with the text."""
+    kind: str
+    """Format of the output."""
+    attention: bool = False
+    """Add tokens, their offsets and weights."""
+    skip: bool = False
+    """Leave out rows that cannot be answered; otherwise the first one ends the job."""
+
+    def input_columns(self) -> list[str]:
+        """The columns of all files together."""
+        return list(dict.fromkeys(name for table in self.tables for name in table.columns))
+
+    def added_columns(self) -> list[str]:
+        """The names of our own columns: `predicted_` stands before one that the input uses."""
+        labels = self.classifier.labels
+        names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
+        names += [f"score:{label}" for label in labels]
+        names += ["tokens", "starts", "ends", "weights"] if self.attention else []
+        names += ["file"] if len(self.tables) > 1 else []
+        taken = set(self.input_columns())
+        unique: list[str] = []
+        for name in names:
+            while name in taken:
+                name = PREFIX + name
+            taken.add(name)
+            unique.append(name)
+        return unique
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        return {
+            "model": self.classifier.fingerprint(),
+            "input": [table.origin for table in self.tables],
+            "text": self.columns,
+            "columns": self.input_columns(),
+            "format": self.kind,
+            "attention": self.attention,
+            "on_error": "skip" if self.skip else "stop",
+        }
+
+    def chunks(self, advance: Advance) -> Iterator[Chunk]:
+        """All rows, file after file.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        before = 0
+        for table in self.tables:
+            for chunk in read_chunks(table, self.columns, self.added_columns()):
+                yield chunk
+                advance(before + chunk.last_row)
+            before += table.size() if table.size is not None else 0
+
+    def answer(self, chunk: Chunk, summary: Summary) -> dict[str, write.Column]:
+        """Our columns for the rows of a chunk, which are counted in `summary`.
+
+        Raises:
+            InputError: a row cannot be answered and is not to be skipped.
+        """
+        for problem in chunk.problems:
+            if not self.skip:
+                raise InputError(str(problem), "--on-error skip")
+            if summary.skipped < NAMED_PROBLEMS:
+                summary.problems.append(str(problem))
+            summary.skipped += 1
+        classifier = self.classifier
+        texts = classifier.normalise(chunk.texts)
+        tokens = classifier.tokenizer.encode(texts)
+        summary.rows += len(chunk)
+        summary.tokens += len(tokens.ids)
+        summary.truncated += tokens.num_truncated
+        outputs = run_in_batches(classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.attention)
+        probs = classifier.to_probabilities(outputs)
+        predictions = [classifier.prediction(row) for row in probs]
+        values: list[write.Column] = [[p.label for p in predictions], probs.max(axis=1, initial=0.0)]
+        if classifier.config.multi_label:
+            values.append([p.labels for p in predictions])
+        values += [probs[:, i] for i in range(probs.shape[1])]
+        if self.attention:
+            located = classifier.tokenizer.encode_with_offsets(texts)
+            values += [
+                [text.tokens for text in located],
+                [[start for start, _ in text.offsets] for text in located],
+                [[end for _, end in text.offsets] for text in located],
+                [[float(weight) for weight in weights] for weights in outputs.attention_weights],
+            ]
+        if len(self.tables) > 1:
+            values.append([chunk.origin] * len(chunk))
+        return dict(zip(self.added_columns(), values, strict=True))
+
+
+def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summary:
+    """Answers every row on a stream, chunk after chunk. Parquet is not possible: it ends with its index.
+
+    Raises:
+        InputError: a file cannot be read, or a row cannot be answered.
+    """
+    summary = Summary()
+    stream.write(write.header(job.kind, job.input_columns(), job.added_columns()))
+    for chunk in job.chunks(advance):
+        stream.write(write.to_bytes(job.kind, chunk, job.answer(chunk, summary), job.input_columns()))
+        stream.flush()
+    return summary
+
+
+def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool) -> Summary:
+    """Answers every row in a file that appears when all is done.
+
+    Args:
+        resume: go on where an interrupted run stopped.
+        overwrite: replace the file, and what an interrupted run left.
+
+    Raises:
+        ConfigError: there is an output or half of one, and neither is given; or the job is not the interrupted one.
+        InputError: a file cannot be read, or a row cannot be answered; what was answered before is kept.
+    """
+    parts = _Parts(output, job.settings())
+    if output.is_dir():
+        raise ConfigError(f"--output: {output} is a folder", f"--output {output / f'predictions.{job.kind}'}")
+    if output.exists() and not overwrite and not (resume and parts.exist()):
+        raise ConfigError(f"--output: {output} exists; nothing was changed", "--overwrite")
+    if not resume:
+        parts.clear(overwrite)
+    summary, digest, count = parts.state()
+    chunks = job.chunks(advance)
+    found = ""
+    for _ in range(count):
+        found = _digest(found, next(chunks, Chunk("")))
+    if found != digest:
+        raise ConfigError(
+            f"{parts.folder}: rows that were answered before have changed since; nothing was changed",
+            "--overwrite begins again",
+        )
+    try:
+        for chunk in chunks:
+            answers = job.answer(chunk, summary)
+            digest = _digest(digest, chunk)
+            if len(chunk):
+                parts.add(count, chunk, answers, job)
+                count += 1
+            parts.save(summary, digest, count)
+    except InputError as error:
+        hint = f"mend it and go on with --resume ({summary.rows:,} rows are answered in {parts.folder})"
+        raise InputError(error.message, f"{hint}; {error.hint}" if error.hint else hint) from None
+    if not count:
+        # No rows: a file without any, but with its columns.
+        parts.add(count, Chunk(""), job.answer(Chunk(""), summary), job)
+        count = 1
+    parts.join(output, count, job)
+    return summary
+
+
+class _Parts:
+    """The folder of a run that is going on."""
+
+    def __init__(self, output: Path, settings: dict[str, Any]) -> None:
+        self.folder = output.with_name(output.name + ".partial")
+        self.settings = settings
+
+    def exist(self) -> bool:
+        return (self.folder / STATE).is_file()
+
+    def clear(self, overwrite: bool) -> None:
+        if self.exist() and not overwrite:
+            raise ConfigError(
+                f"{self.folder}: an interrupted run is there; nothing was changed",
+                "--resume goes on with it, --overwrite begins again",
+            )
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def state(self) -> tuple[Summary, str, int]:
+        """Of the run that left the folder: its summary, the digest of the rows it answered, its number of parts."""
+        if not self.exist():
+            return Summary(), "", 0
+        value = run_dir.read_json(self.folder / STATE)
+        try:
+            changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
+            summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{self.folder / STATE}: damaged ({error!r})", "--overwrite begins again") from None
+        if changed:
+            before = "; ".join(f"{name} was {value['settings'].get(name)!r}" for name in changed)
+            raise ConfigError(
+                f"--resume: not the same job as in {self.folder}: {before}; nothing was changed",
+                "--overwrite begins again",
+            )
+        summary.resumed = summary.rows
+        return summary, digest, count
+
+    def add(self, number: int, chunk: Chunk, answers: dict[str, write.Column], job: BulkJob) -> None:
+        with run_dir.atomic_path(self._part(number)) as temporary:
+            if job.kind == "parquet":
+                write.write_batch(temporary, write.to_batch(chunk, answers))
+            else:
+                temporary.write_bytes(write.to_bytes(job.kind, chunk, answers, job.input_columns()))
+
+    def save(self, summary: Summary, digest: str, count: int) -> None:
+        state = {"settings": self.settings, "summary": asdict(summary), "digest": digest, "parts": count}
+        run_dir.write_json(self.folder / STATE, state)
+
+    def join(self, output: Path, count: int, job: BulkJob) -> None:
+        parts = [self._part(number) for number in range(count)]
+        with run_dir.atomic_path(output) as temporary:
+            if job.kind == "parquet":
+                write.join_parquet(parts, temporary)
+            else:
+                with temporary.open("wb") as out:
+                    head = write.header(job.kind, job.input_columns(), job.added_columns())
+                    write.join_texts(parts, head, out)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.{self.settings['format']}"
+
+
+def _digest(before: str, chunk: Chunk) -> str:
+    """Of all texts up to this chunk, and of the rows that had none."""
+    digest = hashlib.sha256(before.encode())
+    for text in chunk.texts:
+        digest.update(f"{len(text)}:".encode())
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    digest.update(repr([problem.row for problem in chunk.problems]).encode())
+    return digest.hexdigest()
