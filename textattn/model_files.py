@@ -14,9 +14,9 @@ from textattn.errors import InputError
 from textattn.run import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
-# What a bundle may unpack to: text compresses well, but nothing of ours this well.
+# What a member of a bundle may unpack to: the limit of ONNX's own format, and what its compression can reach.
 LARGEST_FILE = 2**31
-LARGEST_RATIO = 200
+LARGEST_RATIO = 1100
 
 
 class ModelFiles:

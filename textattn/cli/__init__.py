@@ -34,7 +34,7 @@ def main() -> None:
         if is_debug():
             raise
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print_error(TextattnError("the disk is full", "free some space, or another output.dir"))
+            print_error(TextattnError("the disk is full", "free some space, or write to another disk"))
             sys.exit(1)
         print_error(
             TextattnError(

@@ -47,8 +47,11 @@ def export(
     run = find_model(model)
     if run.is_file():
         raise ConfigError(f"--model: {run} is a bundle; export needs the run directory it was made from")
+    from textattn.export.bundle import check_bundle, write_bundle
+
+    if bundle is not None:
+        check_bundle(bundle, overwrite)
     note("Loading torch …")
-    from textattn.export.bundle import write_bundle
     from textattn.export.onnx_model import export_int8, export_onnx
 
     report = ConsoleReport()

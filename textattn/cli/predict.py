@@ -165,7 +165,11 @@ def _write(
         if to_stream:
             summary = predict_to_stream(job, sys.stdout.buffer, advance)
         else:
-            summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
+            try:
+                summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
+            except KeyboardInterrupt:
+                note(f"Interrupted; the rows answered so far are kept in {output}.partial; --resume goes on from there")
+                raise
     _summarise(job, summary, output, time.monotonic() - started, json)
 
 
@@ -183,7 +187,8 @@ def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json
         )
     resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
     skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
-    note(f"{summary.rows:,} rows answered{resumed}{skipped} in {seconds:.1f} s: {output}")
+    where = "" if output == "-" else f": {output}"
+    note(f"{summary.rows:,} rows answered{resumed}{skipped} in {seconds:.1f} s{where}")
     if json and output != "-":
         out_json(
             {"output": output, "rows": summary.rows, "skipped": summary.skipped, "truncated": summary.truncated}

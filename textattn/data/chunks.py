@@ -43,12 +43,15 @@ class Chunk:
         self.places.append(len(self.texts))
 
 
-def read_chunks(table: Table, columns: Sequence[str], taken: Sequence[str] = ()) -> Iterator[Chunk]:
+def read_chunks(
+    table: Table, columns: Sequence[str], taken: Sequence[str] = (), header: Sequence[str] | None = None
+) -> Iterator[Chunk]:
     """All rows of a table in chunks.
 
     Args:
         columns: those that hold the text; several are the segments of one text.
-        taken: names that a row must not use, because an answer will.
+        taken: keys that no row may have, because an answer needs the name.
+        header: all keys that a row may have; default: any.
 
     Raises:
         InputError: there is no such column, or the file is damaged.
@@ -59,23 +62,27 @@ def read_chunks(table: Table, columns: Sequence[str], taken: Sequence[str] = ())
             f"column {missing[0]!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
             f"--text-column {table.columns[0]}",
         )
-    return _from_batches(table, columns) if table.batches is not None else _from_records(table, columns, taken)
+    if table.batches is not None:
+        return _from_batches(table, columns)
+    return _from_records(table, columns, set(taken), None if header is None else set(header))
 
 
-def _from_records(table: Table, columns: Sequence[str], taken: Sequence[str]) -> Iterator[Chunk]:
+def _from_records(table: Table, columns: Sequence[str], taken: set[str], header: set[str] | None) -> Iterator[Chunk]:
     assert table.records is not None
     chunk, characters = Chunk(table.origin), 0
     for row in table.records():
         problem: RowProblem | None = None
         if isinstance(row, RowProblem):
-            problem = row
+            # Stdin is read from a copy, whose name says nothing.
+            problem = RowProblem(table.origin, row.row, row.message)
         else:
             number, record = row
             text = _joined([record.get(column) for column in columns])
-            used = [name for name in taken if name in record]
-            if used:
-                # Known beforehand where the file has a header.
-                message = f"key {used[0]!r} is not in the first rows, and an answer needs the name"
+            # Where the file has a header these are known beforehand; JSON lines may come up with a key at any time.
+            unknown = next((key for key in record if key in taken or (header is not None and key not in header)), None)
+            if unknown is not None:
+                where = "an answer needs the name" if unknown in taken else "the output has no column for it"
+                message = f"key {unknown!r} was not in the first rows, and {where}"
                 problem = RowProblem(table.origin, number, message)
             elif isinstance(text, str):
                 chunk.texts.append(text)

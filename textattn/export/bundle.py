@@ -14,6 +14,18 @@ from textattn.run import CONFIG, METRICS, MODEL_CARD, ONNX, ONNX_INT8, TOKENIZER
 TIME = (1980, 1, 1, 0, 0, 0)
 
 
+def check_bundle(file: Path, overwrite: bool) -> None:
+    """Refuses a file that a bundle must not be written to; changes nothing.
+
+    Raises:
+        ConfigError: it is a folder, or exists and `overwrite` is not given.
+    """
+    if file.is_dir():
+        raise ConfigError(f"--bundle: {file} is a folder", f"--bundle {file / 'model.zip'}")
+    if file.exists() and not overwrite:
+        raise ConfigError(f"--bundle: {file} exists; nothing was changed", "--overwrite")
+
+
 def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
     """Writes the bundle and returns its size in bytes.
 
@@ -21,20 +33,23 @@ def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
         int8: with model.int8.onnx in place of model.onnx.
 
     Raises:
-        ConfigError: the file exists and `overwrite` is not given.
+        ConfigError: see `check_bundle`, or the file cannot be written.
         InputError: the run lacks a file.
     """
-    if file.is_dir():
-        raise ConfigError(f"--bundle: {file} is a folder", f"--bundle {file / 'model.zip'}")
-    if file.exists() and not overwrite:
-        raise ConfigError(f"--bundle: {file} exists; nothing was changed", "--overwrite")
+    check_bundle(file, overwrite)
     files = ModelFiles(run)
     needed = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, ONNX_INT8 if int8 else ONNX]
     optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD) if files.has(name)]
-    with run_dir.atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
-        for name in (*needed, *optional):
-            info = zipfile.ZipInfo(name, TIME)
-            # Floats hardly shrink, and unpacking them takes longer than all else at the start of a prediction.
-            info.compress_type = zipfile.ZIP_STORED if name == ONNX else zipfile.ZIP_DEFLATED
-            bundle.writestr(info, files.read(name), compresslevel=9)
-    return file.stat().st_size
+    contents = {name: files.read(name) for name in (*needed, *optional)}
+    try:
+        with run_dir.atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
+            for name, content in contents.items():
+                info = zipfile.ZipInfo(name, TIME)
+                # Floats hardly shrink, and unpacking them takes longer than all else at the start of a prediction.
+                info.compress_type = zipfile.ZIP_STORED if name == ONNX else zipfile.ZIP_DEFLATED
+                bundle.writestr(info, content, compresslevel=9)
+        return file.stat().st_size
+    except OSError as error:
+        raise ConfigError(
+            f"--bundle: {file} cannot be written: {error.strerror or error}", "--bundle /some/other/file.zip"
+        ) from None

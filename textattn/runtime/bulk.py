@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,8 +103,9 @@ class BulkJob:
             InputError: a file cannot be read.
         """
         before = 0
+        header = self.input_columns() if self.kind in ("csv", "tsv") else None
         for table in self.tables:
-            for chunk in read_chunks(table, self.columns, self.added_columns()):
+            for chunk in read_chunks(table, self.columns, self.added_columns(), header):
                 yield chunk
                 advance(before + chunk.last_row)
             before += table.size() if table.size is not None else 0
@@ -174,11 +176,14 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
     parts = _Parts(output, job.settings())
     if output.is_dir():
         raise ConfigError(f"--output: {output} is a folder", f"--output {output / f'predictions.{job.kind}'}")
+    if output.exists() and any(output.samefile(table.origin) for table in job.tables if Path(table.origin).exists()):
+        raise ConfigError(f"--output: {output} is the input; nothing was changed", "another name")
     if output.exists() and not overwrite and not (resume and parts.exist()):
         raise ConfigError(f"--output: {output} exists; nothing was changed", "--overwrite")
     if not resume:
         parts.clear(overwrite)
     summary, digest, count = parts.state()
+    parts.create()
     chunks = job.chunks(advance)
     found = ""
     for _ in range(count):
@@ -192,13 +197,15 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         for chunk in chunks:
             answers = job.answer(chunk, summary)
             digest = _digest(digest, chunk)
-            if len(chunk):
-                parts.add(count, chunk, answers, job)
-                count += 1
+            parts.add(count, chunk, answers, job)
+            count += 1
             parts.save(summary, digest, count)
     except InputError as error:
-        hint = f"mend it and go on with --resume ({summary.rows:,} rows are answered in {parts.folder})"
-        raise InputError(error.message, f"{hint}; {error.hint}" if error.hint else hint) from None
+        if not count:
+            parts.remove()
+            raise
+        hint = f"mend it and go on with --resume: {summary.rows:,} rows are answered in {parts.folder}"
+        raise InputError(error.message, f"{hint}; or {error.hint}" if error.hint else hint) from None
     if not count:
         # No rows: a file without any, but with its columns.
         parts.add(count, Chunk(""), job.answer(Chunk(""), summary), job)
@@ -223,7 +230,20 @@ class _Parts:
                 f"{self.folder}: an interrupted run is there; nothing was changed",
                 "--resume goes on with it, --overwrite begins again",
             )
+        self.remove()
+
+    def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"--output: {self.folder} cannot be written: {error.strerror or error}", "--output /some/other/file"
+            ) from None
 
     def state(self) -> tuple[Summary, str, int]:
         """Of the run that left the folder: its summary, the digest of the rows it answered, its number of parts."""
@@ -264,7 +284,7 @@ class _Parts:
                 with temporary.open("wb") as out:
                     head = write.header(job.kind, job.input_columns(), job.added_columns())
                     write.join_texts(parts, head, out)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.remove()
 
     def _part(self, number: int) -> Path:
         return self.folder / f"{number:06d}.{self.settings['format']}"

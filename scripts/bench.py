@@ -1,0 +1,177 @@
+"""Measures how fast and how lean the command line is, as a user meets it: whole processes, each a fresh one.
+
+    .venv/bin/python scripts/bench.py startup --model runs/imdb/TIME
+    .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
+    .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
+
+Machines are shared: what is compared runs in turns, and the table holds medians. --json prints the same as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+TEXTATTN = [str(Path(sys.executable).parent / "textattn")]
+SENTENCE = "The film was a joy."
+
+
+class Run(NamedTuple):
+    """One finished process."""
+
+    seconds: float
+    megabytes: float
+    """Peak of its resident memory."""
+    stdout: str
+
+
+def run(command: list[str]) -> Run:
+    """Runs a command, which must succeed."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)}\n{err.read().decode()}")
+        # Linux counts kilobytes, macOS bytes.
+        unit = 1e6 if sys.platform == "darwin" else 1e3
+        return Run(seconds, usage.ru_maxrss / unit, out.read().decode())
+
+
+def startup(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """One sentence, from the shell's prompt to the next."""
+    model = ["--model", str(arguments.model)]
+    commands = {
+        'textattn predict "…"': [*TEXTATTN, "predict", *model, SENTENCE],
+        'textattn explain "…"': [*TEXTATTN, "explain", *model, SENTENCE],
+        "textattn --help": [*TEXTATTN, "--help"],
+        'textattn predict --runtime torch "…"': [*TEXTATTN, "predict", "--runtime", "torch", *model, SENTENCE],
+        'python -c "import torch"': [sys.executable, "-c", "import torch"],
+        'python -c "pass"': [sys.executable, "-c", "pass"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(arguments.repeat + 1):
+        for name, command in commands.items():
+            took = run(command).seconds
+            if turn:  # the first warms the disk's cache
+                seconds[name].append(took)
+    torch = statistics.median(seconds['python -c "import torch"'])
+    return [
+        {
+            "command": name,
+            "median seconds": round(statistics.median(values), 3),
+            "fastest": round(min(values), 3),
+            "of import torch": round(statistics.median(values) / torch, 3),
+        }
+        for name, values in seconds.items()
+    ]
+
+
+def predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """A whole file, from start to the finished output."""
+    results: dict[str, list[tuple[Run, dict[str, Any]]]] = {name: [] for name in arguments.runtime}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.repeat):
+            for name in arguments.runtime:
+                output = Path(folder, f"{name}.parquet")
+                command = [
+                    *TEXTATTN, "predict", "--model", str(arguments.model), "--runtime", name, "--json", "--overwrite",
+                    "--input", str(arguments.input), "--output", str(output),
+                ]  # fmt: skip
+                done = run(command)
+                results[name].append((done, json.loads(done.stdout)))
+    rows = []
+    for name, runs in results.items():
+        speeds = [summary["tokens"] / done.seconds for done, summary in runs]
+        rows.append(
+            {
+                "runtime": name,
+                "rows": runs[0][1]["rows"],
+                "tokens": runs[0][1]["tokens"],
+                "median seconds": round(statistics.median(done.seconds for done, _ in runs), 1),
+                "median tokens/s": round(statistics.median(speeds)),
+                "best tokens/s": round(max(speeds)),
+                "peak MB": round(max(done.megabytes for done, _ in runs)),
+            }
+        )
+    return rows
+
+
+def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The peak for a small and for a large csv file of the same reviews."""
+    texts = pq.read_table(arguments.input, columns=["text"])["text"].to_pylist()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for gigabytes in (0.02, arguments.gigabytes):
+            path, output = Path(folder, "reviews.csv"), Path(folder, "answers.csv")
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["id", "text"])
+                number = 0
+                while file.tell() < gigabytes * 1e9:
+                    for text in texts[:1000]:
+                        writer.writerow([number, text])
+                        number += 1
+            command = [
+                *TEXTATTN, "predict", "--model", str(arguments.model), "--json", "--overwrite",
+                "--input", str(path), "--output", str(output),
+            ]  # fmt: skip
+            done = run(command)
+            summary = json.loads(done.stdout)
+            rows.append(
+                {
+                    "input GB": round(path.stat().st_size / 1e9, 2),
+                    "rows": summary["rows"],
+                    "seconds": round(done.seconds, 1),
+                    "tokens/s": round(summary["tokens"] / done.seconds),
+                    "peak MB": round(done.megabytes),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    reviews = Path("../shared/data/imdb/test.parquet")
+    for function in (startup, predict, memory):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.add_argument("--model", type=Path, required=True, help="run directory")
+        command.add_argument("--json", action="store_true")
+        command.set_defaults(function=function)
+        if function is not startup:
+            command.add_argument("--input", type=Path, default=reviews, help="parquet file with a column `text`")
+        if function is not memory:
+            command.add_argument("--repeat", type=int, default=20 if function is startup else 3)
+        if function is predict:
+            command.add_argument("--runtime", nargs="+", default=["onnx", "int8"], choices=["onnx", "int8", "torch"])
+        if function is memory:
+            command.add_argument("--gigabytes", type=float, default=2.0)
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = arguments.function(arguments)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
