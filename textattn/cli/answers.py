@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textattn.cli.console import flush, out, out_json, use_color, waiting
+from textattn.cli.console import flush, note, out, out_json, use_color, waiting
 from textattn.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,8 +47,12 @@ def print_predictions(
 ) -> None:
     """A line a text, as the groups come."""
     multi_label = classifier.config.multi_label
+    total = truncated = 0
     for texts in groups:
-        for text, prediction in zip(texts, classifier.predict(texts), strict=True):
+        tokens = classifier.tokenizer.encode(classifier.normalise(texts))
+        total, truncated = total + len(texts), truncated + tokens.num_truncated
+        for text, probs in zip(texts, classifier.probabilities(tokens), strict=True):
+            prediction = classifier.prediction(probs)
             if json:
                 out_json(as_json(prediction, top_k, multi_label) | {"text": text})
             elif multi_label and top_k == 1:
@@ -57,6 +61,14 @@ def print_predictions(
             else:
                 out("\t".join(f"{label}\t{score:.4f}" for label, score in _top(prediction, top_k)))
         flush()
+    note_truncated(classifier, truncated, total)
+
+
+def note_truncated(classifier: Classifier, truncated: int, total: int) -> None:
+    """Says how many texts were not read in full."""
+    if truncated:
+        length, kept = classifier.tokenizer.max_length, classifier.tokenizer.truncation
+        note(f"{truncated:,} of {total:,} texts are longer than the {length} tokens that are read ({kept})", "Note")
 
 
 def as_json(prediction: Prediction, top_k: int, multi_label: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textattn.cli.answers import check_arguments, open_model, print_predictions
+from textattn.cli.answers import check_arguments, note_truncated, open_model, print_predictions
 from textattn.cli.console import note, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError
@@ -88,6 +88,8 @@ def predict(
         ):  # fmt: skip
             if given:
                 raise ConfigError(f"{name} needs --output", "--output answers.jsonl")
+    if output is not None and top_k != 1:
+        raise ConfigError("--top-k is for answers that are printed; --output holds the score of every label")
     if output is not None and texts and list(texts) != ["-"]:
         raise ConfigError("--output needs --input", "--input reviews.csv")
     require_texts(context, texts or input or [])
@@ -168,27 +170,22 @@ def _write(
             try:
                 summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
             except KeyboardInterrupt:
-                note(f"Interrupted; the rows answered so far are kept in {output}.partial; --resume goes on from there")
+                if Path(f"{output}.partial").is_dir():
+                    note(f"Interrupted; what is answered is kept in {output}.partial, and --resume goes on from there")
                 raise
     _summarise(job, summary, output, time.monotonic() - started, json)
 
 
 def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json: bool) -> None:
-    tokenizer = job.classifier.tokenizer
     for problem in summary.problems:
         note(f"{problem}; skipped", "Warning")
     if summary.skipped > len(summary.problems):
         note(f"… and {summary.skipped - len(summary.problems):,} more", "Warning")
-    if summary.truncated:
-        note(
-            f"{summary.truncated:,} of {summary.rows:,} texts are longer than the {tokenizer.max_length} tokens "
-            f"the model reads (as in training: {tokenizer.truncation})",
-            "Note",
-        )
+    note_truncated(job.classifier, summary.truncated, summary.rows)
     resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
     skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
     where = "" if output == "-" else f": {output}"
-    note(f"{summary.rows:,} rows answered{resumed}{skipped} in {seconds:.1f} s{where}")
+    note(f"{summary.rows:,} row{'s' * (summary.rows != 1)} answered{resumed}{skipped} in {seconds:.1f} s{where}")
     if json and output != "-":
         out_json(
             {"output": output, "rows": summary.rows, "skipped": summary.skipped, "truncated": summary.truncated}

@@ -80,29 +80,35 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
     from textattn.data.files import FILE_SUFFIXES, open_file, open_lines
 
     with contextlib.ExitStack() as stack:
-        tables = []
-        for name in files:
-            path = Path(name)
-            if name == "-":
-                copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stdin-"))
-                shutil.copyfileobj(sys.stdin.buffer, copy)
-                copy.flush()
-                path = Path(copy.name)
-            suffix = f".{kind}" if kind else path.suffix.lower()
-            try:
-                table = open_file(path, encoding, suffix) if suffix in FILE_SUFFIXES else open_lines(path, encoding)
-            except InputError as error:
-                hint = error.hint and error.hint.replace("data.encoding=", "--encoding ")
-                raise InputError(error.message, hint) from None
-            tables.append(replace(table, origin="stdin") if name == "-" else table)
-        for table in tables[1:]:
-            if sorted(table.columns) != sorted(tables[0].columns):
-                raise InputError(
-                    f"{table.origin}: columns {', '.join(table.columns)}, "
-                    f"but {tables[0].origin} has {', '.join(tables[0].columns)}",
-                    "a job for each kind of file",
-                )
-        yield tables
+        tables: list[Table] = []
+        copy: Path | None = None
+        try:
+            for name in files:
+                if name == "-":
+                    copy = _copy_of_stdin(stack)
+                path = copy if copy is not None and name == "-" else Path(name)
+                suffix = f".{kind}" if kind else path.suffix.lower()
+                opened = open_file(path, encoding, suffix) if suffix in FILE_SUFFIXES else open_lines(path, encoding)
+                tables.append(replace(opened, origin="stdin") if path == copy else opened)
+            for table in tables[1:]:
+                if sorted(table.columns) != sorted(tables[0].columns):
+                    raise InputError(
+                        f"{table.origin}: columns {', '.join(table.columns)}, "
+                        f"but {tables[0].origin} has {', '.join(tables[0].columns)}",
+                        "a job for each kind of file",
+                    )
+            yield tables
+        except InputError as error:
+            # The name of the copy says nothing to anybody, and the option has another name here.
+            message = error.message if copy is None else error.message.replace(str(copy), "stdin")
+            raise InputError(message, error.hint and error.hint.replace("data.encoding=", "--encoding ")) from None
+
+
+def _copy_of_stdin(stack: contextlib.ExitStack) -> Path:
+    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stdin-"))  # noqa: SIM115 (the stack closes it)
+    shutil.copyfileobj(sys.stdin.buffer, copy)
+    copy.flush()
+    return Path(copy.name)
 
 
 def _grouped(texts: Iterator[str]) -> Iterator[list[str]]:

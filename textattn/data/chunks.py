@@ -37,6 +37,14 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def head(self, count: int) -> Chunk:
+        """The first `count` texts with their rows."""
+        batches, left = [], count
+        for batch in self.batches:
+            batches.append(batch.slice(0, left))
+            left -= batches[-1].num_rows
+        return Chunk(self.origin, self.last_row, self.texts[:count], self.records[:count], batches)
+
     def add_problem(self, problem: RowProblem) -> None:
         """After the texts that are there."""
         self.problems.append(problem)
@@ -120,7 +128,7 @@ def _from_batches(table: Table, columns: Sequence[str]) -> Iterator[Chunk]:
         if len(chunk) >= MAX_ROWS or characters >= MAX_CHARACTERS:
             yield chunk
             chunk, characters = Chunk(table.origin), 0
-    if chunk.texts or chunk.problems:
+    if chunk.batches:
         yield chunk
 
 

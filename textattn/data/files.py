@@ -277,6 +277,10 @@ def _open_parquet(path: Path) -> Table:
                 for batch in file.iter_batches(size, columns=columns):
                     yield batch
                     number += batch.num_rows
+                if not number:
+                    # The columns of a file without rows.
+                    empty = file.read_row_groups([], columns=columns)
+                    yield pa.RecordBatch.from_arrays([c.combine_chunks() for c in empty.columns], schema=empty.schema)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: damaged after row {number} ({error})") from None
 

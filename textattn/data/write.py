@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.chunks import MAX_ROWS, Chunk
-from textattn.errors import InputError
 
 FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet")
 Column = list[Any] | NDArray[Any]
@@ -49,9 +48,12 @@ def to_bytes(kind: str, chunk: Chunk, answers: Mapping[str, Column], columns: Se
         for record, values in rows:
             out.write(_json(record | dict(zip(added, values, strict=True))) + "\n")
         return out.getvalue().encode()
-    writer = _csv_writer(kind, out)
+    writer, quoting = _csv_writer(kind, out), _csv_writer(kind, out, csv.QUOTE_ALL)
     for record, values in rows:
-        writer.writerow([_cell(record.get(column)) for column in columns] + [_cell(value) for value in values])
+        cells = [_cell(record.get(column)) for column in columns] + [_cell(value) for value in values]
+        # Before Python 3.13 a carriage return would stand without quotes, and end the row for whoever reads it.
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoting if has_return else writer).writerow(cells)
     # A lone surrogate of a JSON escape cannot be said in UTF-8.
     return out.getvalue().encode(errors="replace")
 
@@ -65,8 +67,8 @@ def header(kind: str, columns: Sequence[str], added: Iterable[str]) -> bytes:
     return out.getvalue().encode()
 
 
-def _csv_writer(kind: str, out: io.StringIO) -> Any:
-    return csv.writer(out, delimiter="\t" if kind == "tsv" else ",", lineterminator="\n")
+def _csv_writer(kind: str, out: io.StringIO, quoting: Any = csv.QUOTE_MINIMAL) -> Any:
+    return csv.writer(out, delimiter="\t" if kind == "tsv" else ",", lineterminator="\n", quoting=quoting)
 
 
 def _cell(value: Any) -> Any:
@@ -91,56 +93,72 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_batch(chunk: Chunk, answers: Mapping[str, Column]) -> Any:
-    """The rows of a chunk as an Arrow record batch; the columns of a parquet file keep their types."""
+def to_batch(chunk: Chunk, answers: Mapping[str, Column], columns: Sequence[str]) -> Any:
+    """The rows of a chunk as an Arrow record batch; the columns of a parquet file keep their types.
+
+    Args:
+        answers: columns to add, each as long as the chunk.
+        columns: those of the input that are known to be there.
+    """
     import pyarrow as pa
 
     arrays: dict[str, Any] = {}
     if chunk.batches:
-        table = pa.Table.from_batches(chunk.batches).combine_chunks()
-        whole = table.to_batches()[0] if table.num_rows else chunk.batches[0]
-        arrays = {name: whole.column(name) for name in whole.schema.names}
+        table = pa.Table.from_batches(chunk.batches)
+        arrays = {name: table.column(name).combine_chunks() for name in table.schema.names}
     else:
-        for name in dict.fromkeys(key for record in chunk.records for key in record):
+        for name in dict.fromkeys([*columns, *(key for record in chunk.records for key in record)]):
             arrays[name] = _array([record.get(name) for record in chunk.records])
     arrays |= {name: _array(values) for name, values in answers.items()}
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
 def _array(values: Column) -> Any:
-    """Of the type that the values have, with nulls; values of several kinds as JSON text."""
+    """Strings, truth values, numbers and lists of one of them, with nulls; everything else as text."""
     import pyarrow as pa
 
     if isinstance(values, np.ndarray):
         return _numbers(pa.float64(), values.astype(np.float64), None)
+    present = np.array([value is not None for value in values], bool)
     kinds = {type(value) for value in values if value is not None}
-    present = np.array([value is not None for value in values])
-    if kinds <= {str} and kinds:
-        encoded = [(value or "").encode("utf-8", "replace") for value in values]
-        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        buffers = [_bits(present), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
-        return pa.Array.from_buffers(pa.large_string(), len(values), buffers)
-    if kinds <= {bool} and kinds:
+    if not kinds:
+        return pa.Array.from_buffers(pa.null(), len(values), [None])
+    if kinds == {str}:
+        return _strings(values, present)
+    if kinds == {bool}:
         truth = np.packbits(np.array([bool(value) for value in values]), bitorder="little")
         return pa.Array.from_buffers(pa.bool_(), len(values), [_bits(present), pa.py_buffer(truth)])
-    if kinds <= {int} and kinds and all(abs(value or 0) < 2**63 for value in values):
-        return _numbers(pa.int64(), np.array([value or 0 for value in values], np.int64), present)
-    if kinds <= {int, float} and kinds:
-        return _numbers(pa.float64(), np.array([value or 0 for value in values], np.float64), present)
-    if kinds <= {list} and kinds:
+    if kinds <= {int, float}:
+        numbers = [0 if value is None else value for value in values]
+        # Beyond these an integer would lose digits.
+        if kinds == {int} and all(-(2**63) <= number < 2**63 for number in numbers):
+            return _numbers(pa.int64(), np.array(numbers, np.int64), present)
+        if all(isinstance(number, float) or abs(number) <= 2**53 for number in numbers):
+            return _numbers(pa.float64(), np.array(numbers, np.float64), present)
+    if kinds == {list} and _is_simple({type(item) for value in values for item in value or () if item is not None}):
         ends = np.cumsum([0, *(len(value or ()) for value in values)], dtype=np.int32)
         items = _array([item for value in values for item in value or ()])
-        return pa.Array.from_buffers(
-            pa.list_(items.type), len(values), [_bits(present), pa.py_buffer(ends)], children=[items]
-        )
-    if kinds <= {dict} and kinds and all(values):
-        keys = list(dict.fromkeys(key for value in values for key in value))
-        items = {key: _array([value.get(key) for value in values]) for key in keys}
-        kind = pa.struct([pa.field(key, item.type) for key, item in items.items()])
-        return pa.Array.from_buffers(kind, len(values), [None], children=list(items.values()))
-    if kinds:
-        return _array([None if value is None else _json(value) for value in values])
-    return pa.Array.from_buffers(pa.null(), len(values), [None])
+        buffers = [_bits(present), pa.py_buffer(ends)]
+        return pa.Array.from_buffers(pa.list_(items.type), len(values), buffers, children=[items])
+    return _strings([_text(value) for value in values], present)
+
+
+def _is_simple(kinds: set[type]) -> bool:
+    return kinds <= {int, float} or kinds <= {str} or kinds <= {bool}
+
+
+def _text(value: Any) -> str | None:
+    """What a column of mixed values holds: strings as they are, everything else as JSON."""
+    return value if value is None or isinstance(value, str) else _json(value)
+
+
+def _strings(values: Sequence[str | None], present: NDArray[np.bool_]) -> Any:
+    import pyarrow as pa
+
+    encoded = [(value or "").encode("utf-8", "replace") for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    buffers = [_bits(present), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.large_string(), len(values), buffers)
 
 
 def _numbers(kind: Any, values: NDArray[Any], present: NDArray[np.bool_] | None) -> Any:
@@ -173,26 +191,56 @@ def join_texts(parts: Iterable[Path], head: bytes, out: BinaryIO) -> None:
 
 
 def join_parquet(parts: Sequence[Path], out: Path) -> None:
-    """Parts as one file; a column has the narrowest type that holds what all parts have in it.
-
-    Raises:
-        InputError: there is no such type: numbers here, text there.
-    """
+    """Parts as one file. A column in which parts differ has the type that holds both without loss, or else is text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schemas = [pq.read_schema(part) for part in parts]
+    types = {
+        name: _common_type([schema.field(name).type for schema in schemas if name in schema.names])
+        for name in dict.fromkeys(name for schema in schemas for name in schema.names)
+    }
+    while True:
+        schema = pa.schema([pa.field(name, kind) for name, kind in types.items()])
+        try:
+            with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+                for part in parts:
+                    with pq.ParquetFile(part) as file:
+                        for batch in file.iter_batches(MAX_ROWS):
+                            arrays = [_as(batch, field) for field in schema]
+                            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            return
+        except _Lossy as lossy:
+            types[str(lossy)] = pa.large_string()
+
+
+class _Lossy(Exception):
+    """A column cannot be converted to its type without losing something."""
+
+
+def _common_type(types: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
     try:
-        schema = pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
-    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise InputError(f"a column has values of several kinds, which parquet cannot hold: {error}") from None
-    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for part in parts:
-            with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(MAX_ROWS):
-                    arrays = [
-                        batch.column(field.name).cast(field.type)
-                        if field.name in batch.schema.names
-                        else _array([None] * batch.num_rows).cast(field.type)
-                        for field in schema
-                    ]
-                    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        fields = [pa.schema([pa.field("column", kind)]) for kind in types]
+        return pa.unify_schemas(fields, promote_options="permissive").field("column").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.large_string()
+
+
+def _as(batch: Any, field: Any) -> Any:
+    """The column of a batch as the type of the whole."""
+    import pyarrow as pa
+
+    if field.name not in batch.schema.names:
+        return _array([None] * batch.num_rows).cast(field.type)
+    column = batch.column(field.name)
+    if column.type == field.type:
+        return column
+    if field.type == pa.large_string() and column.type not in (pa.null(), pa.string()):
+        values = column.to_pylist()
+        return _strings([_text(value) for value in values], np.array([value is not None for value in values], bool))
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise _Lossy(field.name) from None

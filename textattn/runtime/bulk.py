@@ -8,6 +8,8 @@ after the last part; the rows of the parts that are there are read again, but on
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +26,8 @@ from textattn.runtime.classifier import Classifier
 from textattn.runtime.session import run_in_batches
 
 STATE = "state.json"
+# What lies in the folder of a run that is going on, half-written files included.
+OURS = re.compile(r"state\.json|joined|\d{6}\.\w+|\..*\.tmp")
 # In front of a name of ours that the input already uses.
 PREFIX = "predicted_"
 # Skipped rows that are named one by one.
@@ -157,8 +161,12 @@ def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summa
     summary = Summary()
     stream.write(write.header(job.kind, job.input_columns(), job.added_columns()))
     for chunk in job.chunks(advance):
-        stream.write(write.to_bytes(job.kind, chunk, job.answer(chunk, summary), job.input_columns()))
+        # What comes before a row that ends the job is answered.
+        good = chunk.head(chunk.places[0]) if chunk.problems and not job.skip else chunk
+        stream.write(write.to_bytes(job.kind, good, job.answer(good, summary), job.input_columns()))
         stream.flush()
+        if good is not chunk:
+            job.answer(chunk, summary)
     return summary
 
 
@@ -225,12 +233,25 @@ class _Parts:
         return (self.folder / STATE).is_file()
 
     def clear(self, overwrite: bool) -> None:
+        strange = self._strangers()
+        if strange:
+            raise ConfigError(
+                f"{self.folder}: holds {strange[0]!r}, which no prediction left there; nothing was changed",
+                "--output another-name",
+            )
         if self.exist() and not overwrite:
             raise ConfigError(
                 f"{self.folder}: an interrupted run is there; nothing was changed",
                 "--resume goes on with it, --overwrite begins again",
             )
         self.remove()
+
+    def _strangers(self) -> list[str]:
+        """Files in the folder that are not ours."""
+        if self.folder.is_file():
+            return [self.folder.name]
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        return [name for name in names if not OURS.fullmatch(name)]
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -267,7 +288,7 @@ class _Parts:
     def add(self, number: int, chunk: Chunk, answers: dict[str, write.Column], job: BulkJob) -> None:
         with run_dir.atomic_path(self._part(number)) as temporary:
             if job.kind == "parquet":
-                write.write_batch(temporary, write.to_batch(chunk, answers))
+                write.write_batch(temporary, write.to_batch(chunk, answers, job.input_columns()))
             else:
                 temporary.write_bytes(write.to_bytes(job.kind, chunk, answers, job.input_columns()))
 
@@ -277,13 +298,16 @@ class _Parts:
 
     def join(self, output: Path, count: int, job: BulkJob) -> None:
         parts = [self._part(number) for number in range(count)]
-        with run_dir.atomic_path(output) as temporary:
-            if job.kind == "parquet":
-                write.join_parquet(parts, temporary)
-            else:
-                with temporary.open("wb") as out:
-                    head = write.header(job.kind, job.input_columns(), job.added_columns())
-                    write.join_texts(parts, head, out)
+        # In the folder, so that nothing is left beside the output by a run that is killed now.
+        joined = self.folder / "joined"
+        if job.kind == "parquet":
+            write.join_parquet(parts, joined)
+        else:
+            with joined.open("wb") as out:
+                write.join_texts(parts, write.header(job.kind, job.input_columns(), job.added_columns()), out)
+        with joined.open("rb+") as file:
+            os.fsync(file.fileno())
+        joined.replace(output)
         self.remove()
 
     def _part(self, number: int) -> Path:
@@ -291,10 +315,9 @@ class _Parts:
 
 
 def _digest(before: str, chunk: Chunk) -> str:
-    """Of all texts up to this chunk, and of the rows that had none."""
+    """Of all rows up to this chunk, answered and skipped."""
     digest = hashlib.sha256(before.encode())
-    for text in chunk.texts:
-        digest.update(f"{len(text)}:".encode())
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    digest.update(repr([problem.row for problem in chunk.problems]).encode())
+    digest.update(repr((chunk.records, chunk.problems)).encode("utf-8", "surrogatepass"))
+    for batch in chunk.batches:
+        digest.update(batch.serialize())
     return digest.hexdigest()
