@@ -225,6 +225,9 @@ def test_every_format_to_every_format_keeps_every_column(model: Classifier, sour
                 value = cell(value)
             if target == "jsonl" and value != value:
                 value = None
+            if (source, target) == ("jsonl", "parquet") and isinstance(value, dict):
+                # Objects of one column may have any keys: text whatever they are.
+                value = json.dumps(value, ensure_ascii=False)
             # repr tells True from 1 and 2.0 from 2, and one NaN is as good as another.
             assert repr(out[column]) == repr(value)
     if target == "parquet":
