@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,16 +121,18 @@ def _print_lines(
     from textattn.data.chunks import read_chunks
     from textattn.errors import InputError
 
-    for table in tables:
-        for chunk in read_chunks(table, columns):
-            first = chunk.problems[0] if chunk.problems and not skip else None
-            # Those before a row that ends the job are answered.
-            number = len(chunk) if first is None else chunk.places[0]
-            print_predictions(classifier, [chunk.texts[:number]], top_k=top_k, json=json)
-            if first is not None:
-                raise InputError(str(first), "--on-error skip leaves such rows out")
-            for problem in chunk.problems:
-                note(f"{problem}; skipped", "Warning")
+    def groups() -> Iterator[list[str]]:
+        for table in tables:
+            for chunk in read_chunks(table, columns):
+                if chunk.problems and not skip:
+                    # Those before the row that ends the job are answered.
+                    yield chunk.texts[: chunk.places[0]]
+                    raise InputError(str(chunk.problems[0]), "--on-error skip leaves such rows out")
+                yield chunk.texts
+                for problem in chunk.problems:
+                    note(f"{problem}; skipped", "Warning")
+
+    print_predictions(classifier, groups(), top_k=top_k, json=json)
 
 
 def _write(

@@ -30,6 +30,11 @@ _GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
 CHUNK = 1000
 # Of texts with more characters than this for each token that is kept, only the ends are tokenised.
 LONG = 32
+# An end of so many characters with too few tokens is enough: millions of spaces, or one word of them, hold no more.
+LARGEST_END = 100_000
+# What stands so near to a cut may be read otherwise than in the whole text: half of "<br />", of "don't", of an emoji.
+MARGIN = 64
+_FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,8 @@ class TextTokenizer:
     def _ends(self, text: str) -> tuple[list[_Piece], bool]:
         """The parts of a long text that are read, and whether that is less than all: no book is tokenised in full.
 
-        The tokens are those that the whole text would give: an end is cut at white space, and its last word, which
-        might have gone on, is not used.
+        The tokens are those that the whole text would give: an end is cut at white space, and the words near the cut,
+        which might have been read otherwise, are not used.
         """
         head = self._num_head
         # One more than is kept tells that the text is too long; asked of one end only.
@@ -171,7 +176,7 @@ class TextTokenizer:
         return [first[0].first(head), last[0].last(self.max_length - head)], True
 
     def _end(self, text: str, count: int, *, at_start: bool) -> tuple[_Piece, bool]:
-        """At least `count` tokens from one end of the text, or all of it."""
+        """At least `count` tokens from one end of the text, or all of it; few where there are hardly any."""
         size = LONG * (count + 1) // 2
         while size < len(text):
             if at_start:
@@ -182,7 +187,7 @@ class TextTokenizer:
                 cut = _next_space(text, len(text) - size)
                 piece = _Piece(self.backend.encode(text[cut:], add_special_tokens=False), text[cut:], cut)
                 piece = piece.last(piece.num_after_first_word())
-            if len(piece.ids()) >= count:
+            if len(piece.ids()) >= count or (size >= LARGEST_END and 3 * size < len(text)):
                 return piece, False
             size *= 4
         return _Piece(self.backend.encode(text, add_special_tokens=False), text, 0), True
@@ -263,12 +268,16 @@ class _Piece:
         return _Piece(self.encoding, self.text, self.start, slice(total - count, total))
 
     def num_before_last_word(self) -> int:
-        words = self.encoding.word_ids
-        return next((i + 1 for i in reversed(range(len(words))) if words[i] != words[-1]), 0)
+        """Tokens before the first word that ends near the cut."""
+        words, limit = self.encoding.word_ids, len(self.text.rstrip()) - MARGIN
+        ends = [end for _, end in self.encoding.offsets]
+        return _same_word(words, next((i for i, end in enumerate(ends) if end > limit), len(ends) - 1))
 
     def num_after_first_word(self) -> int:
-        words = self.encoding.word_ids
-        return len(words) - next((i for i in range(len(words)) if words[i] != words[0]), len(words))
+        """Tokens after the last word that begins near the cut."""
+        words, limit = self.encoding.word_ids[::-1], len(self.text) - len(self.text.lstrip()) + MARGIN
+        starts = [start for start, _ in self.encoding.offsets[::-1]]
+        return _same_word(words, next((i for i, start in enumerate(starts) if start < limit), len(starts) - 1))
 
     def tokens(self) -> Iterator[tuple[int, str, tuple[int, int], int]]:
         """Id, string, offset in the whole text and word of each token."""
@@ -280,6 +289,13 @@ class _Piece:
             zip(self.encoding.ids, self.encoding.tokens, offsets, words, strict=True)
         )[self.kept]:
             yield token_id, string, (start + self.start, end + self.start), word
+
+
+def _same_word(words: list[int | None], position: int) -> int:
+    """Where the word begins that the token at `position` belongs to; 0 if there is no token."""
+    while position > 0 and words[position] is not None and words[position - 1] == words[position]:
+        position -= 1
+    return max(position, 0)
 
 
 def _last_space(text: str, position: int) -> int:
@@ -294,7 +310,17 @@ def _last_space(text: str, position: int) -> int:
 def _next_space(text: str, position: int) -> int:
     """The end of the next white space from `position` on, or `position` if none is near."""
     match = _SPACE.search(text, position, position + FARTHEST_SPACE)
-    return match.end() if match else position
+    if match:
+        return match.end()
+    return between_flags(text, position)
+
+
+def between_flags(text: str, position: int) -> int:
+    """`position`, or one before it if it is inside a flag: two letters are a flag, counted from the first of a row."""
+    first = position
+    while first and text[first - 1] in _FLAG_LETTERS:
+        first -= 1
+    return position - (position - first) % 2
 
 
 def grapheme_boundaries(text: str) -> list[tuple[int, int]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from textattn.data.tokenizer import TokenizedText, grapheme_boundaries
+from textattn.data.tokenizer import TokenizedText, between_flags, grapheme_boundaries
 
 # Characters whose graphemes are looked at in one go, and the longest grapheme that may cross a passage's border.
-PASSAGE = 100_000
+PASSAGE = 2_000
 LONGEST_GRAPHEME = 100
 
 
@@ -53,7 +53,7 @@ class _Graphemes:
     def around(self, start: int, end: int) -> tuple[int, int]:
         inside = self.spans and start >= self.first
         if not inside or end > (self.last - LONGEST_GRAPHEME if self.last < len(self.text) else self.last):
-            self.first = max(0, start - LONGEST_GRAPHEME)
+            self.first = between_flags(self.text, max(0, start - LONGEST_GRAPHEME))
             self.last = min(len(self.text), max(self.first + PASSAGE, end + LONGEST_GRAPHEME))
             self.spans = grapheme_boundaries(self.text[self.first : self.last])
         first = self.spans[start - self.first][0]
