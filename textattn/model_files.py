@@ -14,9 +14,11 @@ from textattn.errors import InputError
 from textattn.run import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
-# What a member of a bundle may unpack to: the limit of ONNX's own format, and what its compression can reach.
-LARGEST_FILE = 2**31
-LARGEST_RATIO = 1100
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+# What a member of a bundle may unpack to: weights, which hardly shrink, and the limit of ONNX's own format; the rest.
+LARGEST_GRAPH = 2**31
+LARGEST_GRAPH_RATIO = 20
+LARGEST_TEXT = 2**26
 
 
 class ModelFiles:
@@ -86,9 +88,15 @@ class ModelFiles:
         try:
             with self._open_bundle() as bundle:
                 info = bundle.getinfo(name)
-                if info.file_size > min(LARGEST_FILE, LARGEST_RATIO * info.compress_size):
+                is_graph = name in (ONNX, ONNX_INT8)
+                limit = min(LARGEST_GRAPH, LARGEST_GRAPH_RATIO * info.compress_size) if is_graph else LARGEST_TEXT
+                # Neither what the file says of itself is believed nor more unpacked than that.
+                if info.file_size > limit or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise InputError(f"{self.where(name)}: damaged ({info.file_size:,} bytes are not believable)")
-                content: bytes = bundle.read(info)
+                with bundle.open(info) as member:
+                    content: bytes = member.read(info.file_size + 1)
+                if len(content) != info.file_size:
+                    raise InputError(f"{self.where(name)}: damaged (cut short)")
                 return content
         # What zipfile and its decompressors raise for damage is not one class.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
@@ -164,10 +172,12 @@ def read_model_config(files: ModelFiles) -> ModelConfig:
             thresholds=None if value.get("thresholds") is None else [float(t) for t in value["thresholds"]],
         )
         outputs = config.architecture["num_outputs"]
-    except (KeyError, TypeError, ValueError) as error:
+        if value["problem_type"] not in PROBLEM_TYPES or config.output not in ("softmax", "sigmoid"):
+            raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error!r})") from None
     expected = 1 if config.output == "sigmoid" and not config.multi_label else len(config.labels)
-    if outputs != expected or len(config.thresholds or config.labels) != len(config.labels):
+    if outputs != expected or (config.thresholds is not None and len(config.thresholds) != len(config.labels)):
         raise InputError(
             f"{path}: damaged ({len(config.labels)} labels, {outputs} outputs"
             + (f", {len(config.thresholds)} thresholds)" if config.thresholds is not None else ")")
@@ -273,7 +283,9 @@ def check_metadata(
         stored = json.loads(found.get("textattn", "{}"))
         labels, architecture = stored.get("labels", config.labels), stored.get("architecture", config.architecture)
         crc32 = stored.get("tokenizer_crc32")
-    except (ValueError, AttributeError) as error:
+        if not isinstance(labels, list):
+            raise ValueError(f"labels {labels!r}")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{files.where(name)}: damaged metadata ({error})") from None
     if labels != config.labels:
         raise InputError(

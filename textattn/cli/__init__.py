@@ -15,12 +15,17 @@ ISSUES = "https://github.com/textattn/textattn/issues"
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
+    for name in ("stdout", "stderr"):
+        # Closed by whoever started us: what is said there is lost, and nothing else.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long as the process)
     tolerate_encodings()
     try:
         if not run_quickly(sys.argv[1:]):
             from textattn.cli.app import app
 
             app(prog_name="textattn")
+        sys.stdout.flush()
     except TextattnError as error:
         if is_debug():
             raise
@@ -34,6 +39,8 @@ def main() -> None:
         if is_debug():
             raise
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # Nothing more can be written when Python flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             print_error(TextattnError("the disk is full", "free some space, or write to another disk"))
             sys.exit(1)
         print_error(

@@ -6,6 +6,7 @@ own in the vocabulary, so offsets always refer to the one string.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,9 +77,18 @@ class TextTokenizer:
     """A `tokenizers.Tokenizer` with this model's rules for long and empty texts."""
 
     def __init__(
-        self, tokenizer: Tokenizer, *, max_length: int, truncation: str, num_segments: int = 1, kind: str = "word"
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        truncation: str,
+        num_segments: int = 1,
+        kind: str = "word",
+        where: str = "tokenizer.json",
     ) -> None:
         self.backend = tokenizer
+        self.where = where
+        """Its file, for messages."""
         self.max_length = max_length
         self.truncation = truncation
         self.num_segments = num_segments
@@ -87,8 +97,12 @@ class TextTokenizer:
         self.backend.encode_special_tokens = True
         self.backend.no_truncation()
         self.backend.no_padding()
-        self.pad_id = _id_of(tokenizer, ("[PAD]", "<pad>"))
-        self.unk_id = _id_of(tokenizer, ("[UNK]", "<unk>"), default=self.pad_id)
+        pad_id = _id_of(tokenizer, ("[PAD]", "<pad>"))
+        if pad_id is None:
+            raise InputError(f"{where}: no padding token ([PAD] or <pad>)")
+        self.pad_id = pad_id
+        unk_id = _id_of(tokenizer, ("[UNK]", "<unk>"))
+        self.unk_id = pad_id if unk_id is None else unk_id
 
     @property
     def vocab_size(self) -> int:
@@ -96,20 +110,22 @@ class TextTokenizer:
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Iterable[str]) -> TokenArrays:
-        """Token ids of many texts, truncated; a text without any token becomes one unknown token."""
+        """Token ids of many texts, truncated; a text without any token becomes one unknown token.
+
+        Raises:
+            InputError: the tokenizer is damaged.
+        """
         ids: list[NDArray[np.int32]] = []
         num_truncated = 0
         for chunk in _chunks(texts):
-            short = iter(
-                self.backend.encode_batch_fast(
-                    [text for text in chunk if not self._is_long(text)], add_special_tokens=False
-                )
-            )
+            short = iter(self._encode([text for text in chunk if not self._is_long(text)], offsets=False))
             for text in chunk:
                 row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
                 ids.append(np.array(row or [self.unk_id], dtype=np.int32))
                 num_truncated += truncated
         flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        if flat.max(initial=0) >= self.vocab_size:
+            raise InputError(f"{self.where}: damaged (token {flat.max()} of {self.vocab_size})")
         flat[flat == self.pad_id] = self.unk_id
         starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)
         return TokenArrays(flat, starts, num_truncated, int((flat == self.unk_id).sum()))
@@ -118,9 +134,7 @@ class TextTokenizer:
         """The same tokens as `encode`, with strings, character offsets and words."""
         rows = []
         for chunk in _chunks(texts):
-            short = iter(
-                self.backend.encode_batch([text for text in chunk if not self._is_long(text)], add_special_tokens=False)
-            )
+            short = iter(self._encode([text for text in chunk if not self._is_long(text)]))
             for text in chunk:
                 pieces, truncated = self._ends(text) if self._is_long(text) else ([_Piece(next(short), text, 0)], False)
                 tokens = [token for piece in pieces for token in piece.tokens()]
@@ -139,6 +153,11 @@ class TextTokenizer:
                     )
                 )
         return rows
+
+    def _encode(self, texts: list[str], *, offsets: bool = True) -> list[Encoding]:
+        encode = self.backend.encode_batch if offsets else self.backend.encode_batch_fast
+        with _damage(self.where, "damaged"):
+            return list(encode(texts, add_special_tokens=False))
 
     def _truncated(self, tokens: list[T]) -> tuple[list[T], bool]:
         """What is kept of the tokens of a text, and whether that is less than all."""
@@ -181,16 +200,16 @@ class TextTokenizer:
         while size < len(text):
             if at_start:
                 cut = _last_space(text, size)
-                piece = _Piece(self.backend.encode(text[:cut], add_special_tokens=False), text[:cut], 0)
+                piece = _Piece(self._encode([text[:cut]])[0], text[:cut], 0)
                 piece = piece.first(piece.num_before_last_word())
             else:
                 cut = _next_space(text, len(text) - size)
-                piece = _Piece(self.backend.encode(text[cut:], add_special_tokens=False), text[cut:], cut)
+                piece = _Piece(self._encode([text[cut:]])[0], text[cut:], cut)
                 piece = piece.last(piece.num_after_first_word())
             if len(piece.ids()) >= count or (size >= LARGEST_END and 3 * size < len(text)):
                 return piece, False
             size *= 4
-        return _Piece(self.backend.encode(text, add_special_tokens=False), text, 0), True
+        return _Piece(self._encode([text])[0], text, 0), True
 
     def to_files(self) -> dict[str, str]:
         """File name -> content, to be put into a run directory."""
@@ -220,30 +239,37 @@ class TextTokenizer:
         Raises:
             InputError: one of them is damaged.
         """
-        backend = load_backend(tokenizer, f"{where}/tokenizer.json")
+        file = f"{where}/tokenizer.json"
+        backend = load_backend(tokenizer, file)
         try:
             settings: dict[str, Any] = json.loads(config.decode("utf-8"))
             max_length, truncation = int(settings["model_max_length"]), str(settings["truncation"])
             if max_length < 1 or truncation not in TRUNCATIONS:
                 raise ValueError(f"model_max_length {max_length}, truncation {truncation!r}")
-            return cls(
-                backend,
-                max_length=max_length,
-                truncation=truncation,
-                num_segments=int(settings["num_segments"]),
-                kind=str(settings.get("kind", "word")),
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            num_segments, kind = int(settings["num_segments"]), str(settings.get("kind", "word"))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(f"{where}/tokenizer_config.json: damaged ({error!r})") from None
+        return cls(
+            backend, max_length=max_length, truncation=truncation, num_segments=num_segments, kind=kind, where=file
+        )
 
 
 def load_backend(content: bytes, where: str) -> Tokenizer:
     """A tokenizer.json as a `Tokenizer`; InputError, naming `where`, if it is damaged."""
-    try:
+    with _damage(where, "not a tokenizer"):
         return Tokenizer.from_str(content.decode("utf-8"))
-    # The binding raises bare Exception for a damaged file; nothing narrower can be caught.
-    except Exception as error:
-        raise InputError(f"{where}: not a tokenizer ({error})") from None
+
+
+@contextlib.contextmanager
+def _damage(where: str, what: str) -> Iterator[None]:
+    """Turns what the library raises for a damaged tokenizer into an InputError."""
+    try:
+        yield
+    # It raises bare Exception, and what Rust calls a panic is not even that; nothing narrower can be caught.
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise InputError(f"{where}: {what} ({error})") from None
+        raise
 
 
 class _Piece:
@@ -350,14 +376,9 @@ def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int,
     return [closed.get(offset, offset) for offset in offsets]
 
 
-def _id_of(tokenizer: Tokenizer, names: Sequence[str], default: int | None = None) -> int:
-    for name in names:
-        token_id = tokenizer.token_to_id(name)
-        if token_id is not None:
-            return int(token_id)
-    if default is None:
-        raise InputError(f"the tokenizer has no padding token (looked for {', '.join(names)})")
-    return default
+def _id_of(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    found = (tokenizer.token_to_id(name) for name in names)
+    return next((int(token_id) for token_id in found if token_id is not None), None)
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -98,6 +98,11 @@ class Classifier:
                 f"{files.where(TOKENIZER)}: {tokenizer.vocab_size} tokens, "
                 f"but the model has {config.architecture.get('vocab_size')}"
             )
+        if tokenizer.num_segments != len(config.text_columns):
+            raise InputError(
+                f"{files.where(TOKENIZER_CONFIG)}: num_segments is {tokenizer.num_segments}, "
+                f"but {CONFIG} has {len(config.text_columns)} text_columns"
+            )
         check_metadata(files, RUNTIMES[runtime], session.metadata, config, content)
         return cls(session, runtime, tokenizer, config, files)
 
@@ -189,6 +194,8 @@ class Classifier:
 
     def to_probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
         """(texts, labels) probabilities from what the session gave."""
+        if not np.isfinite(outputs.logits).all():
+            raise InputError(f"{self.files.where(RUNTIMES[self.runtime])}: damaged (its answers are no numbers)")
         return to_probabilities(outputs.logits, self.config.output, len(self.config.labels))
 
     def prediction(self, probs: NDArray[np.float64]) -> Prediction:
@@ -249,8 +256,8 @@ class _Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._result = self._call()
-            self._error: Exception | None = None
-        except Exception as error:
+            self._error: BaseException | None = None
+        except BaseException as error:
             self._error = error
 
     def result(self) -> T:

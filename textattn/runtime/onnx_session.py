@@ -49,12 +49,19 @@ class OnnxSession:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
+        if not isinstance(model, Path):
+            # A graph in memory would look for weights that it names in the current folder. It has all it needs.
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
+                str(model) if isinstance(model, Path) else model,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
             )
             meta = self._session.get_modelmeta().custom_metadata_map
             shapes = {value.name: value.shape for value in self._session.get_outputs()}
+            self.num_outputs: Any = shapes["logits"][1] if "logits" in shapes else None
             names = tuple(value.name for value in self._session.get_inputs())
         # Its exceptions share no base class but Exception.
         except Exception as error:
@@ -64,7 +71,6 @@ class OnnxSession:
             raise InputError(f"{where}: not written by textattn")
         self.where = where
         self.metadata: Mapping[str, str] = meta
-        self.num_outputs: Any = shapes["logits"][1]
         self.workers = _processors()
 
     @classmethod
@@ -87,9 +93,16 @@ class OnnxSession:
             InputError: the graph cannot be run, so it is damaged.
         """
         try:
-            return BatchOutput(*self._session.run(OUTPUTS, {"input_ids": input_ids, "attention_mask": attention_mask}))
+            output = BatchOutput(
+                *self._session.run(OUTPUTS, {"input_ids": input_ids, "attention_mask": attention_mask})
+            )
         except Exception as error:
             raise InputError(f"{self.where}: damaged ({str(error).strip().splitlines()[0]})") from None
+        batch, seq = input_ids.shape
+        expected = ((batch, self.num_outputs), (batch, seq), (batch, *output.context.shape[1:2]))
+        if tuple(array.shape for array in output) != expected or any(array.dtype != np.float32 for array in output):
+            raise InputError(f"{self.where}: damaged (outputs of the wrong shape)")
+        return output
 
 
 def _processors() -> int:

@@ -45,20 +45,29 @@ class TorchSession:
         from textattn.model.classifier import Architecture, TextClassifier
 
         place = _device(device)
-        try:
-            # The random numbers of the caller are not used up by first weights that are overwritten anyway.
-            with torch.random.fork_rng(devices=[]):
-                model = TextClassifier(Architecture(**config.architecture))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{files.where(CONFIG)}: damaged architecture ({error})") from None
         content = files.read(WEIGHTS)
         try:
-            model.load_state_dict(load(content))
+            tensors = load(content)
         except SafetensorError as error:
             raise InputError(f"{files.where(WEIGHTS)}: damaged ({error})") from None
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise InputError(f"{files.where(WEIGHTS)}: does not fit {CONFIG} ({reason})") from None
+        try:
+            architecture = Architecture(**config.architecture)
+            if architecture.num_layers > len(tensors):
+                raise ValueError(f"{architecture.num_layers} layers")
+            # Without memory first: the sizes are to be believed only when the weights have them.
+            with torch.device("meta"):
+                sizes = {name: tensor.shape for name, tensor in TextClassifier(architecture).state_dict().items()}
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(f"{files.where(CONFIG)}: damaged architecture ({error})") from None
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        if sizes != found:
+            name = next(name for name in {**sizes, **found} if sizes.get(name) != found.get(name))
+            wanted, there = (tuple(shapes[name]) if name in shapes else "nothing" for shapes in (sizes, found))
+            raise InputError(f"{files.where(WEIGHTS)}: does not fit {CONFIG} ({name}: {there}, expected {wanted})")
+        # The random numbers of the caller are not used up by first weights that are overwritten anyway.
+        with torch.random.fork_rng(devices=[]):
+            model = TextClassifier(architecture)
+        model.load_state_dict(tensors)
         session = cls(model, place)
         session.metadata = _metadata(content)
         return session
