@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -32,15 +33,14 @@ def main() -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # `| head` has seen enough. Nothing may be written when Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `| head` has seen enough.
+        _end_stdout()
         sys.exit(1)
     except Exception as error:
         if is_debug():
             raise
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            # Nothing more can be written when Python flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _end_stdout()
             print_error(TextattnError("the disk is full", "free some space, or write to another disk"))
             sys.exit(1)
         print_error(
@@ -50,3 +50,9 @@ def main() -> None:
             )
         )
         sys.exit(1)
+
+
+def _end_stdout() -> None:
+    """What is left in the buffer cannot be written: Python must not try again when it ends."""
+    with contextlib.suppress(OSError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import sys
 import tempfile
@@ -48,7 +49,7 @@ def read_texts(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     """
     if arguments and list(arguments) != ["-"]:
         return iter([list(arguments)])
-    return _as_it_comes(sys.stdin.buffer)
+    return _as_it_comes(_stdin())
 
 
 def input_files(names: Sequence[str]) -> list[str]:
@@ -104,9 +105,14 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
             raise InputError(message, error.hint and error.hint.replace("data.encoding=", "--encoding ")) from None
 
 
+def _stdin() -> BinaryIO:
+    """Empty where whoever started us has closed it."""
+    return io.BytesIO() if sys.stdin is None else sys.stdin.buffer
+
+
 def _copy_of_stdin(stack: contextlib.ExitStack) -> Path:
     copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stdin-"))  # noqa: SIM115 (the stack closes it)
-    shutil.copyfileobj(sys.stdin.buffer, copy)
+    shutil.copyfileobj(_stdin(), copy)
     copy.flush()
     return Path(copy.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,8 @@ class OnnxSession:
         Raises:
             InputError: it is damaged or no model of textattn.
         """
+        if _names_files(model):
+            raise InputError(f"{where}: not written by textattn (its weights lie in other files)")
         import onnxruntime
 
         # Some builds report use to their maker unless told not to.
@@ -49,9 +52,6 @@ class OnnxSession:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
-        if not isinstance(model, Path):
-            # A graph in memory would look for weights that it names in the current folder. It has all it needs.
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(
                 str(model) if isinstance(model, Path) else model,
@@ -103,6 +103,34 @@ class OnnxSession:
         if tuple(array.shape for array in output) != expected or any(array.dtype != np.float32 for array in output):
             raise InputError(f"{self.where}: damaged (outputs of the wrong shape)")
         return output
+
+
+def _names_files(model: bytes | Path) -> bool:
+    """Whether a graph asks for weights in other files: a stranger's could ask for any, and some versions would read it.
+
+    In the file such a place is an entry with the key "location": ten, eight (its length), and the word.
+    """
+    if isinstance(model, bytes):
+        return _has_location(model)
+    try:
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _has_location(content)
+    except FileNotFoundError:
+        raise InputError(f"{model}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{model}: {error.strerror or error}") from None
+    except ValueError:  # an empty file
+        return False
+
+
+def _has_location(content: bytes | mmap.mmap) -> bool:
+    place = content.find(b"location")
+    while place > 0:
+        # The length in one byte, or the last byte of a length that takes several.
+        if content[place - 1] in (8, 0):
+            return True
+        place = content.find(b"location", place + 1)
+    return False
 
 
 def _processors() -> int:

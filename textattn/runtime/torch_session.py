@@ -38,6 +38,8 @@ class TorchSession:
             InputError: they are damaged or do not fit config.json.
             ConfigError: there is no such device.
         """
+        content = files.read(WEIGHTS)  # or say at once that there are none
+
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -45,7 +47,6 @@ class TorchSession:
         from textattn.model.classifier import Architecture, TextClassifier
 
         place = _device(device)
-        content = files.read(WEIGHTS)
         try:
             tensors = load(content)
         except SafetensorError as error:
