@@ -28,7 +28,7 @@ _SPACE = re.compile(r"\s+")
 FARTHEST_SPACE = 1000
 _GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
 # One call into Rust per this many texts: enough to keep all cores busy, little enough to bound memory.
-CHUNK = 1000
+CHUNK = 512
 # Of texts with more characters than this for each token that is kept, only the ends are tokenised.
 LONG = 32
 # An end of so many characters with too few tokens is enough: millions of spaces, or one word of them, hold no more.
@@ -117,8 +117,8 @@ class TextTokenizer:
         """
         ids: list[NDArray[np.int32]] = []
         num_truncated = 0
-        for chunk in _chunks(texts):
-            short = iter(self._encode([text for text in chunk if not self._is_long(text)], offsets=False))
+        for chunk, encodings in self._encoded_ahead(_chunks(texts)):
+            short = iter(encodings)
             for text in chunk:
                 row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
                 ids.append(np.array(row or [self.unk_id], dtype=np.int32))
@@ -158,6 +158,29 @@ class TextTokenizer:
         encode = self.backend.encode_batch if offsets else self.backend.encode_batch_fast
         with _damage(self.where, "damaged"):
             return list(encode(texts, add_special_tokens=False))
+
+    def _encoded_ahead(self, chunks: Iterator[list[str]]) -> Iterator[tuple[list[str], list[Encoding]]]:
+        """Each chunk with the encodings of its short texts, the next ones made while these are used."""
+
+        def encode(chunk: list[str]) -> list[Encoding]:
+            return self._encode([text for text in chunk if not self._is_long(text)], offsets=False)
+
+        chunk = next(chunks, None)
+        following = next(chunks, None)
+        if following is None:
+            if chunk is not None:
+                yield chunk, encode(chunk)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:
+            encodings = pool.submit(encode, chunk or [])
+            while chunk is not None:
+                done = encodings.result()
+                if following is not None:
+                    encodings = pool.submit(encode, following)
+                yield chunk, done
+                chunk, following = following, next(chunks, None)
 
     def _truncated(self, tokens: list[T]) -> tuple[list[T], bool]:
         """What is kept of the tokens of a text, and whether that is less than all."""

@@ -7,8 +7,8 @@
 
 It computes what `textattn.model` computes, with the names used there. ONNX's own LSTM and GRU take the length of each
 row (`sequence_lens`) and start their backward direction at the last real token, so nothing is needed to hide the
-padding. In int8 the embedding has one scale a row, the LSTM one a gate and unit (ONNX Runtime's DynamicQuantizeLSTM);
-ONNX Runtime has no such GRU, whose weights stay in fp32.
+padding. In int8 the embedding has one scale a row, the LSTM one a gate and unit (ONNX Runtime's DynamicQuantizeLSTM),
+a linear layer over the states one an output; ONNX Runtime has no such GRU, whose weights stay in fp32.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ Array = NDArray[Any]
 OPSET = 17
 # Of the file format; ONNX Runtime 1.16 and later read it.
 IR_VERSION = 9
+# Rows and columns of a matrix that is worth it in int8.
+LEAST_QUANTISED = 32
 OUTPUTS = ("logits", "attention_weights", "context")
 
 
 class _Graph:
     """Nodes and constants as they are added; a value is known by its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, int8: bool) -> None:
+        self.int8 = int8
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
 
@@ -56,9 +59,22 @@ class _Graph:
 
     def linear(self, x: str, weights: Weights, name: str) -> str:
         """x W^T + b, as torch.nn.Linear."""
-        y = self.op("MatMul", x, self.constant(weights[f"{name}.weight"].T, f"{name}.weight"))
-        bias = weights.get(f"{name}.bias")
-        return y if bias is None else self.op("Add", y, self.constant(bias, f"{name}.bias"))
+        weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+        biases = () if bias is None else (self.constant(bias, f"{name}.bias"),)
+        if self.int8 and min(weight.shape) >= LEAST_QUANTISED:
+            quantised = self.quantised(weight, f"{name}.weight")
+            return self.op("DynamicQuantizeMatMul", x, *quantised, *biases, domain="com.microsoft")
+        y = self.op("MatMul", x, self.constant(weight.T, f"{name}.weight"))
+        return self.op("Add", y, *biases) if biases else y
+
+    def quantised(self, matrix: Array, name: str) -> tuple[str, str, str]:
+        """Values, scales and zero points of (…, outputs, inputs), the values transposed as the operators want them."""
+        values, scale = _quantise(matrix)
+        return (
+            self.constant(values.swapaxes(-1, -2), f"{name}_int8"),
+            self.constant(scale.squeeze(-1), f"{name}_scale"),
+            self.constant(np.zeros(scale.shape[:-1], np.int8), f"{name}_zero_point"),
+        )
 
 
 def build_graph(
@@ -70,13 +86,13 @@ def build_graph(
         architecture: `textattn.model.classifier.Architecture` as config.json has it.
         weights: tensors of model.safetensors.
         metadata: stored in the file.
-        int8: quantise the embedding and the LSTM.
+        int8: quantise the embedding, the LSTM and larger linear layers.
 
     Raises:
         KeyError: a weight is missing.
         ValueError: an unknown kind of attention.
     """
-    graph = _Graph()
+    graph = _Graph(int8)
     mask = graph.op("Cast", "attention_mask", to=TensorProto.BOOL)
     length = graph.op("ReduceSum", "attention_mask", graph.constant([1]), keepdims=1)  # (batch, 1)
     if architecture["encoder"] == "none":
@@ -173,14 +189,10 @@ def _recurrent(
     bias = graph.constant(np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1), f"{prefix}.bias")
     attributes = {"hidden_size": size, "direction": "bidirectional" if len(suffixes) == 2 else "forward"}
     if lstm and int8:
-        quantised, scales = [], []
-        for name, matrix in (("weight_ih", w), ("weight_hh", r)):
-            values, scale = _quantise(matrix)
-            quantised.append(graph.constant(values.transpose(0, 2, 1), f"{prefix}.{name}_int8"))
-            scales.append(graph.constant(scale.squeeze(-1), f"{prefix}.{name}_scale"))
-            scales.append(graph.constant(np.zeros(scale.shape[:-1], np.int8), f"{prefix}.{name}_zero_point"))
+        w_int8, *w_scale = graph.quantised(w, f"{prefix}.weight_ih")
+        r_int8, *r_scale = graph.quantised(r, f"{prefix}.weight_hh")
         states = graph.op(
-            "DynamicQuantizeLSTM", inputs, *quantised, bias, lengths, "", "", "", *scales,
+            "DynamicQuantizeLSTM", inputs, w_int8, r_int8, bias, lengths, "", "", "", *w_scale, *r_scale,
             domain="com.microsoft", **attributes,
         )  # fmt: skip
     else:

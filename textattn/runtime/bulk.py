@@ -134,10 +134,10 @@ class BulkJob:
         summary.truncated += tokens.num_truncated
         outputs = run_in_batches(classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.attention)
         probs = classifier.to_probabilities(outputs)
-        predictions = [classifier.prediction(row) for row in probs]
-        values: list[write.Column] = [[p.label for p in predictions], probs.max(axis=1, initial=0.0)]
+        labels = classifier.labels
+        values: list[write.Column] = [[labels[i] for i in probs.argmax(axis=1)], probs.max(axis=1, initial=0.0)]
         if classifier.config.multi_label:
-            values.append([p.labels for p in predictions])
+            values.append([classifier.prediction(row).labels for row in probs])
         values += [probs[:, i] for i in range(probs.shape[1])]
         if self.attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
