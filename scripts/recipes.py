@@ -29,6 +29,7 @@ RECIPES: dict[str, tuple[str | None, list[str], str]] = {
     "chnsenticorp": ("chnsenticorp", [], "accuracy"),
     "goemotions": ("goemotions", [], "micro_f1"),
     "imdb": ("imdb", [], "accuracy"),
+    "imdb_small": ("imdb", [], "accuracy"),
     "additive_embedding": ("imdb", [], "accuracy"),
     "materials": ("matbench_expt_is_metal_folds.parquet", [], "balanced_accuracy"),
 }
