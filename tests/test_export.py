@@ -451,7 +451,8 @@ def test_int8_reports_sizes_and_the_metric_before_and_after(
     assert (done.code, done.out) == (0, f"{run}/model.int8.onnx\n")
     metrics = json.loads((run / "metrics.json").read_text())
     times = said["bytes_before"] / said["bytes_after"]
-    assert f"{run}/model.int8.onnx: 0.34 MB -> 0.11 MB ({times:.2f} times smaller), " in done.err
+    sizes = [f"{said[name] / 1e6:.2f} MB" for name in ("bytes_before", "bytes_after")]
+    assert f"{run}/model.int8.onnx: {' -> '.join(sizes)} ({times:.2f} times smaller), " in done.err
     assert re.search(
         rf"accuracy {metrics['test']['accuracy']:.4f} -> 0\.\d{{4}} on 216 texts \(test\)\n$", done.err, re.M
     )

@@ -8,7 +8,7 @@
 It computes what `textattn.model` computes, with the names used there. ONNX's own LSTM and GRU take the length of each
 row (`sequence_lens`) and start their backward direction at the last real token, so nothing is needed to hide the
 padding. In int8 the embedding has one scale a row, the LSTM one a gate and unit (ONNX Runtime's DynamicQuantizeLSTM),
-a linear layer over the states one an output; ONNX Runtime has no such GRU, whose weights stay in fp32.
+the first layer of an attention one an output; ONNX Runtime has no such GRU, whose weights stay in fp32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Array = NDArray[Any]
 OPSET = 17
 # Of the file format; ONNX Runtime 1.16 and later read it.
 IR_VERSION = 9
-# Rows and columns of a matrix that is worth it in int8.
+# Linear layers over the states that int8 is worth and harmless for (not queries and keys, which meet in an exponent),
+# where their matrix has so many rows and columns.
+QUANTISED = ("projection", "features")
 LEAST_QUANTISED = 32
 OUTPUTS = ("logits", "attention_weights", "context")
 
@@ -61,7 +63,7 @@ class _Graph:
         """x W^T + b, as torch.nn.Linear."""
         weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
         biases = () if bias is None else (self.constant(bias, f"{name}.bias"),)
-        if self.int8 and min(weight.shape) >= LEAST_QUANTISED:
+        if self.int8 and name in QUANTISED and min(weight.shape) >= LEAST_QUANTISED:
             quantised = self.quantised(weight, f"{name}.weight")
             return self.op("DynamicQuantizeMatMul", x, *quantised, *biases, domain="com.microsoft")
         y = self.op("MatMul", x, self.constant(weight.T, f"{name}.weight"))
