@@ -1,7 +1,6 @@
 """`python -m textattn`, and the command `textattn`."""
 
 import os
-import sys
 
 from textattn.cli import main
 
@@ -11,8 +10,6 @@ def run() -> None:
     main()
     # Only answers come to this line, everything else raises SystemExit. Taking the libraries apart in good order would
     # take as long as a third of the whole answer.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(0)
 
 

@@ -26,6 +26,7 @@ def main() -> None:
             from textattn.cli.app import app
 
             app(prog_name="textattn")
+        # What comes after this may end the process at once, and a full disk is to be noticed here.
         sys.stdout.flush()
     except TextattnError as error:
         if is_debug():

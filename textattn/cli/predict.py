@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from textattn.runtime.bulk import BulkJob, Summary
     from textattn.runtime.classifier import Classifier
 
-FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet")
-
 
 def predict(
     context: typer.Context,
@@ -74,10 +72,11 @@ def predict(
     and the score of every label added to them; an interrupted job goes on with --resume.
     """
     from textattn.cli.texts import input_files, open_tables, read_texts, require_texts
+    from textattn.data import write
 
     for name, value in (("--input-format", input_format), ("--output-format", output_format)):
-        if value is not None and value not in FORMATS:
-            raise ConfigError(f"{name}: must be one of {', '.join(FORMATS)}, got {value!r}", f"{name} csv")
+        if value is not None and value not in write.FORMATS:
+            raise ConfigError(f"{name}: must be one of {', '.join(write.FORMATS)}, got {value!r}", f"{name} csv")
     if on_error not in ("stop", "skip"):
         raise ConfigError(f"--on-error: must be stop or skip, got {on_error!r}", "--on-error skip")
     if input and texts:
@@ -149,14 +148,14 @@ def _write(
     json: bool,
 ) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.data.write import format_of
+    from textattn.data import write
     from textattn.runtime.bulk import BulkJob, predict_to_file, predict_to_stream
 
     to_stream = output == "-"
-    kind = output_format or ("jsonl" if to_stream else format_of(Path(output)))
+    kind = output_format or ("jsonl" if to_stream else write.format_of(Path(output)))
     if kind is None:
         raise ConfigError(
-            f"--output: {output} has none of the suffixes .{', .'.join(FORMATS)}", "--output-format jsonl"
+            f"--output: {output} has none of the suffixes .{', .'.join(write.FORMATS)}", "--output-format jsonl"
         )
     if to_stream and kind == "parquet":
         raise ConfigError("--output -: parquet needs a file", "--output answers.parquet")
