@@ -53,7 +53,25 @@ def scaled_dot_weights(queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
     return masked_softmax(queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]), mask)
 
 
-class AdditiveAttention(nn.Module):
+class WeightedPooling(nn.Module):
+    """What all mechanisms with weights of their own share: weigh the tokens, then pool the states."""
+
+    context_dim: int
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head."""
+        raise NotImplementedError
+
+    def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        """Any weights (batch, heads, seq) -> context (batch, context_dim): the heads' weighted sums in a row."""
+        return torch.bmm(weights.to(states.dtype), states).flatten(1)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.weigh(states, mask)
+        return self.pool(states, weights, mask), weights.mean(dim=1)
+
+
+class AdditiveAttention(WeightedPooling):
     """score_i = v^T tanh(W h_i + b) (Bahdanau et al. 2015, eq. in A.1.2).
 
     With one learned query for the whole task their term U q is a constant vector: the bias b.
@@ -65,13 +83,12 @@ class AdditiveAttention(nn.Module):
         self.projection = nn.Linear(dim, attention_size)
         self.score = nn.Linear(attention_size, 1, bias=False)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
-        weights = masked_softmax(scores, mask)
-        return weighted_sum(weights, states), weights
+        return masked_softmax(scores, mask).unsqueeze(1)
 
 
-class DotAttention(nn.Module):
+class DotAttention(WeightedPooling):
     """score_i = q . h_i with a learned query q (Luong et al. 2015, eq. 8, "dot")."""
 
     scale = 1.0
@@ -81,9 +98,8 @@ class DotAttention(nn.Module):
         self.context_dim = dim
         self.query = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        weights = masked_softmax(states @ self.query.to(states.dtype) * self.scale, mask)
-        return weighted_sum(weights, states), weights
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        return masked_softmax(states @ self.query.to(states.dtype) * self.scale, mask).unsqueeze(1)
 
 
 class ScaledDotAttention(DotAttention):
@@ -96,7 +112,7 @@ class ScaledDotAttention(DotAttention):
         nn.init.normal_(self.query)
 
 
-class GeneralAttention(nn.Module):
+class GeneralAttention(WeightedPooling):
     """score_i = q^T W h_i with a learned query q (Luong et al. 2015, eq. 8, "general")."""
 
     def __init__(self, dim: int) -> None:
@@ -105,12 +121,11 @@ class GeneralAttention(nn.Module):
         self.query = nn.Parameter(torch.empty(dim).normal_(std=dim**-0.5))
         self.weight = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        weights = masked_softmax(self.weight(states) @ self.query.to(states.dtype), mask)
-        return weighted_sum(weights, states), weights
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        return masked_softmax(self.weight(states) @ self.query.to(states.dtype), mask).unsqueeze(1)
 
 
-class MLPAttention(nn.Module):
+class MLPAttention(WeightedPooling):
     """Scores from a small network over the states, its output combined with the input again.
 
     f_i = relu(W h_i + b), score_i = w^T [f_i; h_i], context = tanh(U [sum_i a_i h_i; mean_i h_i] + c): the "MLP
@@ -124,15 +139,17 @@ class MLPAttention(nn.Module):
         self.score = nn.Linear(attention_size + dim, 1, bias=False)
         self.combine = nn.Linear(2 * dim, dim)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         features = torch.relu(self.features(states))  # (batch, seq, attention_size)
-        weights = masked_softmax(self.score(torch.cat([features, states], dim=-1)).squeeze(-1), mask)
-        pooled = weighted_sum(weights, states)
+        return masked_softmax(self.score(torch.cat([features, states], dim=-1)).squeeze(-1), mask).unsqueeze(1)
+
+    def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        pooled = super().pool(states, weights, mask)
         mean = weighted_sum(uniform_weights(mask, states), states)
-        return torch.tanh(self.combine(torch.cat([pooled, mean], dim=-1))), weights
+        return torch.tanh(self.combine(torch.cat([pooled, mean], dim=-1)))
 
 
-class MultiHeadPooling(nn.Module):
+class MultiHeadPooling(WeightedPooling):
     """A = softmax(W2 tanh(W1 H^T)), context = flatten(A H) (Lin et al. 2017, eq. 6 and 7, r = num_heads).
 
     The weight of a token is its mean over the heads.
@@ -144,13 +161,12 @@ class MultiHeadPooling(nn.Module):
         self.projection = nn.Linear(dim, attention_size, bias=False)
         self.score = nn.Linear(attention_size, num_heads, bias=False)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         scores = self.score(torch.tanh(self.projection(states))).transpose(1, 2)  # (batch, heads, seq)
-        weights = masked_softmax(scores, mask.unsqueeze(1))
-        return torch.bmm(weights.to(states.dtype), states).flatten(1), weights.mean(dim=1)
+        return masked_softmax(scores, mask.unsqueeze(1))
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(WeightedPooling):
     """Scaled dot-product attention of the states over themselves, then their mean (Vaswani et al. 2017, 3.2.2).
 
     The weight of a token is the attention it receives: the mean over all tokens that look and over the heads, which is
@@ -168,31 +184,32 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        batch, seq, dim = states.shape
-
-        def heads(x: Tensor) -> Tensor:
-            return x.view(batch, seq, self.num_heads, dim // self.num_heads).transpose(1, 2)  # (batch, heads, seq, d)
-
-        looks = scaled_dot_weights(heads(self.query(states)), heads(self.key(states)), mask[:, None, None, :])
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        queries, keys = self._heads(self.query(states)), self._heads(self.key(states))
+        looks = scaled_dot_weights(queries, keys, mask[:, None, None, :])
         # looks: (batch, heads, seq looking, seq looked at). The mean over the tokens that look is linear: average the
         # weights first, and sum the values once.
-        received = (uniform_weights(mask, states)[:, None, None, :] @ looks).squeeze(2)  # (batch, heads, seq)
-        values = heads(self.value(states))
-        context = (received.unsqueeze(2).to(values.dtype) @ values).flatten(1)  # (batch, dim)
-        return context, received.mean(dim=1)
+        return (uniform_weights(mask, states)[:, None, None, :] @ looks).squeeze(2)
+
+    def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        values = self._heads(self.value(states))
+        return (weights.unsqueeze(2).to(values.dtype) @ values).flatten(1)  # (batch, dim)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(batch, seq, dim) -> (batch, heads, seq, dim / heads)."""
+        batch, seq, dim = x.shape
+        return x.view(batch, seq, self.num_heads, dim // self.num_heads).transpose(1, 2)
 
 
-class MeanPooling(nn.Module):
+class MeanPooling(WeightedPooling):
     """Control: every token counts the same."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.context_dim = dim
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        weights = uniform_weights(mask, states)
-        return weighted_sum(weights, states), weights
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        return uniform_weights(mask, states).unsqueeze(1)
 
 
 class MaxPooling(nn.Module):
@@ -241,7 +258,7 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 def build_attention(
     name: str, dim: int, attention_size: int, num_heads: int, bidirectional: bool
-) -> AdditiveAttention | MultiHeadPooling | nn.Module:
+) -> WeightedPooling | MaxPooling | LastPooling:
     """The mechanism of that name for states of size `dim`; it has an attribute `context_dim`.
 
     Raises:

@@ -78,7 +78,7 @@ class TextClassifier(nn.Module):
             a.attention, state_dim, a.attention_size, a.num_heads, a.bidirectional and a.encoder != "none"
         )
         self.classifier_dropout = nn.Dropout(a.dropout.get("classifier", 0.0))
-        self.classifier = nn.Linear(int(self.attention.context_dim), a.num_outputs)  # type: ignore[arg-type]
+        self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
         """input_ids, attention_mask: (batch, seq) int64; each row has at least one real token."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from textattn.errors import ConfigError, InputError
 from textattn.model_files import ModelConfig, ModelFiles
 from textattn.run import CONFIG, WEIGHTS
 from textattn.runtime.session import BatchOutput
+
+if TYPE_CHECKING:
+    from textattn.model.classifier import Architecture
 
 
 class TorchSession:
@@ -55,19 +59,16 @@ class TorchSession:
             architecture = Architecture(**config.architecture)
             if architecture.num_layers > len(tensors):
                 raise ValueError(f"{architecture.num_layers} layers")
-            # Without memory first: the sizes are to be believed only when the weights have them.
-            with torch.device("meta"):
-                sizes = {name: tensor.shape for name, tensor in TextClassifier(architecture).state_dict().items()}
+            found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            # Before anything of that size is built: the sizes are to be believed only when the weights have them.
+            telling = _telling_shapes(architecture)
+            _compare(files, telling, {name: found[name] for name in telling if name in found})
+            # The random numbers of the caller are not used up by first weights that are overwritten anyway.
+            with torch.random.fork_rng(devices=[]):
+                model = TextClassifier(architecture)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise InputError(f"{files.where(CONFIG)}: damaged architecture ({error})") from None
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        if sizes != found:
-            name = next(name for name in {**sizes, **found} if sizes.get(name) != found.get(name))
-            wanted, there = (tuple(shapes[name]) if name in shapes else "nothing" for shapes in (sizes, found))
-            raise InputError(f"{files.where(WEIGHTS)}: does not fit {CONFIG} ({name}: {there}, expected {wanted})")
-        # The random numbers of the caller are not used up by first weights that are overwritten anyway.
-        with torch.random.fork_rng(devices=[]):
-            model = TextClassifier(architecture)
+        _compare(files, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, found)
         model.load_state_dict(tensors)
         session = cls(model, place)
         session.metadata = _metadata(content)
@@ -82,6 +83,36 @@ class TorchSession:
                 torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
             )
         return BatchOutput(*(tensor.float().cpu().numpy() for tensor in output[:3]))
+
+
+def _telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors that between them have every size the model is built from."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding.weight": (a.vocab_size, a.embedding_dim),
+        "classifier.bias": (a.num_outputs,),
+    }
+    state_dim = a.embedding_dim
+    if a.encoder != "none":
+        gates = 4 if a.encoder == "lstm" else 3
+        shapes["encoder.layers.0.weight_ih_l0"] = (gates * a.hidden_size, a.embedding_dim)
+        state_dim = a.hidden_size * (2 if a.bidirectional else 1)
+    if a.attention in ("additive", "multi_head"):
+        shapes["attention.projection.weight"] = (a.attention_size, state_dim)
+    if a.attention == "mlp":
+        shapes["attention.features.weight"] = (a.attention_size, state_dim)
+    if a.attention == "multi_head":
+        shapes["attention.score.weight"] = (a.num_heads, a.attention_size)
+    return shapes
+
+
+def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    """Raises where the shapes of the weights are not those of config.json."""
+    if wanted != found:
+        name = next(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+        raise InputError(
+            f"{files.where(WEIGHTS)}: does not fit {CONFIG} "
+            f"({name}: {found.get(name, 'nothing')}, expected {wanted.get(name, 'nothing')})"
+        )
 
 
 def _metadata(content: bytes) -> dict[str, str]:
