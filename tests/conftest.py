@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+# Before they are imported, so that what is asserted there is explained as in a test file.
+pytest.register_assert_rewrite("bulk_jobs", "damaged_models", "export_runs")
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 # A model small enough to train in about two seconds, and still better than guessing.

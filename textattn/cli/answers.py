@@ -10,7 +10,8 @@ from textattn.cli.console import flush, note, out, out_json, use_color, waiting
 from textattn.errors import InputError
 
 if TYPE_CHECKING:
-    from textattn.runtime.classifier import Classifier, Explanation, Prediction
+    from textattn.explain.explanations import Explanation
+    from textattn.runtime.classifier import Classifier, Prediction
 
 # Between two explanations.
 RULE = 60

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.cells import cell_len
 
-from textattn.runtime.classifier import Explanation
+from textattn.explain.explanations import Explanation
 from textattn.runtime.words import Word
 
 # Black on pale to strong orange: readable on a dark and on a light terminal, and for the colour-blind.

@@ -100,8 +100,12 @@ class TextClassifier(nn.Module):
             keep = 1 - self.embedding_dropout
             shape = (embeddings.shape[0], 1, embeddings.shape[2])
             embeddings = embeddings * embeddings.new_empty(shape).bernoulli_(keep).div_(keep)
-        states = embeddings if self.encoder is None else self.encoder(embeddings, mask)
-        states = self.recurrent_dropout(states)
+        states = self.states(embeddings, mask)
         context, weights = self.attention(states, mask)
         logits = self.classifier(self.classifier_dropout(context))
         return Output(logits, weights, context, states)
+
+    def states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        """(batch, seq, embedding_dim), (batch, seq) -> what the attention pools, (batch, seq, state_dim)."""
+        states = embeddings if self.encoder is None else self.encoder(embeddings, attention_mask.bool())
+        return self.recurrent_dropout(states)  # type: ignore[no-any-return]

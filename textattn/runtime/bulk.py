@@ -133,7 +133,7 @@ class BulkJob:
         summary.tokens += len(tokens.ids)
         summary.truncated += tokens.num_truncated
         outputs = run_in_batches(classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.attention)
-        probs = classifier.to_probabilities(outputs)
+        probs = classifier.logits_to_probabilities(outputs.logits)
         labels = classifier.labels
         values: list[write.Column] = [[labels[i] for i in probs.argmax(axis=1)], probs.max(axis=1, initial=0.0)]
         if classifier.config.multi_label:

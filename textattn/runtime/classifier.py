@@ -6,8 +6,9 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,11 @@ from textattn.data.tokenizer import SEGMENT_SEPARATOR, TextTokenizer, TokenArray
 from textattn.errors import ConfigError, InputError
 from textattn.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
 from textattn.run import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
-from textattn.runtime.session import Outputs, Session, run_in_batches, to_probabilities
-from textattn.runtime.words import Word, merge_words
+from textattn.runtime.session import Floats, Session, run_in_batches, to_probabilities
+
+if TYPE_CHECKING:
+    from textattn.explain.explanations import Explanation
+    from textattn.runtime.torch_session import TorchSession
 
 T = TypeVar("T")
 Text = str | Sequence[str]
@@ -38,26 +42,6 @@ class Prediction:
     """Probability of every label."""
     labels: list[str]
     """The labels given: the one above, or for a multi-label model all from their thresholds on (perhaps none)."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The answer for one text, and how much each token counted for it."""
-
-    text: str
-    prediction: Prediction
-    target: str
-    """The label that is explained. Attention is the same for all labels."""
-    method: str
-    tokens: list[str]
-    offsets: list[tuple[int, int]]
-    """Characters of `text`, half-open, for each token."""
-    weights: list[float]
-    """For each token; they sum to 1."""
-    words: list[Word]
-    """Tokens put together to words."""
-    truncated: bool
-    """Whether part of the text was not read."""
 
 
 class Classifier:
@@ -111,6 +95,22 @@ class Classifier:
         """The run directory or bundle."""
         return self.files.path
 
+    @cached_property
+    def torch_session(self) -> TorchSession:
+        """The same model in PyTorch, whatever answers: for gradients.
+
+        Raises:
+            InputError: it has no model.safetensors.
+        """
+        from textattn.runtime.torch_session import TorchSession
+
+        if isinstance(self.session, TorchSession):
+            return self.session
+        session = TorchSession.load(self.files, self.config)
+        content = self.files.read(TOKENIZER)
+        check_metadata(self.files, WEIGHTS, session.metadata, self.config, content)
+        return session
+
     @property
     def labels(self) -> list[str]:
         """Label names, in the order of the columns of `predict_proba`."""
@@ -133,42 +133,30 @@ class Classifier:
     def probabilities(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> NDArray[np.float64]:
         """Like `predict_proba`, for texts already tokenised."""
         outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, on_batch=on_batch)
-        return self.to_probabilities(outputs)
+        return self.logits_to_probabilities(outputs.logits)
 
-    def explain(self, texts: Text | Iterable[Text], target: str | None = None) -> list[Explanation]:
-        """How much attention each token and word received.
+    def explain(
+        self,
+        texts: Text | Iterable[Text],
+        target: str | None = None,
+        method: str = "attention",
+        against: str | None = None,
+    ) -> list[Explanation]:
+        """How much each token and word counted for the answer.
 
         Args:
             target: the label to explain; default is the predicted one.
+            method: `attention`, `attention_x_gradient`, `gradient_x_input`, `integrated_gradients`, `occlusion`, `lime`
+                or `kernel_shap`.
+            against: explain the target rather than this label, instead of rather than all others.
+
+        Raises:
+            ConfigError: there is no such label or method, or it does not apply to this model.
+            InputError: the method needs PyTorch, and the model has no model.safetensors.
         """
-        if target is not None and target not in self.config.labels:
-            raise ConfigError(f"unknown label {target!r}; labels are: {', '.join(self.config.labels)}")
-        plain = self.normalise(texts)
-        outputs = run_in_batches(self.session, self.tokenizer.encode(plain), self.tokenizer.pad_id, with_attention=True)
-        explanations = []
-        rows = zip(
-            plain,
-            self.tokenizer.encode_with_offsets(plain),
-            outputs.attention_weights,
-            self.to_probabilities(outputs),
-            strict=True,
-        )
-        for text, tokenized, weights, probs in rows:
-            prediction = self.prediction(probs)
-            explanations.append(
-                Explanation(
-                    text=text,
-                    prediction=prediction,
-                    target=target or prediction.label,
-                    method="attention",
-                    tokens=tokenized.tokens,
-                    offsets=tokenized.offsets,
-                    weights=[float(w) for w in weights],
-                    words=merge_words(text, tokenized, weights.tolist()),
-                    truncated=tokenized.truncated,
-                )
-            )
-        return explanations
+        from textattn.explain.explanations import explain_texts
+
+        return explain_texts(self, self.normalise(texts), method, target, against)
 
     def embed(self, texts: Text | Iterable[Text]) -> NDArray[np.float32]:
         """(texts, context_dim) the pooled vector of each text, as the classifier layer sees it."""
@@ -192,11 +180,11 @@ class Classifier:
 
         return measure(self, load_split(self, data, split, settings), split)
 
-    def to_probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
-        """(texts, labels) probabilities from what the session gave."""
-        if not np.isfinite(outputs.logits).all():
+    def logits_to_probabilities(self, logits: Floats) -> NDArray[np.float64]:
+        """(texts, num_outputs) as the session gave them -> (texts, labels)."""
+        if not np.isfinite(logits).all():
             raise InputError(f"{self.files.where(RUNTIMES[self.runtime])}: damaged (its answers are no numbers)")
-        return to_probabilities(outputs.logits, self.config.output, len(self.config.labels))
+        return to_probabilities(logits, self.config.output, len(self.config.labels))
 
     def prediction(self, probs: NDArray[np.float64]) -> Prediction:
         """The answer from the probabilities of one text, (labels,)."""

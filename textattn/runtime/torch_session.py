@@ -16,7 +16,7 @@ from textattn.run import CONFIG, WEIGHTS
 from textattn.runtime.session import BatchOutput
 
 if TYPE_CHECKING:
-    from textattn.model.classifier import Architecture
+    from textattn.model.classifier import Architecture, TextClassifier
 
 
 class TorchSession:
@@ -25,11 +25,9 @@ class TorchSession:
     workers = 1
     max_tokens = 32_768
 
-    def __init__(self, model: object, device: str = "cpu") -> None:
+    def __init__(self, model: TextClassifier, device: str = "cpu") -> None:
         import torch
-        from torch import nn
 
-        assert isinstance(model, nn.Module)
         self.model = model.to(device).eval()
         self.device = torch.device(device)
         self.metadata: Mapping[str, str] = {}

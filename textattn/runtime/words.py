@@ -1,9 +1,13 @@
-"""From weights of tokens to weights of words: spans of the original text that a person can read."""
+"""From tokens to words: spans of the original text that a person can read, and what each counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from textattn.data.tokenizer import TokenizedText, between_flags, grapheme_boundaries
 
@@ -24,22 +28,45 @@ class Word:
     """Sum over the tokens of the word; over all words of a text attention sums to 1."""
 
 
-def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -> list[Word]:
-    """Sums the weights of sub-words; spans never overlap and never cut through a grapheme (an emoji, an accent)."""
-    spans: list[tuple[int, int, float]] = []
+class WordSpans(NamedTuple):
+    """The words of a text."""
+
+    spans: list[tuple[int, int]]
+    """Characters of the original text, half-open; in order, never overlapping, never cutting through a grapheme."""
+    word_of: NDArray[np.int64]
+    """(tokens,) the word of each token."""
+
+    def words(self, text: str, weights: Sequence[float]) -> list[Word]:
+        """The words with the sums of their tokens' weights."""
+        sums = np.bincount(self.word_of, np.asarray(weights, np.float64), len(self.spans))
+        return [
+            Word(text[start:end], start, end, float(weight))
+            for (start, end), weight in zip(self.spans, sums, strict=True)
+        ]
+
+
+def find_words(text: str, tokenized: TokenizedText) -> WordSpans:
+    """Puts sub-words together, and tokens that share a grapheme (an emoji, an accent)."""
+    spans: list[tuple[int, int]] = []
+    word_of = []
     previous: int | None = None
     graphemes = _Graphemes(text)
-    for (start, end), word, weight in zip(tokenized.offsets, tokenized.word_ids, weights, strict=True):
+    for (start, end), word in zip(tokenized.offsets, tokenized.word_ids, strict=True):
         while start < end and text[start].isspace() and text[start] != "\t":
             start += 1
         start, end = graphemes.around(start, end)
         if spans and (word == previous or start < spans[-1][1]):
-            first, last, total = spans[-1]
-            spans[-1] = (min(first, start), max(last, end), total + float(weight))
+            spans[-1] = (min(spans[-1][0], start), max(spans[-1][1], end))
         else:
-            spans.append((start, end, float(weight)))
+            spans.append((start, end))
+        word_of.append(len(spans) - 1)
         previous = word
-    return [Word(text[start:end], start, end, weight) for start, end, weight in spans]
+    return WordSpans(spans, np.array(word_of, np.int64))
+
+
+def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -> list[Word]:
+    """Sums the weights of sub-words; spans never overlap and never cut through a grapheme (an emoji, an accent)."""
+    return find_words(text, tokenized).words(text, weights)
 
 
 class _Graphemes:

@@ -1,0 +1,196 @@
+"""Explanations from gradients, by Captum, in PyTorch.
+
+All are with respect to the log-odds of `textattn.explain.targets`, without dropout, and sum over the embedding's
+dimensions, so that a token has one number with a sign: for the label or against it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textattn.data.batches import collate, sorted_batches
+from textattn.data.tokenizer import TokenArrays
+from textattn.errors import ConfigError
+from textattn.explain.targets import Targets
+from textattn.model.attention import WeightedPooling
+from textattn.model.classifier import TextClassifier
+from textattn.runtime.torch_session import TorchSession
+
+# Tokens of a batch with its padding; integrated gradients run so many tokens at a time.
+MAX_TOKENS = 16_384
+# Integrated gradients: points of the Gauss-Legendre rule at first; doubled for texts whose sum is further than
+# TOLERANCE from what it should be, at most to MOST_STEPS.
+FIRST_STEPS = 16
+MOST_STEPS = 512
+TOLERANCE = 0.01
+# Log-odds, in nats: smaller changes are not divided by.
+LEAST_CHANGE = 0.05
+
+
+class Gradients(NamedTuple):
+    """Scores of many texts."""
+
+    scores: list[NDArray[np.float64]]
+    """(tokens,) for each text"""
+    completeness_error: NDArray[np.float64] | None
+    """(rows,) integrated gradients: how far their sum is from the change of the log-odds, as a share of it"""
+
+
+class _Batch(NamedTuple):
+    rows: NDArray[np.int64]
+    input_ids: Tensor
+    """(batch, seq)"""
+    mask: Tensor
+    """(batch, seq)"""
+    labels: Tensor
+    """(batch,)"""
+
+
+def gradient_x_input(session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int) -> Gradients:
+    """Gradient times embedding (Shrikumar et al. 2016), Captum's InputXGradient."""
+    from captum.attr import InputXGradient
+
+    scores: dict[int, NDArray[np.float64]] = {}
+    with _ready(session) as model:
+        method = InputXGradient(_forward(model, targets))
+        for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
+            embeddings = model.embedding(batch.input_ids).detach().requires_grad_()
+            given = method.attribute(embeddings, additional_forward_args=(batch.mask, batch.labels))
+            _store(scores, batch, given.sum(-1))
+    return Gradients([scores[row] for row in range(len(tokens))], None)
+
+
+def integrated_gradients(
+    session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int, unk_id: int
+) -> Gradients:
+    """Integrated gradients (Sundararajan et al. 2017) from the unknown token at every place, by Captum.
+
+    The unknown token stands for "some word": word dropout has shown it to the model in training. The scores of a text
+    sum to how far its log-odds are from those of a text of unknown tokens; the number of steps doubles until they do.
+    """
+    from captum.attr import IntegratedGradients
+
+    scores: dict[int, NDArray[np.float64]] = {}
+    errors = np.full(len(tokens), np.inf)
+    with _ready(session) as model:
+        forward = _forward(model, targets)
+        method = IntegratedGradients(forward)
+        steps, left = FIRST_STEPS, np.arange(len(tokens))
+        while len(left):
+            for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS // 4, left):
+                embeddings = model.embedding(batch.input_ids).detach().requires_grad_()
+                baseline = model.embedding(torch.full_like(batch.input_ids, unk_id)).detach()
+                arguments = (batch.mask, batch.labels)
+                given, delta = method.attribute(
+                    embeddings,
+                    baseline,
+                    additional_forward_args=arguments,
+                    n_steps=steps,
+                    internal_batch_size=max(len(batch.rows), MAX_TOKENS // batch.mask.shape[1]),
+                    return_convergence_delta=True,
+                )
+                with torch.inference_mode():
+                    change = forward(embeddings, *arguments) - forward(baseline, *arguments)
+                found = (delta.abs() / change.abs().clamp(min=LEAST_CHANGE)).double().cpu().numpy()
+                errors[batch.rows] = found
+                _store(scores, batch, given.sum(-1))
+            left = left[errors[left] > TOLERANCE]
+            steps *= 2
+            if steps > MOST_STEPS:
+                break
+    return Gradients([scores[row] for row in range(len(tokens))], errors)
+
+
+def attention_x_gradient(session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int) -> Gradients:
+    """Attention weight times the gradient with respect to it, the states held fixed (Serrano & Smith 2019, section 4).
+
+    Raises:
+        ConfigError: the model has no attention weights of its own.
+    """
+    scores: dict[int, NDArray[np.float64]] = {}
+    with _ready(session) as model:
+        attention = weighted_pooling(model, "attention_x_gradient")
+        for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
+            with torch.no_grad():
+                states = model.states(model.embedding(batch.input_ids), batch.mask)
+                weights = attention.weigh(states, batch.mask.bool())
+            weights.requires_grad_()  # (batch, heads, seq)
+            logits = model.classifier(attention.pool(states, weights, batch.mask.bool()))
+            (gradient,) = torch.autograd.grad(log_odds(logits, batch.labels, targets).sum(), weights)
+            _store(scores, batch, (weights * gradient).sum(1))
+    return Gradients([scores[row] for row in range(len(tokens))], None)
+
+
+def weighted_pooling(model: TextClassifier, method: str) -> WeightedPooling:
+    """The model's attention, if it has weights of its own.
+
+    Raises:
+        ConfigError: it pools with `max` or `last`.
+    """
+    if not isinstance(model.attention, WeightedPooling):
+        name = model.architecture.attention
+        raise ConfigError(f"{method}: this model has no attention weights, it pools with {name}", "--method occlusion")
+    return model.attention
+
+
+def log_odds(logits: Tensor, labels: Tensor, targets: Targets) -> Tensor:
+    """`Targets.log_odds` in PyTorch: (batch, num_outputs), (batch,) -> (batch,)."""
+    logits = logits.float()
+    if logits.shape[1] == 1:
+        return logits[:, 0] * (2 * labels - 1)
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    if targets.against is not None:
+        return own - logits[:, targets.against]
+    if targets.output == "sigmoid":
+        return own
+    return own - logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
+
+
+@contextlib.contextmanager
+def _ready(session: TorchSession) -> Iterator[TextClassifier]:
+    """The model, its weights without gradients, and cuDNN off: its LSTM has no backward pass outside of training."""
+    model = session.model
+    needed = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.backends.cudnn.flags(enabled=False):
+        for parameter in needed:
+            parameter.requires_grad_(False)
+        try:
+            yield model
+        finally:
+            for parameter in needed:
+                parameter.requires_grad_()
+
+
+def _forward(model: TextClassifier, targets: Targets) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def forward(embeddings: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        return log_odds(model.forward_from_embeddings(embeddings, mask).logits, labels, targets)
+
+    return forward
+
+
+def _batches(
+    session: TorchSession,
+    tokens: TokenArrays,
+    targets: Targets,
+    pad_id: int,
+    max_tokens: int,
+    rows: NDArray[np.int64] | None = None,
+) -> Iterator[_Batch]:
+    rows = np.arange(len(tokens)) if rows is None else rows
+    for indices in sorted_batches(tokens.lengths[rows], max_tokens):
+        chosen = rows[indices]
+        input_ids, mask = (torch.from_numpy(a).to(session.device) for a in collate(tokens, chosen, pad_id))
+        yield _Batch(chosen, input_ids, mask, torch.from_numpy(targets.labels[chosen]).to(session.device))
+
+
+def _store(scores: dict[int, NDArray[np.float64]], batch: _Batch, given: Tensor) -> None:
+    lengths = batch.mask.sum(1).tolist()
+    for row, length, values in zip(batch.rows.tolist(), lengths, given.detach().double().cpu().numpy(), strict=True):
+        scores[row] = values[:length]
