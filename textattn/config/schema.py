@@ -54,6 +54,11 @@ class DataConfig(Section):
     """Column that holds the label: a string, an integer, a boolean, or a list of them (multi-label)."""
     label_names: Annotated[list[Name], Field(min_length=2)] | None = None
     """Names of the labels 0, 1, … where the data hold integers without names."""
+    evidence: Name | None = None
+    """Column that says which parts of the text are the reason for its label: pairs [start, end] of characters, or with
+    `evidence_tokens` a 0 or 1 for each token. For `textattn audit` and `training.attention_supervision`."""
+    evidence_tokens: Name | None = None
+    """Column with the tokens that the 0s and 1s of `evidence` are about."""
     label_separator: Name | None = None
     """In csv and tsv files: splits the label column into several labels (multi-label), for instance `,`."""
     train_split: Name = "train"
@@ -77,6 +82,10 @@ class DataConfig(Section):
     def _one_source(self) -> DataConfig:
         if (self.path is None) == (self.files is None):
             raise ValueError("give either data.path or data.files" + (", not both" if self.path else ""))
+        if self.evidence_tokens is not None and self.evidence is None:
+            raise ValueError("data.evidence_tokens goes with data.evidence")
+        if self.evidence is not None and not isinstance(self.text, str):
+            raise ValueError("data.evidence is about one text column, but data.text names several")
         return self
 
 

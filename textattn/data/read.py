@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
+from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, to_array
 from textattn.data.tokenizer import SEGMENT_SEPARATOR
@@ -36,6 +37,8 @@ class Split:
     """Strings; several segments are joined by a tab."""
     labels: NDArray[np.integer[Any]]
     """(rows,) int64, or (rows, num_labels) uint8 for multi-label."""
+    evidence: list[Spans | None] | None = None
+    """What people marked as the reason of each label; None where the data say nothing of it."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -45,7 +48,8 @@ class Split:
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The rows at `indices`, in that order."""
-        return replace(self, texts=self.texts.take(pa.array(indices)), labels=self.labels[indices])
+        evidence = self.evidence and [self.evidence[i] for i in indices]
+        return replace(self, texts=self.texts.take(pa.array(indices)), labels=self.labels[indices], evidence=evidence)
 
     def fingerprint(self) -> str:
         """SHA-256 of texts and labels in their order: the same wherever they were read from."""
@@ -85,6 +89,7 @@ class _Rows:
     texts: pa.ChunkedArray
     labels: list[Any]
     places: list[tuple[str, int]]
+    evidence: list[Spans | None] | None = None
 
 
 def iter_texts(texts: pa.ChunkedArray) -> Iterator[str]:
@@ -108,6 +113,11 @@ def read_corpus(config: DataConfig) -> Corpus:
             raise InputError(
                 f"{config.path or 'data.files'}: no split {split!r}; splits are: {', '.join(tables)}",
                 f"data.{role}_split={next(iter(tables))}",
+            )
+    if config.evidence is not None:
+        for column in filter(None, (config.evidence, config.evidence_tokens)):
+            _check_column(
+                tables[config.train_split][0], column, "evidence" if column == config.evidence else "evidence_tokens"
             )
     rows = {
         role: _read_rows(tables[split], config, notes)
@@ -217,17 +227,24 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     """Texts and labels of a split; with `labelled` false texts only, and no label column is needed."""
     texts_of = text_columns(config)
     columns = [*texts_of, config.label] if labelled else texts_of
+    evidence_of = _evidence_columns(tables, config) if labelled else []
     chunks, texts, labels, places = [], [], [], []
+    evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
     for table in tables:
         _check_columns(table, columns, config)
-        for item in table.rows(columns):
+        for item in table.rows([*columns, *evidence_of]):
             if isinstance(item, RowProblem):
                 problems.append(item)
                 continue
             number, values = item
-            segments, label = values[: len(texts_of)], values[-1]
+            segments, label = values[: len(texts_of)], values[len(columns) - 1]
             message = _text_problem(segments, texts_of) or (labelled and _label_problem(label, config.label))
+            if evidence_of and not message:
+                try:
+                    evidence.append(parse_evidence(segments[0], *values[len(columns) :]))
+                except ValueError as error:
+                    message = f"column {config.evidence!r}: {error}"
             if message:
                 problems.append(RowProblem(table.origin, number, message))
                 continue
@@ -243,7 +260,13 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     _report(problems, config, notes, num_texts + len(problems))
     if not num_texts:
         raise InputError(f"{tables[0].origin}: no rows that can be used")
-    return _Rows(pa.chunked_array(chunks), labels, places)
+    return _Rows(pa.chunked_array(chunks), labels, places, evidence if evidence_of else None)
+
+
+def _evidence_columns(tables: list[Table], config: DataConfig) -> list[str]:
+    """Of the columns of `data.evidence`, those to read: none where a split, such as test, has no evidence."""
+    columns = [name for name in (config.evidence, config.evidence_tokens) if name is not None]
+    return columns if all(name in table.columns for table in tables for name in columns) else []
 
 
 def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: list[str]) -> list[pa.ChunkedArray]:
@@ -258,13 +281,16 @@ def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: 
 
 def _check_columns(table: Table, wanted: list[str], config: DataConfig) -> None:
     for column in wanted:
-        if column not in table.columns:
-            key = "label" if column == config.label else "text"
-            near = get_close_matches(column, table.columns, n=1, cutoff=0.5)
-            raise InputError(
-                f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-                f"data.{key}={near[0] if near else table.columns[0]}",
-            )
+        _check_column(table, column, "label" if column == config.label else "text")
+
+
+def _check_column(table: Table, column: str, key: str) -> None:
+    if column not in table.columns:
+        near = get_close_matches(column, table.columns, n=1, cutoff=0.5)
+        raise InputError(
+            f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
+            f"data.{key}={near[0] if near else table.columns[0]}",
+        )
 
 
 def _text_problem(segments: list[Any], columns: list[str]) -> str | None:
@@ -319,7 +345,8 @@ def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, not
     if not kept:
         raise InputError(f"{raw.places[0][0]}: no rows that can be used")
     texts = raw.texts if len(kept) == len(raw.labels) else raw.texts.take(pa.array(kept))
-    return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label))
+    evidence = raw.evidence and [raw.evidence[i] for i in kept]
+    return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label), evidence)
 
 
 def _report(problems: list[RowProblem], config: DataConfig, notes: list[str], total: int) -> None:

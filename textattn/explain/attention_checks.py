@@ -1,0 +1,124 @@
+"""Does the attention of a model matter? Its weights exchanged for others, with the states as they are. In PyTorch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textattn.data.batches import collate, sorted_batches
+from textattn.data.tokenizer import TokenArrays
+from textattn.explain.faithfulness import conicity, order_by, total_variation
+from textattn.explain.gradients import MAX_TOKENS, weighted_pooling
+from textattn.model.attention import uniform_weights
+from textattn.model.classifier import TextClassifier
+from textattn.runtime.classifier import Classifier
+
+# Random permutations of the weights of each text (Jain & Wallace 2019 have 100; the median hardly moves).
+PERMUTATIONS = 20
+
+
+class AttentionChecks(NamedTuple):
+    """Each (rows,)."""
+
+    conicity: NDArray[np.float64]
+    uniform: NDArray[np.float64]
+    """(rows, labels) answers where every token has the same weight"""
+    permuted: NDArray[np.float64]
+    """Median total variation of the answer over random permutations of the weights (Jain & Wallace 2019, 4.2)"""
+    top_weight_flips: NDArray[np.bool_]
+    """Whether the answer is another when the largest weight is 0 and the others are scaled up (Serrano & Smith)"""
+    random_weight_flips: NDArray[np.bool_]
+    """The same with a random weight"""
+    erased_until_flip: NDArray[np.float64]
+    """Share of the weights, largest first, set to 0 until it changes; 1 where it never does"""
+    random_erased_until_flip: NDArray[np.float64]
+    """The same in random order"""
+
+
+def check_attention(
+    classifier: Classifier, tokens: TokenArrays, probs: NDArray[np.float64], seed: int
+) -> AttentionChecks:
+    """Exchanges the weights of every text.
+
+    Args:
+        probs: (rows, labels) the model's answers.
+
+    Raises:
+        ConfigError: the model has no attention weights of its own.
+    """
+    session = classifier.torch_session
+    model = session.model
+    attention = weighted_pooling(model, "audit")
+    rows: dict[int, tuple[object, ...]] = {}
+    for indices in sorted_batches(tokens.lengths, MAX_TOKENS):
+        input_ids, mask = (
+            torch.from_numpy(array).to(session.device)
+            for array in collate(tokens, indices, classifier.tokenizer.pad_id)
+        )
+        with torch.inference_mode():
+            batch_states = model.states(model.embedding(input_ids), mask)
+            batch_weights = attention.weigh(batch_states, mask.bool())
+        for row, states, weights in zip(indices.tolist(), batch_states, batch_weights, strict=True):
+            length = int(tokens.lengths[row])
+            generator = np.random.default_rng([seed, row])
+            rows[row] = _check_row(classifier, model, states[:length], weights[:, :length], probs[row], generator)
+    columns = list(zip(*(rows[row] for row in range(len(tokens))), strict=True))
+    return AttentionChecks(*(np.array(column) for column in columns))
+
+
+def _check_row(
+    classifier: Classifier,
+    model: TextClassifier,
+    states: Tensor,
+    weights: Tensor,
+    probs: NDArray[np.float64],
+    generator: np.random.Generator,
+) -> tuple[object, ...]:
+    """states: (tokens, dim); weights: (heads, tokens)."""
+    length = len(states)
+    multi_label = classifier.config.multi_label
+    mask = torch.ones(1, length, dtype=torch.bool, device=states.device)
+    uniform = uniform_weights(mask, states).expand(len(weights), -1)
+    shuffles = [torch.from_numpy(generator.permutation(length)) for _ in range(PERMUTATIONS)]
+    by_weight = order_by(weights.mean(0).double().cpu().numpy(), generator)
+    at_random = generator.permutation(length)
+    exchanged = [uniform, *(weights[:, order] for order in shuffles)]
+    given = _answers(classifier, model, states, torch.stack(exchanged))
+    difference = total_variation(given[1:], probs[None, :], multi_label=multi_label)
+    flips = []
+    for order in (by_weight, at_random):
+        answers = _answers(classifier, model, states, _erased(weights, order)).argmax(axis=1)
+        flips.append(answers != probs.argmax())
+    until = [(int(np.argmax(flip)) + 1) / length if flip.any() else 1.0 for flip in flips]
+    first = [bool(flip[:1].any()) for flip in flips]
+    return conicity(states.double().cpu().numpy()), given[0], float(np.median(difference)), *first, *until
+
+
+def _erased(weights: Tensor, order: NDArray[np.int64]) -> Tensor:
+    """(heads, tokens) -> (tokens - 1, heads, tokens): without the first 1, 2, … of the order, scaled to sum 1 again."""
+    length = weights.shape[1]
+    place = torch.empty(length, dtype=torch.int64)
+    place[torch.from_numpy(order)] = torch.arange(length)
+    kept = place[None, :] >= torch.arange(1, length)[:, None]  # (tokens - 1, tokens)
+    left = weights[None] * kept[:, None].to(weights)
+    return left / left.sum(-1, keepdim=True).clamp(min=torch.finfo(left.dtype).tiny)
+
+
+def _answers(classifier: Classifier, model: TextClassifier, states: Tensor, weights: Tensor) -> NDArray[np.float64]:
+    """Probabilities of one text, (n, labels), with each of the weights (n, heads, tokens)."""
+    if not len(weights):
+        return np.zeros((0, len(classifier.labels)))
+    attention = weighted_pooling(model, "audit")
+    found = []
+    at_once = max(1, 8 * MAX_TOKENS // len(states))
+    for first in range(0, len(weights), at_once):
+        part = weights[first : first + at_once]
+        many = states.expand(len(part), -1, -1)
+        mask = torch.ones(many.shape[:2], dtype=torch.bool, device=states.device)
+        with torch.inference_mode():
+            found.append(model.classifier(attention.pool(many, part, mask)).float().cpu().numpy())
+    return classifier.logits_to_probabilities(np.concatenate(found))
