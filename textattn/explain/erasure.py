@@ -111,6 +111,11 @@ def occlusion(
     on_row: Callable[[int], None] | None = None,
 ) -> list[NDArray[np.float64]]:
     """For each text how far the log-odds fall without each of its words, (words,)."""
-    whole = targets.log_odds(logits_of(classifier, rows_of(tokens)))
     without = leave_one_out(classifier, tokens, words, on_row)
-    return [whole[row] - targets.take(np.full(len(logits), row)).log_odds(logits) for row, logits in enumerate(without)]
+    return falls(logits_of(classifier, rows_of(tokens)), without, targets)
+
+
+def falls(whole: Floats, without: Sequence[Floats], targets: Targets) -> list[NDArray[np.float64]]:
+    """From the logits of texts, (rows, num_outputs), and those `leave_one_out` gave: how far the log-odds fall."""
+    odds = targets.log_odds(whole)
+    return [odds[row] - targets.take([row] * len(logits)).log_odds(logits) for row, logits in enumerate(without)]

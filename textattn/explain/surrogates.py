@@ -7,17 +7,18 @@ classifier, and twice the same on the same text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from textattn.data.tokenizer import TokenArrays
 from textattn.explain.erasure import rows_of
 from textattn.explain.targets import Targets
 from textattn.runtime.classifier import Classifier
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Subsets tried: some for each word, and in all no more than MOST_SAMPLES.
 SAMPLES_PER_WORD = 4
@@ -37,6 +38,7 @@ def lime(
     on_row: Callable[[int], None] | None = None,
 ) -> list[NDArray[np.float64]]:
     """LIME (Ribeiro et al. 2016): ridge regression on subsets of words, near ones weigh more; (words,) a text."""
+    import torch
     from captum._utils.models.linear_model import SkLearnRidge
     from captum.attr import Lime
 
@@ -64,6 +66,11 @@ def kernel_shap(
     return _fit(KernelShap, classifier, tokens, targets, words, seed, on_row)
 
 
+def num_samples(num_words: int) -> int:
+    """Subsets tried for a text of so many words."""
+    return min(max(SAMPLES_PER_WORD * num_words, LEAST_SAMPLES), MOST_SAMPLES)
+
+
 def _fit(
     build: Callable[[Callable[[Tensor], Tensor]], Any],
     classifier: Classifier,
@@ -73,6 +80,8 @@ def _fit(
     seed: int,
     on_row: Callable[[int], None] | None,
 ) -> list[NDArray[np.float64]]:
+    import torch
+
     scores = []
     for row, (ids, word_of) in enumerate(zip(rows_of(tokens), words, strict=True)):
         target = targets.take([row])
@@ -96,7 +105,7 @@ def _fit(
                     torch.from_numpy(ids[None, :].astype(np.int64)),
                     baselines=classifier.tokenizer.unk_id,
                     feature_mask=torch.from_numpy(word_of[None, :]),
-                    n_samples=min(max(SAMPLES_PER_WORD * num_words, LEAST_SAMPLES), MOST_SAMPLES),
+                    n_samples=num_samples(num_words),
                     perturbations_per_eval=SUBSETS_AT_ONCE,
                     return_input_shape=False,
                 )

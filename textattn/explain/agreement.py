@@ -1,0 +1,51 @@
+"""Do models that differ only in their seed attend to the same words?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textattn.errors import InputError
+from textattn.explain.faithfulness import jensen_shannon, kendall_tau
+from textattn.runtime.classifier import Classifier
+
+if TYPE_CHECKING:
+    from textattn.data.read import Split
+
+
+def agreement(classifiers: Sequence[Classifier], split: Split) -> dict[str, Any]:
+    """Mean agreement over texts and pairs of models, on words: tau and divergence of attention, share of equal answers.
+
+    Raises:
+        InputError: the models have other labels, or cut texts into other words.
+    """
+    first = classifiers[0]
+    for other in classifiers[1:]:
+        if sorted(other.labels) != sorted(first.labels):
+            raise InputError(
+                f"{other.path}: its labels are {', '.join(other.labels)}, those of {first.path} "
+                f"{', '.join(first.labels)}"
+            )
+    texts = list(split)
+    explained = [classifier.explain(texts) for classifier in classifiers]
+    taus, divergences, equal = [], [], []
+    for a, b in combinations(range(len(classifiers)), 2):
+        for one, two in zip(explained[a], explained[b], strict=True):
+            if [(w.start, w.end) for w in one.words] != [(w.start, w.end) for w in two.words]:
+                raise InputError(
+                    f"{classifiers[b].path}: cuts texts into other words than {classifiers[a].path}; "
+                    "compare runs of one config with several seeds"
+                )
+            p, q = (np.array([word.weight for word in e.words]) for e in (one, two))
+            taus.append(kendall_tau(p, q))
+            divergences.append(jensen_shannon(p, q))
+            equal.append(one.prediction.labels == two.prediction.labels)
+    return {
+        "num_models": len(classifiers),
+        "attention_tau": float(np.nanmean(taus)) if not np.isnan(taus).all() else None,
+        "attention_jensen_shannon": float(np.mean(divergences)),
+        "equal_answers": float(np.mean(equal)),
+    }
