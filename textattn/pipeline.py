@@ -30,12 +30,13 @@ from textattn.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metri
 from textattn.model.classifier import TextClassifier
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig, model_metadata
-from textattn.prepare import build_model, prepare_data
+from textattn.prepare import build_model, evidence_of, prepare_data
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
 from textattn.runtime.session import run_in_batches, to_probabilities
 from textattn.runtime.torch_session import TorchSession
+from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loop import Evaluation, Step, train_loop
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import choose_placement
@@ -159,6 +160,8 @@ def _fit(
         seed=config.seed,
         evaluate=evaluate if validation is not None else None,
         greater_is_better=GREATER_IS_BETTER[metric],
+        faithfulness=FaithfulnessLoss.from_config(settings, kind),
+        evidence=evidence_of(corpus.train, tokenizer, tokens["train"]) if settings.attention_supervision else None,
     )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement})")

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textattn.config import Config
-from textattn.data.read import Corpus, iter_texts, read_corpus, text_columns
+from textattn.data.evidence import marked_tokens
+from textattn.data.read import Corpus, Split, iter_texts, read_corpus, text_columns
 from textattn.data.splits import prepare_splits
 from textattn.data.tokenizer import TextTokenizer, TokenArrays
 from textattn.data.train_tokenizer import train_tokenizer
@@ -21,6 +23,9 @@ from textattn.model_files import ModelConfig
 from textattn.report import Report
 from textattn.training.loss import label_weights
 from textattn.training.optimizer import choose_placement
+
+# Texts whose tokens' places are held in memory at once.
+ROWS_AT_ONCE = 1000
 
 
 def prepare_data(config: Config, report: Report) -> tuple[Corpus, TextTokenizer, dict[str, TokenArrays]]:
@@ -118,11 +123,13 @@ def build_model(
         hidden_size=m.hidden_size,
         num_layers=m.num_layers,
         bidirectional=m.bidirectional,
+        anchor=m.anchor,
         attention=m.attention,
         attention_size=m.attention_size,
         num_heads=m.num_heads,
         dropout=m.dropout.model_dump(),
     )
+    _check_faithfulness(config)
     try:
         model = TextClassifier(architecture, tokenizer.pad_id, tokenizer.unk_id)
     except ValueError as error:
@@ -140,6 +147,40 @@ def build_model(
         architecture.to_dict(), corpus.labels, corpus.multi_label, output, text_columns(config.data)
     )
     return model, model_config, facts
+
+
+def _check_faithfulness(config: Config) -> None:
+    """Raises ConfigError where a loss does not fit the model or the data."""
+    m, t = config.model, config.training
+    for key in ("attention_alignment", "attention_supervision"):
+        if getattr(t, key) and m.attention in ("max", "last", "mean"):
+            raise ConfigError(
+                f"training.{key}: model.attention={m.attention} has no weights to learn", "model.attention=additive"
+            )
+    if t.attention_supervision and config.data.evidence is None:
+        raise ConfigError("training.attention_supervision: needs data.evidence", "data.evidence=COLUMN")
+    if t.state_tying and m.encoder == "none":
+        raise ConfigError("training.state_tying: model.encoder=none has no states to tie", "training.state_tying=0.0")
+    if t.state_tying and m.hidden_size != m.embedding_dim:
+        raise ConfigError(
+            f"training.state_tying: model.hidden_size is {m.hidden_size}, model.embedding_dim {m.embedding_dim}; "
+            "they must be equal",
+            f"model.hidden_size={m.embedding_dim}",
+        )
+
+
+def evidence_of(split: Split, tokenizer: TextTokenizer, tokens: TokenArrays) -> NDArray[np.bool_] | None:
+    """(total_tokens,) which tokens of a split people marked; None where the data have no evidence."""
+    if split.evidence is None:
+        return None
+    marked = np.zeros(len(tokens.ids), np.bool_)
+    for first in range(0, len(split), ROWS_AT_ONCE):
+        texts = split.texts.slice(first, ROWS_AT_ONCE).to_pylist()
+        for row, tokenized in enumerate(tokenizer.encode_with_offsets(texts), first):
+            spans = split.evidence[row]
+            if spans is not None:
+                marked[tokens.starts[row] : tokens.starts[row + 1]] = marked_tokens(spans, tokenized.offsets)
+    return marked
 
 
 def _word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, report: Report) -> WordVectors | None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
+NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 Files = Name | list[Name]
@@ -148,6 +149,9 @@ class DropoutConfig(Section):
 
     words: Fraction = 0.1
     """Share of tokens replaced by the unknown token."""
+    masking: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
+    """Of each text another share of tokens, drawn between 0 and this, becomes the unknown token: what explanations
+    erase is then nothing new to the model."""
     embedding: Fraction = 0.3
     """Share of embedding channels, the same for all tokens of a text."""
     recurrent: Fraction = 0.2
@@ -171,6 +175,9 @@ class ModelConfig(Section):
     """Layers of the encoder."""
     bidirectional: StrictBool = True
     """Read the text in both directions."""
+    anchor: Literal["none", "states", "values"] = "none"
+    """Bind the encoder's states to the words they stand on. `states`: each has its word's embedding added, projected;
+    `values`: only for the scores, and what is pooled is a function of the word alone."""
     attention: Literal[
         "additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max", "last"
     ] = "additive"
@@ -206,6 +213,15 @@ class TrainingConfig(Section):
     """Share of the target spread over the other labels."""
     class_weights: Literal["balanced"] | dict[Name, PositiveFloat] | None = None
     """`balanced`: rare labels weigh more; or a weight for each label name."""
+    attention_alignment: NonNegative = 0.0
+    """Weight of a loss that pulls the attention to the words whose values speak for the true label."""
+    attention_supervision: NonNegative = 0.0
+    """Weight of a loss that pulls the attention to the words people marked, see `data.evidence`."""
+    state_diversity: NonNegative = 0.0
+    """Weight of the conicity of the pooled states (Mohankumar et al. 2020): words get states of their own."""
+    state_tying: NonNegative = 0.0
+    """Weight of the squared distance of the encoder's states from the embeddings of their words (Tutek & Šnajder 2020);
+    needs hidden_size equal to embedding_dim."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
     """Validation metric the best checkpoint is chosen by. null: accuracy, or micro_f1 for multi-label."""
     patience: PositiveInt | None = None
@@ -229,6 +245,8 @@ class OutputConfig(Section):
     """Splits whose attention weights are written to attention/<split>.parquet, token by token."""
     attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
     """Most examples of a split in the attention dump."""
+    audit_examples: Annotated[StrictInt, Field(ge=0)] = 100
+    """Texts on which the run ends by measuring how far its explanations can be trusted (`textattn audit`); 0: none."""
 
 
 class Config(Section):

@@ -60,9 +60,9 @@ def check_attention(
             for array in collate(tokens, indices, classifier.tokenizer.pad_id)
         )
         with torch.inference_mode():
-            batch_states = model.states(model.embedding(input_ids), mask)
-            batch_weights = attention.weigh(batch_states, mask.bool())
-        for row, states, weights in zip(indices.tolist(), batch_states, batch_weights, strict=True):
+            given = model.states(model.embedding(input_ids), mask)
+            all_weights = attention.weigh(given.scored, mask.bool())
+        for row, states, weights in zip(indices.tolist(), given.pooled, all_weights, strict=True):
             length = int(tokens.lengths[row])
             generator = np.random.default_rng([seed, row])
             rows[row] = _check_row(classifier, model, states[:length], weights[:, :length], probs[row], generator)

@@ -120,9 +120,9 @@ def attention_x_gradient(session: TorchSession, tokens: TokenArrays, targets: Ta
         for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
             with torch.no_grad():
                 states = model.states(model.embedding(batch.input_ids), batch.mask)
-                weights = attention.weigh(states, batch.mask.bool())
+                weights = attention.weigh(states.scored, batch.mask.bool())
             weights.requires_grad_()  # (batch, heads, seq)
-            logits = model.classifier(attention.pool(states, weights, batch.mask.bool()))
+            logits = model.classifier(attention.pool(states.pooled, weights, batch.mask.bool()))
             (gradient,) = torch.autograd.grad(log_odds(logits, batch.labels, targets).sum(), weights)
             _store(scores, batch, (weights * gradient).sum(1))
     return Gradients([scores[row] for row in range(len(tokens))], None)

@@ -97,12 +97,17 @@ def build_graph(
     graph = _Graph(int8)
     mask = graph.op("Cast", "attention_mask", to=TensorProto.BOOL)
     length = graph.op("ReduceSum", "attention_mask", graph.constant([1]), keepdims=1)  # (batch, 1)
+    anchor = architecture.get("anchor", "none")
     if architecture["encoder"] == "none":
         states = _embed(graph, weights["embedding.weight"], "input_ids", int8)
     else:
-        # Time first, as ONNX's recurrent operators want it.
-        ids = graph.op("Transpose", "input_ids", perm=[1, 0])
-        states = _embed(graph, weights["embedding.weight"], ids, int8)
+        # Time first, as ONNX's recurrent operators want it; anchored states need the embeddings once more as they are.
+        if anchor == "none":
+            ids = graph.op("Transpose", "input_ids", perm=[1, 0])
+            states = _embed(graph, weights["embedding.weight"], ids, int8)
+        else:
+            embeddings = _embed(graph, weights["embedding.weight"], "input_ids", int8)
+            states = graph.op("Transpose", embeddings, perm=[1, 0, 2])
         lengths = graph.op("Cast", graph.squeeze(length, 1), to=TensorProto.INT32)
         for layer in range(architecture["num_layers"]):
             is_last = layer == architecture["num_layers"] - 1
@@ -113,8 +118,13 @@ def build_graph(
                 perm=[2, 0, 1, 3] if is_last else [0, 2, 1, 3],
             )
             states = graph.op("Reshape", states, graph.constant([0, 0, -1]))
+    scored = pooled = states
+    if anchor != "none":
+        scored = pooled = graph.op("Add", states, graph.linear(embeddings, weights, "anchor"))
+    if anchor == "values":
+        pooled = graph.op("Tanh", graph.linear(embeddings, weights, "values"))
     attention = _Attention(graph, weights, architecture, mask, length)
-    context, attention_weights = attention.build(architecture["attention"], states)
+    context, attention_weights = attention.build(architecture["attention"], scored, pooled)
     graph.op("Identity", attention_weights, name="attention_weights")
     graph.op("Identity", context, name="context")
     logits = graph.linear("context", weights, "classifier")
@@ -223,34 +233,35 @@ class _Attention:
         self.mask = mask
         self.length = length
 
-    def build(self, name: str, states: str) -> tuple[str, str]:
+    def build(self, name: str, scored: str, pooled: str) -> tuple[str, str]:
         """The mechanism of that name."""
         op, linear = self.graph.op, self.graph.linear
         if name == "additive":
             return self.pool(
-                linear(op("Tanh", linear(states, self.weights, "projection")), self.weights, "score"), states
+                linear(op("Tanh", linear(scored, self.weights, "projection")), self.weights, "score"), pooled
             )
         if name in ("dot", "scaled_dot"):
             scale = self.state_dim**-0.5 if name == "scaled_dot" else 1.0
-            return self.pool(op("MatMul", states, self.column(self.weights["query"] * np.float32(scale))), states)
+            return self.pool(op("MatMul", scored, self.column(self.weights["query"] * np.float32(scale))), pooled)
         if name == "general":
             # q^T W h = (W^T q)^T h
             return self.pool(
-                op("MatMul", states, self.column(self.weights["query"] @ self.weights["weight.weight"])), states
+                op("MatMul", scored, self.column(self.weights["query"] @ self.weights["weight.weight"])), pooled
             )
         if name == "mlp":
-            return self.mlp(states)
+            return self.mlp(scored, pooled)
         if name == "multi_head":
-            return self.multi_head(states)
+            return self.multi_head(scored, pooled)
         if name == "self_attention":
-            return self.self_attention(states)
+            return self.self_attention(scored, pooled)
         if name == "mean":
             weights = self.uniform()
-            return self.weighted_sum(weights, states), weights
+            return self.weighted_sum(weights, pooled), weights
+        # These have no weights of their own: what they pool is what they look at.
         if name == "max":
-            return self.max(states)
+            return self.max(scored)
         if name == "last":
-            return self.last(states)
+            return self.last(scored)
         raise ValueError(f"unknown attention {name!r}")
 
     def column(self, vector: Array) -> str:
@@ -276,41 +287,41 @@ class _Attention:
         cast = [self.graph.op("Cast", x, to=TensorProto.FLOAT) for x in ("attention_mask", self.length)]
         return self.graph.op("Div", *cast)
 
-    def mlp(self, states: str) -> tuple[str, str]:
+    def mlp(self, scored: str, pooled: str) -> tuple[str, str]:
         graph = self.graph
-        features = graph.op("Relu", graph.linear(states, self.weights, "features"))
-        pooled, weights = self.pool(
-            graph.linear(graph.op("Concat", features, states, axis=-1), self.weights, "score"), states
+        features = graph.op("Relu", graph.linear(scored, self.weights, "features"))
+        context, weights = self.pool(
+            graph.linear(graph.op("Concat", features, scored, axis=-1), self.weights, "score"), pooled
         )
-        mean = self.weighted_sum(self.uniform(), states)
-        combined = graph.linear(graph.op("Concat", pooled, mean, axis=-1), self.weights, "combine")
+        mean = self.weighted_sum(self.uniform(), pooled)
+        combined = graph.linear(graph.op("Concat", context, mean, axis=-1), self.weights, "combine")
         return graph.op("Tanh", combined), weights
 
-    def multi_head(self, states: str) -> tuple[str, str]:
+    def multi_head(self, scored: str, pooled: str) -> tuple[str, str]:
         graph = self.graph
-        hidden = graph.op("Tanh", graph.linear(states, self.weights, "projection"))
+        hidden = graph.op("Tanh", graph.linear(scored, self.weights, "projection"))
         scores = graph.op("Transpose", graph.linear(hidden, self.weights, "score"), perm=[0, 2, 1])
         weights = self.softmax(scores, graph.unsqueeze(self.mask, 1))  # (batch, heads, seq)
-        context = graph.op("Flatten", graph.op("MatMul", weights, states), axis=1)
+        context = graph.op("Flatten", graph.op("MatMul", weights, pooled), axis=1)
         return context, graph.op("ReduceMean", weights, axes=[1], keepdims=0)
 
-    def self_attention(self, states: str) -> tuple[str, str]:
+    def self_attention(self, scored: str, pooled: str) -> tuple[str, str]:
         graph = self.graph
         head_dim = self.state_dim // self.num_heads
 
-        def heads(name: str, perm: list[int]) -> str:
+        def heads(name: str, states: str, perm: list[int]) -> str:
             split = graph.op(
                 "Reshape", graph.linear(states, self.weights, name), graph.constant([0, 0, self.num_heads, head_dim])
             )
             return graph.op("Transpose", split, perm=perm)
 
         # (batch, heads, seq, d) times (batch, heads, d, seq)
-        scores = graph.op("MatMul", heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]))
+        scores = graph.op("MatMul", heads("query", scored, [0, 2, 1, 3]), heads("key", scored, [0, 2, 3, 1]))
         scores = graph.op("Mul", scores, graph.constant(float(head_dim**-0.5)))
         looks = self.softmax(scores, graph.op("Unsqueeze", self.mask, graph.constant([1, 2])))
         share = graph.op("Unsqueeze", self.uniform(), graph.constant([1, 2]))  # (batch, 1, 1, seq)
         received = graph.op("MatMul", share, looks)  # (batch, heads, 1, seq)
-        values = heads("value", [0, 2, 1, 3])
+        values = heads("value", pooled, [0, 2, 1, 3])
         context = graph.op("Flatten", graph.op("MatMul", received, values), axis=1)
         return context, graph.op("ReduceMean", received, axes=[1, 2], keepdims=0)
 

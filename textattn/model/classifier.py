@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from textattn.model.attention import build_attention
+from textattn.model.attention import WeightedPooling, build_attention
 from textattn.model.encoder import RecurrentEncoder
 
 
@@ -23,6 +23,7 @@ class Architecture:
     hidden_size: int = 128
     num_layers: int = 1
     bidirectional: bool = True
+    anchor: str = "none"
     attention: str = "additive"
     attention_size: int = 64
     num_heads: int = 1
@@ -44,12 +45,31 @@ class Output(NamedTuple):
     """(batch, context_dim) the pooled text"""
     hidden_states: Tensor
     """(batch, seq, state_dim) what the attention pools; garbage on padding"""
+    head_weights: Tensor | None
+    """(batch, heads, seq) the weights of each head; None for `max` and `last`, which have none of their own"""
+    encoder_states: Tensor
+    """(batch, seq, state_dim) what the encoder gave"""
+    embeddings: Tensor
+    """(batch, seq, embedding_dim) what it was given, after dropout"""
+
+
+class States(NamedTuple):
+    """What the attention scores and what it pools; the same unless the states are anchored. Both (batch, seq, dim)."""
+
+    scored: Tensor
+    pooled: Tensor
+    encoder_states: Tensor
 
 
 class TextClassifier(nn.Module):
     """Embedding -> (LSTM or GRU) -> attention -> linear.
 
     `forward_from_embeddings` is the way in for gradients with respect to embeddings.
+
+    The states of a recurrent encoder say little of the word they stand on, so that attention on a state need not be
+    attention on the word. Anchored states do (Tutek & Šnajder 2020 have the observation): with `states`, the word's
+    projected embedding is added to what is scored and pooled; with `values`, it is added to what is scored, and what is
+    pooled is a function of the word alone: the words vote, the context decides whose vote counts.
     """
 
     def __init__(self, architecture: Architecture, pad_id: int = 0, unk_id: int = 1) -> None:
@@ -58,6 +78,7 @@ class TextClassifier(nn.Module):
         self.architecture = a
         self.unk_id, self.pad_id = unk_id, pad_id
         self.word_dropout = a.dropout.get("words", 0.0)
+        self.masking = a.dropout.get("masking", 0.0)
         self.embedding_dropout = a.dropout.get("embedding", 0.0)
         self.embedding = nn.Embedding(a.vocab_size, a.embedding_dim)
         nn.init.normal_(self.embedding.weight, std=0.1)
@@ -73,10 +94,20 @@ class TextClassifier(nn.Module):
                 a.dropout.get("recurrent", 0.0),
             )
             state_dim = self.encoder.output_size
+        self.anchor: nn.Linear | None = None
+        self.values: nn.Linear | None = None
+        if a.anchor != "none":
+            if self.encoder is None:
+                raise ValueError("anchor needs an encoder; without one the states are the embeddings")
+            self.anchor = nn.Linear(a.embedding_dim, state_dim, bias=False)
+        if a.anchor == "values":
+            self.values = nn.Linear(a.embedding_dim, state_dim)
         self.recurrent_dropout = nn.Dropout(a.dropout.get("recurrent", 0.0))
         self.attention = build_attention(
             a.attention, state_dim, a.attention_size, a.num_heads, a.bidirectional and a.encoder != "none"
         )
+        if self.values is not None and not isinstance(self.attention, WeightedPooling):
+            raise ValueError(f"anchor: values needs an attention with weights, not {a.attention}")
         self.classifier_dropout = nn.Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
 
@@ -89,6 +120,10 @@ class TextClassifier(nn.Module):
         if self.training and self.word_dropout:
             dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.word_dropout
             input_ids = input_ids.masked_fill(dropped, self.unk_id)
+        if self.training and self.masking:
+            # Another share for each text, so that erased texts, much or little, are nothing new to the model.
+            share = self.masking * torch.rand(len(input_ids), 1, device=input_ids.device)
+            input_ids = input_ids.masked_fill(torch.rand(input_ids.shape, device=input_ids.device) < share, self.unk_id)
         embeddings: Tensor = self.embedding(input_ids)
         return embeddings
 
@@ -101,11 +136,19 @@ class TextClassifier(nn.Module):
             shape = (embeddings.shape[0], 1, embeddings.shape[2])
             embeddings = embeddings * embeddings.new_empty(shape).bernoulli_(keep).div_(keep)
         states = self.states(embeddings, mask)
-        context, weights = self.attention(states, mask)
+        head_weights = None
+        if isinstance(self.attention, WeightedPooling):
+            head_weights = self.attention.weigh(states.scored, mask)
+            context, weights = self.attention.pool(states.pooled, head_weights, mask), head_weights.mean(dim=1)
+        else:
+            context, weights = self.attention(states.scored, mask)
         logits = self.classifier(self.classifier_dropout(context))
-        return Output(logits, weights, context, states)
+        return Output(logits, weights, context, states.pooled, head_weights, states.encoder_states, embeddings)
 
-    def states(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq, embedding_dim), (batch, seq) -> what the attention pools, (batch, seq, state_dim)."""
+    def states(self, embeddings: Tensor, attention_mask: Tensor) -> States:
+        """embeddings: (batch, seq, embedding_dim); attention_mask: (batch, seq)."""
         states = embeddings if self.encoder is None else self.encoder(embeddings, attention_mask.bool())
-        return self.recurrent_dropout(states)  # type: ignore[no-any-return]
+        states = self.recurrent_dropout(states)
+        scored = states if self.anchor is None else states + self.anchor(embeddings)
+        pooled = scored if self.values is None else torch.tanh(self.values(embeddings))
+        return States(scored, pooled, states)

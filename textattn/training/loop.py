@@ -18,6 +18,7 @@ from textattn.data.batches import collate, shuffled_batches
 from textattn.data.tokenizer import TokenArrays
 from textattn.errors import TrainingError
 from textattn.model.classifier import TextClassifier
+from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss
 from textattn.training.optimizer import Placement, build_optimizer, build_schedule
 
@@ -67,6 +68,8 @@ def train_loop(
     seed: int,
     evaluate: Callable[[nn.Module], float] | None,
     greater_is_better: bool = True,
+    faithfulness: FaithfulnessLoss | None = None,
+    evidence: NDArray[np.bool_] | None = None,
 ) -> Iterator[Step | Evaluation]:
     """Trains `model` in place.
 
@@ -75,6 +78,8 @@ def train_loop(
         evaluate: gives the value to select by; None (no validation split): every evaluation counts as the best, so that
             the last weights are kept.
         greater_is_better: direction of that value.
+        faithfulness: added to the loss.
+        evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
 
     Raises:
         TrainingError: the loss is not a finite number.
@@ -108,8 +113,11 @@ def train_loop(
             )
             batch_labels = target[torch.from_numpy(indices)].to(device, non_blocking=True)
             with placement.autocast:
-                logits = model(input_ids, attention_mask).logits
-            loss = loss_function(logits, batch_labels)
+                output = model(input_ids, attention_mask)
+            loss = loss_function(output.logits, batch_labels)
+            if faithfulness is not None:
+                marked = None if evidence is None else spread(evidence, tokens, indices, attention_mask)
+                loss = loss + faithfulness(model, output, attention_mask, batch_labels, marked)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             if config.max_grad_norm is not None:
@@ -151,6 +159,16 @@ def train_loop(
                 yield Evaluation(global_step, global_step / steps_per_epoch, train_loss, metric, is_best, seconds)
                 if config.patience is not None and without_improvement >= config.patience:
                     return
+
+
+def spread(
+    values: NDArray[np.bool_], tokens: TokenArrays, indices: NDArray[np.int64], attention_mask: torch.Tensor
+) -> torch.Tensor:
+    """Of (total_tokens,) those of the texts of a batch, (batch, seq) like `attention_mask`, False on padding."""
+    flat = np.concatenate([values[tokens.starts[i] : tokens.starts[i + 1]] for i in indices])
+    return torch.zeros_like(attention_mask, dtype=torch.bool).masked_scatter(
+        attention_mask.bool(), torch.from_numpy(flat).to(attention_mask.device)
+    )
 
 
 def _check_finite(losses: list[float], global_step: int, learning_rate: float) -> None:

@@ -1,0 +1,166 @@
+#!/usr/bin/env python
+"""What each way of training for explanations helps, and what not: accuracy beside the audit, over several seeds.
+
+    .venv/bin/python scripts/faithfulness.py sst2 data.path=../shared/data/sst2 --seeds 5
+
+Trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
+model on the same texts and prints a table (mean and standard deviation over the seeds). Everything is written to
+--output as JSON after each run; a script started again with the same --output goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import textattn
+from textattn.config import load_config
+from textattn.explain.audit import audit
+from textattn.prepare import prepare_data
+from textattn.report import Report
+from textattn.runtime.evaluation import load_split
+
+FAITHFUL = [
+    "model.anchor=values", "training.attention_alignment=1.0", "model.dropout.words=0.0",
+]  # fmt: skip
+VARIANTS: dict[str, list[str]] = {
+    "plain": [],
+    "uniform": ["model.attention=mean"],
+    "anchor_states": ["model.anchor=states"],
+    "anchor_values": ["model.anchor=values"],
+    "diversity": ["training.state_diversity=0.5"],
+    "tying": ["training.state_tying=0.01"],
+    "masking": ["model.dropout.masking=0.5"],
+    "alignment": ["training.attention_alignment=0.5"],
+    "faithful": FAITHFUL,
+    "supervised": [*FAITHFUL, "training.attention_supervision=1.0"],
+}
+# Column -> where it stands in a result.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("accuracy",),
+    "tau gradient": ("audit", "attention", "tau_gradient", "mean"),
+    "tau LOO": ("audit", "attention", "tau_leave_one_out", "mean"),
+    "comp": ("audit", "methods", "attention", "comprehensiveness", "deletion", "mean"),
+    "comp (mask)": ("audit", "methods", "attention", "comprehensiveness", "mask", "mean"),
+    "suff": ("audit", "methods", "attention", "sufficiency", "deletion", "mean"),
+    "top flips": ("audit", "methods", "attention", "top_token_flips"),
+    "until flip": ("audit", "methods", "attention", "erased_until_flip"),
+    "random comp": ("audit", "methods", "random", "comprehensiveness", "deletion", "mean"),
+    "gradient comp": ("audit", "methods", "gradient_x_input", "comprehensiveness", "deletion", "mean"),
+    "conicity": ("audit", "attention", "conicity", "mean"),
+    "uniform flips": ("audit", "attention", "uniform_decisions_changed"),
+    "AUPRC": ("audit", "methods", "attention", "evidence", "auprc", "mean"),
+    "token F1": ("audit", "methods", "attention", "evidence", "token_f1", "mean"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to N")
+    parser.add_argument(
+        "--variants", default="plain,uniform,anchor_states,anchor_values,diversity,tying,masking,alignment,faithful"
+    )
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--examples", type=int, default=500)
+    parser.add_argument("--slow-tokens", type=int, default=2_000_000, help="budget of leave-one-out, in tokens")
+    parser.add_argument("--output", type=Path, default=None, help="JSON file")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME:KEY=VALUE,KEY=VALUE", help="more variants")
+    arguments = parser.parse_args()
+    variants = dict(VARIANTS)
+    names = arguments.variants.split(",")
+    for text in arguments.set:
+        name, _, settings = text.partition(":")
+        variants[name] = settings.split(",")
+        names.append(name)
+    results: dict[str, dict[str, Any]] = {}
+    if arguments.output is not None and arguments.output.exists():
+        results = json.loads(arguments.output.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [*arguments.overrides, *shared_vectors(arguments.config, arguments.overrides, Path(folder))]
+        for seed in range(1, arguments.seeds + 1):
+            for name in names:
+                if str(seed) in results.setdefault(name, {}):
+                    continue
+                results[name][str(seed)] = measure(
+                    arguments, [*overrides, *variants[name], f"seed={seed}"], Path(folder) / f"{name}-{seed}"
+                )
+                print(
+                    name,
+                    seed,
+                    *(f"{c}={v:.3f}" for c in COLUMNS if (v := value(results[name][str(seed)], c)) is not None),
+                    flush=True,
+                )
+                if arguments.output is not None:
+                    arguments.output.write_text(json.dumps(results, indent=1))
+    print_table({name: results[name] for name in names})
+
+
+def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]:
+    """Word vectors trained once, so that the variants differ in nothing else; settings that read them."""
+    from textattn.data.vectors import train_skipgram
+
+    resolved = load_config(config, overrides)
+    settings = resolved.model.vectors
+    if settings.source != "skipgram":
+        return []
+    corpus, tokenizer, _ = prepare_data(resolved, Report())
+    vectors = train_skipgram(
+        settings, iter(corpus.train), tokenizer, resolved.model.embedding_dim, resolved.seed, lambda done: None
+    )
+    words = {number: word for word, number in tokenizer.backend.get_vocab().items()}
+    path = folder / "vectors.txt"
+    with path.open("w", encoding="utf-8") as file:
+        for number in np.flatnonzero(vectors.found):
+            file.write(" ".join([words[int(number)], *map(repr, vectors.matrix[number].tolist())]) + "\n")
+    return ["model.vectors.source=file", f"model.vectors.path={path}"]
+
+
+def measure(arguments: argparse.Namespace, overrides: list[str], run: Path) -> dict[str, Any]:
+    textattn.train(
+        arguments.config, [*overrides, f"output.dir={run}", "output.audit_examples=0", "output.attention_examples=0"]
+    )
+    classifier = textattn.load(run)
+    split = load_split(classifier, None, arguments.split, {})
+    metrics = json.loads((run / "metrics.json").read_text())
+    found = audit(
+        classifier,
+        split,
+        examples=arguments.examples,
+        methods=("attention", "gradient_x_input"),
+        slow_tokens=arguments.slow_tokens,
+    )
+    return {
+        "accuracy": metrics[arguments.split]["accuracy"],
+        "seconds": metrics["seconds"],
+        "overrides": [o for o in overrides if "vectors" not in o],
+        "audit": found,
+    }
+
+
+def value(result: dict[str, Any], column: str) -> float | None:
+    found: Any = result
+    for key in COLUMNS[column]:
+        found = None if found is None else found.get(key)
+    return None if found is None else float(found)
+
+
+def print_table(results: dict[str, dict[str, Any]]) -> None:
+    columns = [c for c in COLUMNS if any(value(r, c) is not None for seeds in results.values() for r in seeds.values())]
+    print("| variant | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
+    for name, seeds in results.items():
+        cells = []
+        for column in columns:
+            values = [v for r in seeds.values() if (v := value(r, column)) is not None]
+            cells.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}" if values else "")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
