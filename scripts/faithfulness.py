@@ -23,6 +23,7 @@ from textattn.config import load_config
 from textattn.explain.audit import audit
 from textattn.prepare import prepare_data
 from textattn.report import Report
+from textattn.run import METRICS, atomic_path
 from textattn.runtime.evaluation import load_split
 
 FAITHFUL = [
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--slow-tokens", type=int, default=2_000_000, help="budget of leave-one-out, in tokens")
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
+    parser.add_argument("--runs", type=Path, default=None, help="keep the runs here, and use those that are finished")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME:KEY=VALUE,KEY=VALUE", help="more variants")
     arguments = parser.parse_args()
     variants = dict(VARIANTS)
@@ -82,14 +84,16 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     if arguments.output is not None and arguments.output.exists():
         results = json.loads(arguments.output.read_text())
-    with tempfile.TemporaryDirectory() as folder:
-        overrides = [*arguments.overrides, *shared_vectors(arguments.config, arguments.overrides, Path(folder))]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.runs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        overrides = [*arguments.overrides, *shared_vectors(arguments.config, arguments.overrides, folder)]
         for seed in range(1, arguments.seeds + 1):
             for name in names:
                 if str(seed) in results.setdefault(name, {}):
                     continue
                 results[name][str(seed)] = measure(
-                    arguments, [*overrides, *variants[name], f"seed={seed}"], Path(folder) / f"{name}-{seed}"
+                    arguments, [*overrides, *variants[name], f"seed={seed}"], folder / f"{name}-{seed}"
                 )
                 print(
                     name,
@@ -110,25 +114,31 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
     settings = resolved.model.vectors
     if settings.source != "skipgram":
         return []
+    path = folder / "vectors.txt"
+    read = ["model.vectors.source=file", f"model.vectors.path={path}"]
+    if path.exists():
+        return read
     corpus, tokenizer, _ = prepare_data(resolved, Report())
     vectors = train_skipgram(
         settings, iter(corpus.train), tokenizer, resolved.model.embedding_dim, resolved.seed, lambda done: None
     )
     words = {number: word for word, number in tokenizer.backend.get_vocab().items()}
-    path = folder / "vectors.txt"
-    with path.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for number in np.flatnonzero(vectors.found):
             file.write(" ".join([words[int(number)], *map(repr, vectors.matrix[number].tolist())]) + "\n")
-    return ["model.vectors.source=file", f"model.vectors.path={path}"]
+    return read
 
 
 def measure(arguments: argparse.Namespace, overrides: list[str], run: Path) -> dict[str, Any]:
-    textattn.train(
-        arguments.config, [*overrides, f"output.dir={run}", "output.audit_examples=0", "output.attention_examples=0"]
-    )
+    if not (run / METRICS).exists():
+        textattn.train(
+            arguments.config,
+            [*overrides, f"output.dir={run}", "output.audit_examples=0", "output.attention_examples=0"],
+            overwrite=True,
+        )
     classifier = textattn.load(run)
     split = load_split(classifier, None, arguments.split, {})
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / METRICS).read_text())
     found = audit(
         classifier,
         split,

@@ -155,7 +155,15 @@ def test_one_token_texts_put_all_weight_on_it(
 def test_output_has_the_documented_shapes() -> None:
     output = build(encoder="gru", attention="multi_head", num_layers=2)(*padded(TEXTS))
     shapes = {name: tuple(tensor.shape) for name, tensor in output._asdict().items()}
-    assert shapes == {"logits": (5, 3), "attention_weights": (5, 7), "context": (5, 24), "hidden_states": (5, 7, 12)}
+    assert shapes == {
+        "logits": (5, 3),
+        "attention_weights": (5, 7),
+        "context": (5, 24),
+        "hidden_states": (5, 7, 12),
+        "head_weights": (5, 2, 7),
+        "encoder_states": (5, 7, 12),
+        "embeddings": (5, 7, 8),
+    }
 
 
 @pytest.mark.parametrize("unk_id", [1, 4])

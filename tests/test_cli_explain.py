@@ -17,8 +17,9 @@ from inprocess import run as cli
 from rich.cells import cell_len
 
 import textattn
+from textattn.explain.explanations import Explanation
 from textattn.explain.terminal import SHADES, highlight, render
-from textattn.runtime.classifier import Explanation, Prediction
+from textattn.runtime.classifier import Prediction
 from textattn.runtime.words import Word
 
 TEXT = "The film was a joy,  but (oh)\tthe ending felt rushed."
@@ -32,7 +33,7 @@ def explanation(weights: dict[str, float], labels: tuple[str, ...] = ("pos",), t
         words.append(Word(word, len(text), len(text) + len(word), weight))
         text += word + " "
     prediction = Prediction("pos", 0.75, {"neg": 0.25, "pos": 0.75}, list(labels))
-    return Explanation(text.rstrip(), prediction, target, "attention", [], [], [], words, False)
+    return Explanation(text.rstrip(), prediction, target, None, "attention", [], [], [], words, False)
 
 
 def plain(explained: Explanation, *, color: bool = False, multi_label: bool = False, width: int = 80) -> list[str]:
