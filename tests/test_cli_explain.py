@@ -172,7 +172,9 @@ def test_several_texts_stand_apart(trained_run: Path) -> None:
     assert blocks[0].startswith(("good film", "[good] film", "good [film]"))
     assert blocks[1].startswith("(an empty text)\n\nlabel: ")
     assert [line.split(" ")[0] for line in blocks[2].splitlines()[1:5]] == ["", "label:", "", "word"]
-    assert len(blocks[2].splitlines()) == 5 + 2
+    # Two words; after the last text, once, how far the highlights can be trusted.
+    assert len(blocks[2].splitlines()) == 5 + 2 + 2
+    assert done.out.count("Trust: ") == 1
     assert "attention" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
 
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "export": ["textattn export --int8 --bundle model.zip    # one small file"],
     "explain": ['textattn explain "Delicious food, friendly staff."', "textattn explain --json < reviews.txt"],
     "evaluate": ["textattn evaluate", "textattn evaluate more.csv text=review label=stars"],
+    "audit": ["textattn audit", "textattn audit --model runs/seed1 --model runs/seed2"],
+    "words": ["textattn words", "textattn words --model runs/imdb --top 30"],
     "info": ["textattn info", "textattn info --model runs/imdb --json"],
     "check": ["textattn check quickstart", "textattn check my.yaml data.path=reviews.csv"],
     "configs": [],

@@ -25,6 +25,7 @@ LAYERS = (
     ("report",),
     ("runtime", "explain"),
     ("model_card",),
+    ("audit_run",),
     ("export",),
     ("prepare",),
     ("pipeline",),

@@ -71,11 +71,42 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         'textattn explain --model . "a sentence"',
         "```",
         "",
-        "The attention weights that `explain` shows say where the model looked. Whether they are why it answered as it "
-        "did has not been measured for this model.",
+        *_trust(metrics.get("audit")),
         "",
     ]
     return "\n".join(lines)
+
+
+def _trust(audit: dict[str, Any] | None) -> list[str]:
+    """How far the highlights of `explain` can be trusted, as measured."""
+    if audit is None:
+        return [
+            "The attention weights that `explain` shows say where the model looked. Whether they are why it answered "
+            "as it did has not been measured for this model (`textattn audit`)."
+        ]
+    lines = ["## Can the highlighted words be trusted?", "", audit["verdict"], ""]
+    lines += ["| method | comprehensiveness | sufficiency | top word flips | erased until flip | texts |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, measured in sorted(audit["methods"].items(), key=lambda item: item[0] == "random"):
+        values = [f"{measured[kind]['deletion']['mean']:.3f}" for kind in ("comprehensiveness", "sufficiency")]
+        values += [f"{measured['top_token_flips']:.1%}", f"{measured['erased_until_flip']:.0%}"]
+        lines.append(f"| {name} | {' | '.join(values)} | {measured['num_examples']} |")
+    lines += [
+        "",
+        "Comprehensiveness: how far the probability of the answer falls without the words a method ranks first (mean "
+        "of 1, 5, 10, 20 and 50 % of the tokens); higher is better. Sufficiency: how far it falls when only they are "
+        "left; lower is better. (DeYoung et al. 2020.) The last row is a random ranking.",
+    ]
+    facts = audit.get("attention")
+    if facts is not None and facts["tau_gradient"] is not None:
+        loo = facts["tau_leave_one_out"]
+        lines += [
+            "",
+            f"Attention ranks words like the gradients with Kendall's tau {facts['tau_gradient']['mean']:.2f}"
+            + (f", like leave-one-out with {loo['mean']:.2f}" if loo is not None else "")
+            + f"; equal weights would change {facts['uniform_decisions_changed']:.1%} of the answers.",
+        ]
+    return lines
 
 
 def _table(measured: dict[str, Any]) -> list[str]:

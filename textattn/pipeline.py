@@ -41,6 +41,8 @@ from textattn.training.loop import Evaluation, Step, train_loop
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import choose_placement
 
+# Of leave-one-out in the audit that ends a run: two or three seconds.
+TOKENS_OF_SHORT_AUDIT = 400_000
 PACKAGES = (
     "torch",
     "tokenizers",
@@ -341,10 +343,31 @@ def _finish(
         "export": exported,
         "seconds": {"training": round(history["train_runtime"], 1), "total": round(time.time() - started, 1)},
     }
+    if config.output.audit_examples:
+        metrics["audit"] = _audit(config, classifier, corpus, report)
+    metrics["seconds"]["total"] = round(time.time() - started, 1)
     environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
     run_dir.write_text(run / run_dir.MODEL_CARD, model_card(config, model_config, metrics, environment))
     run_dir.write_json(run / run_dir.METRICS, metrics)
     return metrics
+
+
+def _audit(config: Config, classifier: Classifier, corpus: Corpus, report: Report) -> dict[str, Any]:
+    """The short form of `textattn audit`: attention, one other method and chance, on few texts. It chooses nothing."""
+    from textattn.explain.audit import audit
+
+    splits = corpus.splits()
+    name = next(name for name in ("test", "validation", "train") if name in splits)
+    report.stage(f"Auditing the attention on {min(config.output.audit_examples, len(splits[name])):,} texts of {name}")
+    return audit(
+        classifier,
+        splits[name],
+        examples=config.output.audit_examples,
+        methods=("attention", "gradient_x_input"),
+        seed=config.seed,
+        slow_tokens=TOKENS_OF_SHORT_AUDIT,
+        report=report,
+    )
 
 
 def _export(run: Path, report: Report) -> dict[str, Any]:

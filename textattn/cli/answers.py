@@ -1,26 +1,15 @@
-"""Predictions and explanations as they are printed. Light to import."""
+"""Predictions as they are printed. Light to import."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textattn.cli.console import flush, note, out, out_json, use_color, waiting
+from textattn.cli.console import flush, note, out, out_json, waiting
 from textattn.errors import InputError
 
 if TYPE_CHECKING:
-    from textattn.explain.explanations import Explanation
     from textattn.runtime.classifier import Classifier, Prediction
-
-# Between two explanations.
-RULE = 60
-# Rows in the table of the strongest words.
-WORDS = 8
-# A text must not steer the terminal: control characters are shown as pictures of themselves.
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {
-    code: 0x2421 if code == 127 else 0xFFFD for code in range(127, 160)
-}
 
 
 def open_model(model: str | None, device: str = "cpu", runtime: str | None = None) -> Classifier:
@@ -84,64 +73,3 @@ def as_json(prediction: Prediction, top_k: int, multi_label: bool) -> dict[str, 
 
 def _top(prediction: Prediction, top_k: int) -> list[tuple[str, float]]:
     return sorted(prediction.scores.items(), key=lambda item: -item[1])[:top_k]
-
-
-def print_explanations(
-    classifier: Classifier,
-    groups: Iterable[Sequence[str]],
-    *,
-    target: str | None = None,
-    words: int = WORDS,
-    json: bool = False,
-) -> None:
-    """Highlighted texts with their strongest words, or a JSON line each, as the groups come."""
-    shown = 0
-    for texts in groups:
-        for explanation in classifier.explain(texts, target):
-            if json:
-                out_json(_explanation_as_json(explanation, classifier.config.multi_label))
-            else:
-                _print_explanation(explanation, words, classifier.config.multi_label, separate=shown > 0)
-            shown += 1
-        flush()
-
-
-def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[str, Any]:
-    return as_json(explanation.prediction, 1, multi_label) | {
-        "text": explanation.text,
-        "target": explanation.target,
-        "method": explanation.method,
-        "tokens": explanation.tokens,
-        "offsets": explanation.offsets,
-        "attention_weights": explanation.weights,
-        "words": [{"word": w.text, "start": w.start, "end": w.end, "weight": w.weight} for w in explanation.words],
-        "truncated": explanation.truncated,
-    }
-
-
-def _print_explanation(explanation: Explanation, words: int, multi_label: bool, *, separate: bool) -> None:
-    """On a terminal wrapped at words; in a pipe the text is passed on as it is."""
-    import shutil
-
-    from textattn.explain.terminal import render
-
-    color = use_color(sys.stdout)
-    console, width = None, shutil.get_terminal_size().columns
-    if color or sys.stdout.isatty():
-        # Only a terminal needs rich.
-        from rich.console import Console
-
-        console = Console(highlight=False, markup=False, emoji=False, no_color=not color, force_terminal=color or None)
-        color = color and console.color_system is not None
-        width = console.width
-    lines = render(explanation, words, color=color, multi_label=multi_label, width=width)
-    if separate:
-        out("\n" + "-" * min(width, RULE) + "\n")
-    for line in lines:
-        if console is not None and (color or sys.stdout.isatty()):
-            from rich.text import Text
-
-            pieces = [(piece.translate(VISIBLE), style) for piece, style in line]
-            console.print(Text.assemble(*pieces), soft_wrap=not sys.stdout.isatty())
-        else:
-            out("".join(piece for piece, _ in line))

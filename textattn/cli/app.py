@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from textattn import __version__
-from textattn.cli import check, configs, evaluate, explain, export, info, predict, train
+from textattn.cli import audit, check, configs, evaluate, explain, export, info, predict, train, words
 from textattn.cli.console import set_debug, set_no_color
 from textattn.cli.options import Quiet
 
@@ -24,6 +24,8 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("audit")(audit.audit)
+app.command("words")(words.words)
 app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("check")(check.check)

@@ -9,6 +9,7 @@ import typer
 
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime
+from textattn.cli.settings import data_settings
 from textattn.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -49,17 +50,9 @@ def evaluate(
     textattn evaluate --split validation --fail-under accuracy=0.9
     """
     from textattn.cli.answers import open_model
-    from textattn.config.yaml12 import parse_yaml
 
     limits = [_limit(text) for text in fail_under or []]
-    if data is not None and "=" in data:
-        settings, data = [data, *(settings or [])], None
-    values: dict[str, Any] = {}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"expected key=value, got {setting!r}")
-        values[key.removeprefix("data.")] = parse_yaml(value, f"override {setting!r}").value
+    data, values = data_settings(data, settings)
     classifier = open_model(model, device, runtime)
     from textattn.cli.progress import ConsoleReport
     from textattn.runtime.evaluation import load_split, measure

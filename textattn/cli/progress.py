@@ -94,6 +94,8 @@ class ConsoleReport(Report):
         for split in ("validation", "test"):
             if split in metrics:
                 self._print(f"{split}: {headline(metrics[split])}")
+        if "audit" in metrics:
+            self._print(f"trust: {metrics['audit']['verdict']}")
         minutes, seconds = divmod(round(metrics["seconds"]["total"]), 60)
         duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
         self._print(f"Finished in {duration}. To see what it learned:")

@@ -14,12 +14,17 @@ def run_quickly(arguments: Sequence[str]) -> bool:
     parsed = _parse(arguments[1:]) if arguments and arguments[0] in ("predict", "explain") else None
     if parsed is None:
         return False
-    from textattn.cli.answers import check_arguments, open_model, print_explanations, print_predictions
+    from textattn.cli.answers import check_arguments, open_model, print_predictions
 
     texts, model, json = parsed
     check_arguments(texts)
     classifier = open_model(model)
-    (print_predictions if arguments[0] == "predict" else print_explanations)(classifier, [texts], json=json)
+    if arguments[0] == "predict":
+        print_predictions(classifier, [texts], json=json)
+    else:
+        from textattn.cli.explanations import print_explanations
+
+        print_explanations(classifier, [texts], json=json)
     return True
 
 

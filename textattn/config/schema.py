@@ -56,8 +56,8 @@ class DataConfig(Section):
     label_names: Annotated[list[Name], Field(min_length=2)] | None = None
     """Names of the labels 0, 1, … where the data hold integers without names."""
     evidence: Name | None = None
-    """Column that says which parts of the text are the reason for its label: pairs [start, end] of characters, or with
-    `evidence_tokens` a 0 or 1 for each token. For `textattn audit` and `training.attention_supervision`."""
+    """Column with the parts of the text that are the reason for its label: pairs [start, end] of characters, strings,
+    or with `evidence_tokens` a 0 or 1 for each token. For `textattn audit` and `training.attention_supervision`."""
     evidence_tokens: Name | None = None
     """Column with the tokens that the 0s and 1s of `evidence` are about."""
     label_separator: Name | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ def parse_evidence(text: str, value: Any, tokens: Any = None) -> Spans | None:
     """The spans that a cell of the evidence column means; None where it is empty.
 
     Args:
-        value: pairs of character positions, or, with `tokens`, a 0 or 1 for each token; a list, or one as JSON.
+        value: pairs of character positions, or passages of the text as strings, or, with `tokens`, a 0 or 1 for each
+            token; a list, or one as JSON.
         tokens: the strings that the flags are about, found in the text one after the other.
 
     Raises:
@@ -37,12 +39,23 @@ def parse_evidence(text: str, value: Any, tokens: Any = None) -> Spans | None:
 
 
 def _from_pairs(text: str, value: list[Any]) -> Spans:
+    if all(isinstance(passage, str) for passage in value):
+        return np.array([_find(text, passage) for passage in value], np.int64)
     for pair in value:
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair)):
-            raise ValueError(f"expected pairs [start, end] of characters, got {str(pair)[:40]!r}")
+            raise ValueError(f"expected pairs [start, end] of characters or strings, got {str(pair)[:40]!r}")
         if not 0 <= pair[0] < pair[1] <= len(text):
             raise ValueError(f"span {pair} is outside the text, which has {len(text)} characters")
     return np.array(value, np.int64)
+
+
+def _find(text: str, passage: str) -> tuple[int, int]:
+    """The first place of a passage, whatever its white space: line ends get lost when people copy."""
+    words = passage.split()
+    found = re.search(r"\s+".join(map(re.escape, words)), text) if words else None
+    if found is None:
+        raise ValueError(f"{passage[:40]!r} is not in the text")
+    return found.span()
 
 
 def _from_flags(text: str, value: list[Any], tokens: Any) -> Spans | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from string import Template
 
@@ -18,7 +19,7 @@ from textattn.runtime.classifier import Prediction
 
 # Shades of a hue; a word is marked from the first strength on, and a passage with one of the second is telling.
 SHADES = 4
-LEAST_SHADED = 0.1
+LEAST_SHADED = 0.15
 TELLING = 0.5
 # Of a text of more words than this only the telling passages are unfolded; fewer words than the second never fold.
 SHOWN_IN_FULL = 150
@@ -34,7 +35,7 @@ _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"
 }
 # Words as they are counted for people: one for each Chinese or Japanese character; long runs count as several.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]{1,20}")
-_SENTENCE_END = re.compile(r"(?:<br ?/?>|\n)\s*|[.!?…؟।]+[\"'”’»)\]]*\s+|[。！？｡]+[”’」』）]*\s*")
+_SENTENCE_END = re.compile(r"(?:<br ?/?>\s*)+|\n\s*|[.!?…؟।]+[\"'”’»)\]]*\s+|[。！？｡]+[”’」』）]*\s*")
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,22 @@ def render_page(texts: Sequence[PageText], verdicts: Mapping[str, str], *, label
     methods = list(dict.fromkeys(explanation.method for text in texts for explanation in text.explanations))
     gold = _Choices([_gold_labels(text.gold, labels) for text in texts], labels)
     given = _Choices([text.prediction.labels for text in texts], labels)
+    answers = [text.right for text in texts if text.right is not None]
+    right = {"1": ("right", answers.count(True)), "0": ("wrong", answers.count(False))} if answers else {}
+    marked = any(len(text.evidence) for text in texts)
     articles = (
-        _article(number, text, methods, gold.indices[number - 1], given.indices[number - 1])
+        _article(number, text, methods, gold.values[number - 1], given.values[number - 1])
         for number, text in enumerate(texts, 1)
     )
-    evidence = any(text.evidence for text in texts)
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(
         title=_shown(f"{model}: {_counted(len(texts), 'text')} explained"),
         model=_shown(model),
-        facts=_facts(texts),
-        about="\n".join(_about(i, method, verdicts.get(method), evidence) for i, method in enumerate(methods)),
+        facts=_facts(len(texts), answers),
+        about="\n".join(_about(i, method, verdicts.get(method), marked) for i, method in enumerate(methods)),
         methods=_method_switch(methods),
-        right="" if all(text.right is None for text in texts) else _RIGHT,
-        gold=_select("gold", "True label", gold),
-        given=_select("given", "Predicted", given),
+        right=_select("right", "Answers", "all", right),
+        gold=_select("gold", "True label", "any", gold.counts),
+        given=_select("given", "Predicted", "any", given.counts),
         count=_counted(len(texts), "text"),
         texts="\n".join(articles),
     )
@@ -98,11 +101,11 @@ class _Choices:
     def __init__(self, of_texts: Sequence[Sequence[str] | None], labels: Sequence[str]) -> None:
         # A text without any label is found under an option of its own.
         rows = [None if names is None else names or [""] for names in of_texts]
-        found = [name for names in rows for name in names or ()]
-        self.names = [name for name in dict.fromkeys([*labels, *found]) if name in set(found)]
-        number = {name: i for i, name in enumerate(self.names)}
-        self.counts = [found.count(name) for name in self.names]
-        self.indices = [" ".join(str(number[name]) for name in names or ()) for names in rows]
+        found = Counter(name for names in rows for name in names or ())
+        names = [name for name in dict.fromkeys([*labels, *found]) if name in found]
+        value = {name: str(i) for i, name in enumerate(names)}
+        self.counts = {value[name]: (name, found[name]) for name in names}
+        self.values = [" ".join(value[name] for name in names or ()) for names in rows]
 
 
 def _gold_labels(gold: str | None, labels: Sequence[str]) -> list[str] | None:
@@ -129,16 +132,13 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _number(weight: float, signed: bool) -> str:
-    return f"{weight:{'+' if signed else ''}.3g}".replace("-", "−")
+    return f"{weight:{'+' if signed else ''}#.3g}".rstrip(".").replace("-", "−")
 
 
-def _facts(texts: Sequence[PageText]) -> str:
-    known = [text.right for text in texts if text.right is not None]
-    facts = [_counted(len(texts), "text")]
-    if known:
-        of = "" if len(known) == len(texts) else f" of the {len(known):,} with a known label"
-        facts.append(f"{sum(known):,}{of} right ({100 * sum(known) / len(known):.1f} %)")
-    return " · ".join(facts)
+def _facts(num_texts: int, answers: Sequence[bool]) -> str:
+    of = "" if len(answers) == num_texts else f" of {len(answers):,} with a known label"
+    right = f" · {sum(answers):,}{of} right ({100 * sum(answers) / len(answers):.1f}\u00a0%)" if answers else ""
+    return f"{_counted(num_texts, 'text')} explained{right}"
 
 
 def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
@@ -146,50 +146,43 @@ def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
     said = f'<p class="verdict">{_shown(verdict)}</p>' if verdict else ""
     shades = range(1, SHADES + 1)
     if method in UNSIGNED:
-        legend = f"<span>less</span>{''.join(_swatch('a', level) for level in shades)}<span>more attention</span>"
+        legend = f"<span>less {_ramp('a', shades)} more attention</span>"
     else:
-        legend = (
-            f"<span>against the label</span>{''.join(_swatch('c', level) for level in reversed(shades))}"
-            f'<i class="gap"></i>{"".join(_swatch("p", level) for level in shades)}<span>for the label</span>'
-        )
+        against = _ramp("c", reversed(shades))
+        legend = f"<span>{against} against the label</span><span>{_ramp('p', shades)} for it</span>"
     if evidence:
-        legend += '<span class="ev key">marked by people</span>'
+        legend += '<span><span class="ev">word</span> marked by people</span>'
     return (
         f'<section data-method="{index}"{" hidden" if index else ""}><h2>{_shown(method)} '
         f'<small>{_shown(METHODS.get(method, ""))}</small></h2>{said}<p class="legend">{legend}</p></section>'
     )
 
 
-def _swatch(hue: str, level: int) -> str:
-    return f'<mark class="{hue}{level}">word</mark>'
+def _ramp(hue: str, levels: Iterable[int]) -> str:
+    return " ".join(f'<mark class="{hue}{level}">word</mark>' for level in levels)
 
 
 def _method_switch(methods: Sequence[str]) -> str:
     if len(methods) < 2:
         return ""
-    names = [*methods, "side by side"]
+    values = [*range(len(methods)), "all"]
     radios = (
-        f'<label><input type="radio" name="method" value="{"all" if i == len(methods) else i}"'
-        f"{'' if i else ' checked'}><span>{_shown(name)}</span></label>"
-        for i, name in enumerate(names)
+        f'<label><input type="radio" name="method" value="{value}"{"" if value else " checked"}>'
+        f"<span>{_shown(name)}</span></label>"
+        for value, name in zip(values, [*methods, "side by side"], strict=True)
     )
     return f'<fieldset class="switch"><legend>Method</legend>{"".join(radios)}</fieldset>'
 
 
-_RIGHT = (
-    '<label>Answers<select id="right"><option value="">all</option><option value="1">right</option>'
-    '<option value="0">wrong</option></select></label>'
-)
-
-
-def _select(name: str, title: str, choices: _Choices) -> str:
-    if not choices.names:
+def _select(name: str, title: str, unset: str, choices: Mapping[str, tuple[str, int]]) -> str:
+    """A filter by one of the choices: value -> what it is called and how many texts have it."""
+    if not choices:
         return ""
     options = (
-        f'<option value="{i}">{_shown(label) if label else "(none)"} ({count:,})</option>'
-        for i, (label, count) in enumerate(zip(choices.names, choices.counts, strict=True))
+        f'<option value="{value}">{_shown(called) or "(none)"} ({count:,})</option>'
+        for value, (called, count) in choices.items()
     )
-    return f'<label>{title}<select id="{name}"><option value="">any</option>{"".join(options)}</select></label>'
+    return f'<label>{title}<select id="{name}"><option value="">{unset}</option>{"".join(options)}</select></label>'
 
 
 def _article(number: int, text: PageText, methods: Sequence[str], gold: str, given: str) -> str:
@@ -204,11 +197,9 @@ def _article(number: int, text: PageText, methods: Sequence[str], gold: str, giv
 
 
 def _answer(prediction: Prediction) -> str:
-    given = (
-        f'<span class="label"><bdi>{_shown(label)}</bdi> <span class="score">{prediction.scores[label]:.3f}</span></span>'
-        for label in prediction.labels
-    )
-    return " ".join(given) or '<span class="label">no label</span>'
+    given = ((f"<bdi>{_shown(label)}</bdi>", prediction.scores[label]) for label in prediction.labels)
+    labels = (f'<span class="label">{label} <span class="score">{score:.3f}</span></span>' for label, score in given)
+    return " ".join(labels) or '<span class="label">no label</span>'
 
 
 def _marker(text: PageText) -> str:
@@ -220,25 +211,28 @@ def _marker(text: PageText) -> str:
 
 
 def _panel(index: int, explanation: Explanation, shape: _Shape) -> str:
-    notes = []
-    if explanation.truncated:
-        notes.append("The text is longer than the model reads; the rest was left out.")
+    notes = ["The text is longer than the model reads; the rest was left out. "] if explanation.truncated else []
     if (error := explanation.completeness_error) is not None:
-        figure = f"{100 * error:.1f} %" if math.isfinite(error) else "not defined"
-        notes.append(f'<span title="How far the weights’ sum is from the change">Completeness error: {figure}</span>')
+        figure = f"{100 * error:.1f}\u00a0%" if math.isfinite(error) else "not defined"
+        about = "How far the sum of the weights is from the change of the log-odds it stands for"
+        notes.append(f'<span title="{about}">Completeness error: {figure}</span>')
+    note = f'<p class="note">{"".join(notes)}</p>' if notes else ""
     hidden = " hidden" if index else ""
     return (
-        f'<section class="panel" data-method="{index}"{hidden}><p class="why"><b>{_shown(explanation.method)}</b> '
+        f'<section data-method="{index}"{hidden}><p class="why"><b>{_shown(explanation.method)}</b> '
         f'<span>{_why(explanation)}</span></p><div class="text" dir="auto">{_body(explanation, shape)}</div>'
-        f"{''.join(f'<p class="note">{note}</p>' for note in notes)}{_table(explanation)}</section>"
+        f"{note}{_table(explanation)}</section>"
     )
 
 
 def _why(explanation: Explanation) -> str:
     if not explanation.signed:
         return "where it looked, the same for every label"
+    prediction = explanation.prediction
+    given = explanation.target in (prediction.label, *prediction.labels)
+    score = "" if given else f' <span class="score">{prediction.scores[explanation.target]:.3f}</span>'
     against = "" if explanation.against is None else f" rather than <bdi>{_shown(explanation.against)}</bdi>"
-    return f"why <bdi>{_shown(explanation.target)}</bdi>{against}"
+    return f"why <bdi>{_shown(explanation.target)}</bdi>{score}{against}"
 
 
 def _strengths(explanation: Explanation) -> list[float]:
@@ -252,12 +246,8 @@ def _strengths(explanation: Explanation) -> list[float]:
     ]
 
 
-def _shade(strength: float, signed: bool) -> str:
-    """A class of the page's style: hue and level; "" for none."""
-    if not abs(strength) >= LEAST_SHADED:
-        return ""
-    hue = "a" if not signed else "p" if strength > 0 else "c"
-    return f"{hue}{min(int(abs(strength) * SHADES) + 1, SHADES)}"
+def _hue(weight: float, signed: bool) -> str:
+    return "a" if not signed else "p" if weight > 0 else "c"
 
 
 @dataclass(frozen=True)
@@ -282,43 +272,37 @@ class _Shape:
             cuts = sorted({0, *self.unread, len(first.text)})
             self.passages = [self._passage(a, b, False) for a, b in pairwise(cuts)]
         else:
-            self.passages = self._fold(first, self._telling(page_text))
+            self.passages = list(self._fold(page_text))
 
     def _count(self, start: int, end: int) -> int:
         return bisect_left(self._starts, end) - bisect_left(self._starts, start)
 
     def _passage(self, start: int, end: int, folded: bool) -> _Passage:
-        read = not (self.unread and self.unread[0] <= start < self.unread[1])
         count = self._count(start, end)
+        read = not self.unread or not self.unread[0] <= start < self.unread[1]
         return _Passage(start, end, count, read, folded and count >= LEAST_FOLDED)
 
-    def _telling(self, page_text: PageText) -> list[int]:
-        """Characters, in order: strong words of any method, so that all panels unfold the same, and evidence."""
-        strong = [
+    def _fold(self, page_text: PageText) -> Iterator[_Passage]:
+        """Passages with strong words of any method, or with evidence, and between them folded ones."""
+        strong = sorted(
             word.start
             for explanation in page_text.explanations
             for word, strength in zip(explanation.words, _strengths(explanation), strict=True)
             if abs(strength) >= TELLING
-        ]
-        return sorted([*strong, *(start for start, _ in self.evidence), *(end - 1 for _, end in self.evidence)])
+        )
+        cuts = self._cuts(page_text.explanations[0])
+        # Of a text with nothing to tell the beginning is shown.
+        telling = strong if strong or self.evidence else [0]
 
-    def _fold(self, explanation: Explanation, telling: list[int]) -> list[_Passage]:
-        cuts = self._cuts(explanation)
-        # Of a text without any the beginning is shown.
-        telling = telling or cuts[:1]
-        spans: list[tuple[int, int]] = []
-        kinds: list[tuple[bool, bool]] = []
-        for start, end in pairwise(cuts):
-            tells = bisect_left(telling, end) > bisect_left(telling, start) or any(
-                a < end and start < b for a, b in self.evidence
-            )
-            kind = (tells, self._passage(start, end, False).read)
-            if kinds and kinds[-1] == kind:
-                spans[-1] = (spans[-1][0], end)
-            else:
-                spans.append((start, end))
-                kinds.append(kind)
-        return [self._passage(start, end, not tells) for (start, end), (tells, _) in zip(spans, kinds, strict=True)]
+        def kind(span: tuple[int, int]) -> tuple[bool, bool]:
+            start, end = span
+            tells = bisect_left(telling, end) > bisect_left(telling, start)
+            tells = tells or any(a < end and start < b for a, b in self.evidence)
+            return tells, self._passage(start, end, False).read
+
+        for (tells, _), group in groupby(pairwise(cuts), kind):
+            spans = list(group)
+            yield self._passage(spans[0][0], spans[-1][1], not tells)
 
     def _cuts(self, explanation: Explanation) -> list[int]:
         """Ends of sentences and lines, and of too long a passage in between; never inside a word."""
@@ -328,13 +312,8 @@ class _Shape:
         for start, end in pairwise(ends):
             first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
             cuts.update(self._starts[first + LONGEST_PASSAGE : last : LONGEST_PASSAGE])
-        starts = [word.start for word in explanation.words]
-
-        def inside(place: int) -> bool:
-            before = bisect_left(starts, place) - 1
-            return before >= 0 and explanation.words[before].end > place
-
-        return sorted(place for place in cuts if not inside(place))
+        words, starts = explanation.words, [word.start for word in explanation.words]
+        return sorted(place for place in cuts if (i := bisect_left(starts, place)) == 0 or words[i - 1].end <= place)
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -352,26 +331,28 @@ def _unread(explanation: Explanation) -> tuple[int, int] | tuple[()]:
     """Characters that the model did not read: of a truncated text the longest stretch without words."""
     if not explanation.truncated:
         return ()
-    ends = [0, *(place for word in explanation.words for place in (word.start, word.end)), len(explanation.text)]
-    return max(((a, b) for a, b in pairwise(ends)), key=lambda gap: gap[1] - gap[0])
+    words = explanation.words
+    starts, ends = [word.start for word in words], [word.end for word in words]
+    return max(zip([0, *ends], [*starts, len(explanation.text)], strict=True), key=lambda gap: gap[1] - gap[0])
 
 
 def _body(explanation: Explanation, shape: _Shape) -> str:
     """The text in passages, those in pieces that people marked or not, those in words."""
-    strengths = _strengths(explanation)
+    signed = explanation.signed
     marked = [
-        (word.start, word.end, shade, _number(word.weight, explanation.signed))
-        for word, strength in zip(explanation.words, strengths, strict=True)
-        if (shade := _shade(strength, explanation.signed))
+        (word, f"{_hue(strength, signed)}{min(int(abs(strength) * SHADES) + 1, SHADES)}", _number(word.weight, signed))
+        for word, strength in zip(explanation.words, _strengths(explanation), strict=True)
+        if abs(strength) >= LEAST_SHADED
     ]
-    ends = [end for _, end, _, _ in marked]
+    ends = [word.end for word, _, _ in marked]
 
     def words(start: int, end: int) -> Iterator[str]:
         position = start
-        for a, b, shade, number in marked[bisect_right(ends, start) :]:
-            if a >= end:
+        for i in range(bisect_right(ends, start), len(marked)):
+            word, shade, number = marked[i]
+            if word.start >= end:
                 break
-            a, b = max(a, start), min(b, end)
+            a, b = max(word.start, start), min(word.end, end)
             yield escape(shape.visible[position:a], quote=False)
             yield f'<mark class="{shade}" title="{number}">{escape(shape.visible[a:b], quote=False)}</mark>'
             position = b
@@ -404,15 +385,14 @@ def _folded(passage: _Passage, content: str) -> str:
 
 
 def _table(explanation: Explanation) -> str:
-    strengths = _strengths(explanation)
-    words = [pair for pair in zip(explanation.words, strengths, strict=True) if pair[0].text.strip()]
+    words = sorted((w for w in explanation.words if w.text.strip() and w.weight), key=lambda w: -abs(w.weight))
     if not words:
         return ""
-    top = max(abs(word.weight) for word, _ in words) or 1.0
+    signed, top = explanation.signed, abs(words[0].weight)
     rows = "".join(
-        f"<tr><td><bdi>{_shown(' '.join(word.text.split()))}</bdi><td>{_number(word.weight, explanation.signed)}"
-        f'<td><i class="{_shade(strength, explanation.signed)}" style="width:{100 * abs(word.weight) / top:.0f}%"></i>'
-        for word, strength in sorted(words, key=lambda pair: -abs(pair[0].weight))[:TABLE_ROWS]
+        f"<tr><td><bdi>{_shown(' '.join(word.text.split()))}</bdi><td>{_number(word.weight, signed)}"
+        f'<td><i class="{_hue(word.weight, signed)}" style="width:{100 * abs(word.weight) / top:.0f}%"></i>'
+        for word in words[:TABLE_ROWS]
     )
     return (
         f'<details><summary>Strongest words</summary><table><thead><tr><th scope="col">word<th scope="col">weight'

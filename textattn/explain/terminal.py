@@ -26,7 +26,14 @@ Line = list[tuple[str, str]]
 
 
 def render(
-    explanation: Explanation, words: int, *, color: bool, multi_label: bool, width: int, folded: bool = False
+    explanation: Explanation,
+    words: int,
+    *,
+    color: bool,
+    multi_label: bool,
+    width: int,
+    folded: bool = False,
+    gold: str | None = None,
 ) -> Iterator[Line]:
     """Lines to print; the first holds the text as it is, line ends and all.
 
@@ -35,11 +42,12 @@ def render(
         color: highlight by colour; without it the strongest words stand in brackets.
         multi_label: name all labels given.
         width: cells of the terminal, for the table.
+        gold: the true label, where known.
         folded: leave out those passages of a long text in which no word is marked.
     """
     yield highlight(explanation, color, folded) if explanation.text.strip() else [("(an empty text)", "")]
     yield []
-    yield _answer(explanation, color, multi_label)
+    yield _answer(explanation, color, multi_label, gold)
     if explanation.signed:
         yield from _what_is_explained(explanation, color)
     elif explanation.target not in (explanation.prediction.label, *explanation.prediction.labels):
@@ -104,15 +112,17 @@ def _gap(passage: Fold, color: bool) -> tuple[str, str]:
     return f"[… {passage.num_words} words …] ", "dim" if color else ""
 
 
-def _answer(explanation: Explanation, color: bool, multi_label: bool) -> Line:
+def _answer(explanation: Explanation, color: bool, multi_label: bool, gold: str | None) -> Line:
     prediction = explanation.prediction
     bold = "bold" if color else ""
+    given = ", ".join(prediction.labels) if multi_label else prediction.label
+    true = [] if gold is None else [(f"  true: {gold} ({'right' if gold == given else 'wrong'})", "")]
     if not multi_label:
-        return [("label: ", ""), (prediction.label, bold), (f"  score: {prediction.score:.4f}", "")]
+        return [("label: ", ""), (prediction.label, bold), (f"  score: {prediction.score:.4f}", ""), *true]
     line: Line = [("labels: ", "")]
     for label in prediction.labels:
         line += [("" if len(line) == 1 else ", ", ""), (label, bold), (f" {prediction.scores[label]:.4f}", "")]
-    return line if prediction.labels else [("labels: none", "")]
+    return [*(line if prediction.labels else [("labels: none", "")]), *true]
 
 
 def _what_is_explained(explanation: Explanation, color: bool) -> Iterator[Line]:

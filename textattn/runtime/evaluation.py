@@ -35,7 +35,7 @@ def load_split(
         InputError: there is no such split, or it cannot be read.
         ConfigError: a setting is wrong.
     """
-    base = _training_config(classifier)
+    base = training_config(classifier)
     if data is None and base is None:
         raise InputError(
             f"{classifier.files.where(TRAINING_CONFIG)}: missing, so the training data are unknown",
@@ -78,7 +78,7 @@ def measure(
         split: name of the split, for the result.
         on_batch: called with the number of rows done.
     """
-    base = _training_config(classifier)
+    base = training_config(classifier)
     tokens = classifier.tokenizer.encode(rows)
     metrics = compute_metrics(
         rows.labels,
@@ -91,7 +91,12 @@ def measure(
     return metrics | {"num_truncated": tokens.num_truncated, "split": split}
 
 
-def _training_config(classifier: Classifier) -> Config | None:
+def training_config(classifier: Classifier) -> Config | None:
+    """The config that the model was trained with; None where it does not have it with it.
+
+    Raises:
+        InputError: it is damaged.
+    """
     files = classifier.files
     if not files.has(TRAINING_CONFIG):
         return None

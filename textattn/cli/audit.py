@@ -1,0 +1,161 @@
+"""`textattn audit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textattn.cli.answers import open_model
+from textattn.cli.console import note, out, out_json, table
+from textattn.cli.options import Device, Json, Quiet
+from textattn.cli.settings import data_settings
+from textattn.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def audit(
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section: text=review.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Run directory, default as for predict; again for runs with other seeds, whose attention is compared.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split to take texts from.")] = "test",
+    examples: Annotated[
+        int, typer.Option("--examples", metavar="N", min=1, help="So many texts, drawn at random (seeded).")
+    ] = 500,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="NAMES",
+            help="Methods with commas between them, or all; default: all but lime and kernel_shap, which take minutes.",
+        ),
+    ] = None,
+    json: Json = False,
+    device: Device = "cpu",
+    quiet: Quiet = False,
+) -> None:
+    """Measure how far the explanations of a model can be trusted.
+
+    \b
+    textattn audit
+    textattn audit --model runs/imdb --examples 500
+    textattn audit --model runs/seed1 --model runs/seed2
+    """
+    note("Loading torch …")
+    from textattn.audit_run import keep_audit
+    from textattn.cli.progress import ConsoleReport
+    from textattn.explain.audit import AUDITED, parse_methods
+    from textattn.explain.audit import audit as measure
+    from textattn.runtime.evaluation import load_split
+
+    chosen = AUDITED if methods is None else parse_methods(methods)
+    data, values = data_settings(data, settings)
+    names: list[str | None] = [*model] if model else [None]
+    first, *more = names
+    classifier, others = open_model(first, device), [open_model(name, device) for name in more]
+    report = ConsoleReport()
+    rows = load_split(classifier, data, split, values, report.note)
+    report.stage(f"Auditing {classifier.path} on {min(examples, len(rows)):,} texts of {split}")
+    found = measure(classifier, rows, examples=examples, methods=chosen, others=others, report=report)
+    if json:
+        out_json(found, indent=True)
+    else:
+        print_audit(found)
+    # A verdict on other data is not what explain and the model card speak of.
+    if data is None:
+        try:
+            kept = keep_audit(classifier, found)
+        except (OSError, InputError) as error:
+            note(f"the audit could not be kept in {classifier.path}: {error}", "Warning")
+        else:
+            if kept is not None:
+                note(f"Kept in {kept}: metrics.json and README.md")
+
+
+def print_audit(found: Mapping[str, Any]) -> None:
+    """The verdict, then a table of the methods and what was seen of the attention itself."""
+    out(found["verdict"])
+    out("")
+    header, rows = method_rows(found)
+    for line in table(rows, header):
+        out(line)
+    facts = found.get("attention")
+    if facts is not None:
+        out("")
+        for line in table(attention_rows(found)):
+            out(line)
+    if "seeds" in found:
+        agreed = found["seeds"]
+        out("")
+        tau = "–" if agreed["attention_tau"] is None else f"{agreed['attention_tau']:.2f}"
+        out(
+            f"{agreed['num_models']} models: attention tau {tau}, Jensen-Shannon divergence "
+            f"{agreed['attention_jensen_shannon']:.3f}, equal answers {agreed['equal_answers']:.1%}"
+        )
+
+
+def method_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the methods with chance at the end."""
+    evidence = any("evidence" in measured for measured in found["methods"].values())
+    header = ["method", "comp", "comp mask", "suff", "suff mask", "top flips", "until flip", "texts"]
+    header += ["AUPRC", "token F1", "IOU F1"] if evidence else []
+    names = sorted(found["methods"], key=lambda name: name == "random")
+    rows = []
+    for name in names:
+        measured = found["methods"][name]
+        row = [name]
+        for kind in ("comprehensiveness", "sufficiency"):
+            row += [f"{measured[kind][variant]['mean']:.3f}" for variant in ("deletion", "mask")]
+        row += [f"{measured['top_token_flips']:.1%}", f"{measured['erased_until_flip']:.0%}"]
+        row.append(str(measured["num_examples"]))
+        if evidence:
+            agreed = measured.get("evidence")
+            row += (
+                ["", "", ""]
+                if agreed is None
+                else [f"{agreed['auprc']['mean']:.3f}", f"{agreed['token_f1']['mean']:.3f}", f"{agreed['iou_f1']:.3f}"]
+            )
+        rows.append(row)
+    return header, rows
+
+
+def attention_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """What was seen of the attention itself, each with a few words on what it means."""
+    facts = found["attention"]
+
+    def interval(name: str) -> str:
+        value = facts[name]
+        return "–" if value is None else f"{value['mean']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+    rows = [
+        ["tau with gradients", interval("tau_gradient")],
+        ["tau with leave-one-out", interval("tau_leave_one_out")],
+        ["  (gradients with leave-one-out)", interval("tau_gradient_leave_one_out")],
+        ["answer moves, weights permuted", interval("permuted_total_variation")],
+        ["answer moves, equal weights", interval("uniform_total_variation")],
+        ["answers changed by equal weights", f"{facts['uniform_decisions_changed']:.1%}"],
+        ["answers changed by zeroing the top weight", f"{facts['top_weight_flips']:.1%}"],
+        ["  (by zeroing a random one)", f"{facts['random_weight_flips']:.1%}"],
+        ["weights zeroed until the answer changes", f"{facts['weights_erased_until_flip']:.0%}"],
+        ["  (in random order)", f"{facts['random_weights_erased_until_flip']:.0%}"],
+        ["conicity of the states", interval("conicity")],
+    ]
+    if "accuracy" in facts:
+        rows.append(["accuracy, with equal weights", f"{facts['accuracy']:.3f}, {facts['uniform_accuracy']:.3f}"])
+    return rows

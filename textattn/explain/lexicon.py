@@ -1,0 +1,161 @@
+"""The words that carry each label over many texts, with the texts that speak against them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from textattn.explain.explanations import Explanation
+from textattn.runtime.classifier import Classifier
+
+# A word in fewer texts is chance.
+LEAST_TEXTS = 3
+TEXTS_AT_ONCE = 64
+SNIPPET = 60
+# Of a word's occurrences, the share that stand between the same two neighbours, from which on it is a fixed phrase.
+BOILERPLATE = 0.8
+_ID = re.compile(
+    r"https?:|www\.|\S+@\S+\.\S+|\w*\d\w*[a-z]\w*\d\w*|[0-9a-f]{8,}|\d{5,}|[\w-]+\.(?:com|org|net|html?|jpg|png)", re.I
+)
+_MARKUP = re.compile(r"</?\w+|/>|&\w+;|\bbr\b", re.I)
+
+
+@dataclass
+class Entry:
+    """A word for one label."""
+
+    word: str
+    """In lower case."""
+    score: float
+    """Mean over the texts that have it and got the label: of all its occurrences in a text, together."""
+    low: float
+    """Lower end of the 95 % interval of that mean; words are ranked by it."""
+    num_texts: int
+    """Texts that have it and got the label."""
+    num_against: int
+    """Texts that have it and have another true label, whatever answer they got."""
+    num_with: int
+    """Texts that have it and a true label."""
+    counter_example: str
+    """The word in such a text, with some of what stands around it; "" if there is none."""
+    suspect: str
+    """Why it may be no reason: `punctuation`, `number`, `id or address`, `markup`, `fixed phrase`, or ""."""
+
+
+@dataclass
+class _Seen:
+    scores: list[float] = field(default_factory=list)
+    neighbours: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def lexicon(
+    classifier: Classifier,
+    texts: Sequence[str],
+    golds: Sequence[str],
+    *,
+    method: str = "gradient_x_input",
+    top: int = 20,
+    on_texts: Callable[[int], None] | None = None,
+) -> dict[str, list[Entry]]:
+    """For each label the words that count most for it, in the texts that got it.
+
+    Args:
+        golds: the true label of each text; empty where not known (several labels: joined by ", ").
+        method: how words are weighed; attention knows no label, its words are those the model looked at.
+        top: words for each label.
+        on_texts: called with the number of texts done.
+
+    Raises:
+        ConfigError, InputError: as `Classifier.explain`.
+    """
+    seen: dict[str, dict[str, _Seen]] = {label: defaultdict(_Seen) for label in classifier.labels}
+    texts_with: dict[str, list[int]] = defaultdict(list)
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        group = list(texts[first : first + TEXTS_AT_ONCE])
+        for number, explanation in enumerate(classifier.explain(group, method=method), first):
+            label = explanation.prediction.label
+            sums: dict[str, float] = defaultdict(float)
+            for word, score, neighbours in _words(explanation):
+                sums[word] += score
+                seen[label][word].neighbours[neighbours] += 1
+            for word, total in sums.items():
+                seen[label][word].scores.append(total)
+                texts_with[word].append(number)
+        if on_texts is not None:
+            on_texts(first + len(group))
+    formulas = classifier.tokenizer.kind == "formula"
+    return {
+        label: [
+            _entry(word, found, label, texts, golds, texts_with[word], formulas)
+            for word, found in _strongest(words, top)
+        ]
+        for label, words in seen.items()
+    }
+
+
+def _words(explanation: Explanation) -> Iterator[tuple[str, float, tuple[str, str]]]:
+    """Word, score, and the words before and after it. Attention counts from an equal share on."""
+    words = [word for word in explanation.words if word.text.strip()]
+    names = ["", *(word.text.casefold() for word in words), ""]
+    share = 0.0 if explanation.signed else 1 / max(len(words), 1)
+    for i, word in enumerate(words):
+        yield names[i + 1], word.weight - share, (names[i], names[i + 2])
+
+
+def _strongest(words: dict[str, _Seen], top: int) -> list[tuple[str, _Seen]]:
+    often = [(word, found) for word, found in words.items() if len(found.scores) >= LEAST_TEXTS]
+    ranked = sorted(often, key=lambda item: (-_low(item[1].scores), item[0]))
+    return [(word, found) for word, found in ranked[:top] if _low(found.scores) > 0]
+
+
+def _low(scores: Sequence[float]) -> float:
+    return float(np.mean(scores) - 1.96 * np.std(scores, ddof=1) / np.sqrt(len(scores)))
+
+
+def _entry(
+    word: str,
+    found: _Seen,
+    label: str,
+    texts: Sequence[str],
+    golds: Sequence[str],
+    rows: Sequence[int],
+    formulas: bool,
+) -> Entry:
+    against = [row for row in rows if golds and label not in golds[row].split(", ")]
+    return Entry(
+        word=word,
+        score=float(np.mean(found.scores)),
+        low=_low(found.scores),
+        num_texts=len(found.scores),
+        num_against=len(against),
+        num_with=len(rows) if golds else 0,
+        counter_example=_snippet(texts[against[0]], word) if against else "",
+        suspect="" if formulas else _suspect(word, found),
+    )
+
+
+def _suspect(word: str, found: _Seen) -> str:
+    if _MARKUP.fullmatch(word):
+        return "markup"
+    if not any(character.isalnum() for character in word):
+        # Pictures are no words either, but they are meant.
+        return "" if any(ord(character) > 0x2FFF for character in word) else "punctuation"
+    if _ID.fullmatch(word):
+        return "id or address"
+    if all(character.isdigit() or not character.isalnum() for character in word):
+        return "number"
+    total = sum(found.neighbours.values())
+    if found.neighbours.most_common(1)[0][1] >= BOILERPLATE * total and total >= LEAST_TEXTS:
+        return "fixed phrase"
+    return ""
+
+
+def _snippet(text: str, word: str) -> str:
+    position = max(text.casefold().find(word), 0)
+    start, end = max(0, position - SNIPPET // 2), position + len(word) + SNIPPET // 2
+    shown = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{shown}{'…' if end < len(text) else ''}"

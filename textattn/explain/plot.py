@@ -1,0 +1,163 @@
+"""An explanation as a picture: bars over the words, and for several heads a heat map of their weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.explain.explanations import Explanation
+from textattn.runtime.classifier import Classifier
+from textattn.runtime.words import Word, find_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ORANGE, BLUE, VERMILLION = "#e68a00", "#3477b8", "#d9571e"
+# Of a longer text the strongest words are drawn, in their order.
+MOST_WORDS = 40
+INCHES_PER_WORD = 0.32
+LONGEST_LABEL = 24
+
+
+def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str) -> None:
+    """Writes a picture of the words' weights; with several heads and `attention` one row of a heat map for each head.
+
+    Args:
+        kind: png, svg or pdf.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if classifier.tokenizer.kind == "formula":
+        explanation = _by_element(explanation)
+    # The same picture gives the same bytes: no date, and ids that do not depend on the process.
+    with mpl.rc_context({"svg.hashsalt": "textattn", "font.sans-serif": _fonts(explanation.text)}):
+        shown = _shown(explanation)
+        heads = head_weights(explanation, classifier) if explanation.method == "attention" else None
+        width = max(4.0, 1.6 + INCHES_PER_WORD * len(shown))
+        rows = 0 if heads is None else len(heads)
+        figure = Figure(figsize=(width, 3.2 + 0.3 * rows), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        if heads is None:
+            _bars(figure.subplots(), explanation, shown)
+        else:
+            top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, max(1, 0.3 * rows)])
+            _bars(top, explanation, shown)
+            _heat_map(figure, bottom, heads[:, shown], explanation, shown)
+        figure.suptitle(_title(explanation), fontsize=10)
+        # savefig warns of every character that no font here has; it draws a box for it, which says the same.
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+            figure.savefig(file, format=kind, metadata=metadata)
+
+
+def _by_element(explanation: Explanation) -> Explanation:
+    """With one word for each element of a formula: its amount belongs to it, and so do its other places."""
+    elements: dict[str, Word] = {}
+    last = ""
+    for word in explanation.words:
+        last = word.text if word.text[:1].isalpha() or not last else last
+        first = elements.get(last, replace(word, text=last, weight=0.0))
+        elements[last] = replace(first, weight=first.weight + word.weight)
+    return replace(explanation, words=list(elements.values()))
+
+
+def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np.float64] | None:
+    """(heads, words) of a mechanism with several heads; None for one head, or without the weights of PyTorch."""
+    if classifier.config.architecture["num_heads"] < 2 or not classifier.files.has("model.safetensors"):
+        return None
+    import torch
+
+    session = classifier.torch_session
+    tokens = classifier.tokenizer.encode([explanation.text])
+    input_ids = torch.from_numpy(tokens.ids.astype(np.int64))[None].to(session.device)
+    with torch.inference_mode():
+        weights = session.model(input_ids, torch.ones_like(input_ids)).head_weights
+    if weights is None or weights.shape[1] < 2:
+        return None
+    (tokenized,) = classifier.tokenizer.encode_with_offsets([explanation.text])
+    spans = find_words(explanation.text, tokenized)
+    by_word = []
+    for head in weights[0].double().tolist():
+        weighed = replace(explanation, words=spans.words(explanation.text, head))
+        by_element = _by_element(weighed) if classifier.tokenizer.kind == "formula" else weighed
+        by_word.append([word.weight for word in by_element.words])
+    return np.array(by_word)
+
+
+def _shown(explanation: Explanation) -> list[int]:
+    """The words that are drawn, in the order of the text."""
+    words = explanation.words
+    strongest = sorted(range(len(words)), key=lambda i: -abs(words[i].weight))[:MOST_WORDS]
+    return sorted(strongest)
+
+
+def _bars(axes: Any, explanation: Explanation, shown: list[int]) -> None:
+    weights = [explanation.words[i].weight for i in shown]
+    colors = [BLUE if w > 0 else VERMILLION for w in weights] if explanation.signed else [ORANGE] * len(weights)
+    axes.bar(range(len(shown)), weights, color=colors, width=0.75)
+    _name_words(axes, explanation, shown)
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if explanation.signed:
+        axes.set_ylabel(f"against   {explanation.target}   for", fontsize=8)
+    else:
+        axes.set_ylabel("attention", fontsize=8)
+        axes.axhline(1 / max(len(explanation.words), 1), color="gray", linewidth=0.6, linestyle="dotted")
+    axes.tick_params(axis="y", labelsize=7)
+
+
+def _heat_map(
+    figure: Figure, axes: Any, heads: NDArray[np.float64], explanation: Explanation, shown: list[int]
+) -> None:
+    image = axes.imshow(heads, aspect="auto", cmap="Oranges", vmin=0)
+    axes.set_yticks(range(len(heads)), [f"head {n}" for n in range(1, len(heads) + 1)], fontsize=7)
+    _name_words(axes, explanation, shown)
+    figure.colorbar(image, ax=axes, pad=0.01).ax.tick_params(labelsize=6)
+
+
+def _name_words(axes: Any, explanation: Explanation, shown: list[int]) -> None:
+    names = [_shorten(explanation.words[i].text) for i in shown]
+    upright = max(map(len, names), default=0) <= 3
+    # A dollar sign is no formula here.
+    axes.set_xticks(
+        range(len(shown)), names, rotation=0 if upright else 60, ha="center" if upright else "right",
+        rotation_mode="anchor", fontsize=9 if upright else 8, parse_math=False,
+    )  # fmt: skip
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+
+
+def _title(explanation: Explanation) -> str:
+    prediction = explanation.prediction
+    answer = f"{prediction.label} {prediction.score:.3f}"
+    hidden = len(explanation.words) - min(len(explanation.words), MOST_WORDS)
+    rest = f", the {MOST_WORDS} strongest of {len(explanation.words)} words" if hidden else ""
+    other = f" rather than {explanation.against}" if explanation.against else ""
+    why = f"why {explanation.target}{other}" if explanation.signed else "where it looked"
+    return f"{answer}: {why} ({explanation.method}{rest})"
+
+
+def _fonts(text: str) -> list[str]:
+    """Fonts installed here that have the letters of the text, best first; the usual one for ASCII."""
+    if text.isascii():
+        return ["DejaVu Sans"]
+    from matplotlib import font_manager
+
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    wanted = (
+        "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei",
+        "SimHei", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans", "Arial Unicode MS", "Segoe UI",
+    )  # fmt: skip
+    return ["DejaVu Sans", *(name for name in wanted if name in there)]

@@ -1,0 +1,33 @@
+"""What the audit of a model said, read from its files. Light to import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textattn.errors import InputError
+from textattn.explain.verdict import verdict
+from textattn.run import METRICS
+from textattn.runtime.classifier import Classifier
+
+
+def stored_audit(classifier: Classifier) -> dict[str, Any] | None:
+    """The audit in metrics.json; None where there is none that can be read: it is no reason not to explain."""
+    if not classifier.files.has(METRICS):
+        return None
+    try:
+        found = classifier.files.read_json(METRICS)["audit"]
+        verdict(found)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return dict(found)
+
+
+def trust(classifier: Classifier, method: str) -> str | None:
+    """The verdict on a method for this model, in one sentence; None where nothing was measured."""
+    audit = stored_audit(classifier)
+    if audit is None:
+        return None
+    try:
+        return verdict(audit, method)
+    except (KeyError, TypeError, ValueError):
+        return None
