@@ -51,14 +51,18 @@ def build(
     output: tuple[int, str, bool] = (3, "softmax", False),
     *,
     kind: str = "word",
+    corpus: Sequence[str] = TEXTS[:5],
+    vocab_size: int = 90,
+    max_length: int = 90,
     double: bool = False,
     spread: float = 0.5,
 ) -> Classifier:
     """A small model with large weights, so that every word counts; its dropout would show if it were on."""
     num_labels, activation, multi_label = output
-    size = 90 if kind == "bpe" else 200
-    settings = TokenizerConfig.model_validate({"type": kind, "min_frequency": 1, "vocab_size": size, "max_length": 90})
-    tokenizer = train_tokenizer(settings, iter([text for text in TEXTS if "xyl" not in text]), 1)
+    settings = TokenizerConfig.model_validate(
+        {"type": kind, "min_frequency": 1, "vocab_size": vocab_size, "max_length": max_length}
+    )
+    tokenizer = train_tokenizer(settings, iter(corpus), 1)
     architecture = Architecture(
         vocab_size=tokenizer.vocab_size,
         num_outputs=1 if activation == "sigmoid" and not multi_label else num_labels,

@@ -153,8 +153,8 @@ def test_json_holds_everything(trained_run: Path) -> None:
     expected = textattn.load(trained_run).explain([TEXT, "", "x"], target="neg")
     for row, want in zip(rows, expected, strict=True):
         assert set(row) == {
-            "label", "score", "text", "target", "method", "tokens", "offsets", "attention_weights", "words",
-            "truncated",
+            "label", "score", "text", "target", "method", "tokens", "offsets", "weights", "attention_weights", "words",
+            "truncated", "verdict",
         }  # fmt: skip
         assert (row["label"], row["target"], row["method"]) == (want.prediction.label, "neg", "attention")
         assert row["text"] == want.text
@@ -175,7 +175,7 @@ def test_several_texts_stand_apart(trained_run: Path) -> None:
     # Two words; after the last text, once, how far the highlights can be trusted.
     assert len(blocks[2].splitlines()) == 5 + 2 + 2
     assert done.out.count("Trust: ") == 1
-    assert "attention" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
+    assert "equal share" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
 
 
 def test_a_text_longer_than_the_model_reads_is_said_to_be(trained_run: Path) -> None:

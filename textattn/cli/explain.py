@@ -66,7 +66,7 @@ def explain(
     device: Device = "cpu",
     runtime: Runtime = None,
 ) -> None:
-    """Show which words count for the answer, and how far that can be trusted.
+    """Show which words count for the answer.
 
     \b
     textattn explain "Delicious food, friendly staff."

@@ -67,15 +67,13 @@ def print_explanations(
         flush()
     if not json and shown:
         out("")
-        for method in methods:
-            _print_wrapped(f"Trust: {trusted[method] or _not_measured(classifier)}")
+        for verdict in filter(None, trusted.values()):
+            _print_wrapped(f"Trust: {verdict}")
+        if not any(trusted.values()):
+            import shlex
 
-
-def _not_measured(classifier: Classifier) -> str:
-    import shlex
-
-    where = shlex.quote(str(classifier.path))
-    return f"whether these words decide the answer has not been measured: textattn audit --model {where}"
+            out("Trust: not measured for this model; to measure it:")
+            out(f"  textattn audit --model {shlex.quote(str(classifier.path))}")
 
 
 def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[str, Any]:

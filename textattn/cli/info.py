@@ -55,5 +55,8 @@ def info(model: Model = None, json: Json = False) -> None:
         if measured:
             name, interval = measured["headline"], measured["interval_95"]
             rows.append((split, f"{name} {measured[name]:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"))
+    audit = facts.get("metrics", {}).get("audit")
+    if audit:
+        rows.append(("trust", audit["verdict"]))
     for line in table(rows):
         out(line)

@@ -29,7 +29,7 @@ def words(
     device: Device = "cpu",
     quiet: Quiet = False,
 ) -> None:
-    """List the words that carry each label, with counts, counter-examples and suspects.
+    """List the words that carry each label.
 
     \b
     textattn words

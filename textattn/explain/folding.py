@@ -11,6 +11,8 @@ from textattn.runtime.words import Word
 # Texts of at most so many words are shown in full; of longer ones the most telling passages, up to about so many words.
 SHORT = 120
 LEAST_TELLING = 0.1
+# A passage with so strong a word is shown even where that makes twice as many.
+STRONG = 0.4
 # A passage ends after a sentence or a line.
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[”」』）]*\s*|\s*\n\s*")
 

@@ -21,6 +21,7 @@ from textattn.runtime.session import Floats, Session, run_in_batches, to_probabi
 
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
+    from textattn.explain.flips import Flip
     from textattn.runtime.torch_session import TorchSession
 
 T = TypeVar("T")
@@ -157,6 +158,40 @@ class Classifier:
         from textattn.explain.explanations import explain_texts
 
         return explain_texts(self, self.normalise(texts), method, target, against)
+
+    def flip(self, text: Text) -> Flip | None:
+        """A smallest set of words without which the answer to a text is another one; None where there is none.
+
+        Raises:
+            ConfigError: the text has the wrong number of segments.
+        """
+        from textattn.explain.flips import find_flip
+
+        return find_flip(self, self.normalise([text])[0])
+
+    def audit(
+        self,
+        data: str | Path | None = None,
+        split: str = "test",
+        examples: int = 500,
+        methods: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """How far the explanations of this model can be trusted, measured on a split; see `textattn.explain.audit`.
+
+        Args:
+            data, split, settings: as for `evaluate`; the labels are needed for evidence and accuracy only.
+            examples: most texts, drawn at random (seeded).
+            methods: default: all but `lime` and `kernel_shap`, which take minutes.
+
+        Raises:
+            ConfigError, InputError: as `evaluate` and `explain`.
+        """
+        from textattn.explain.audit import AUDITED, audit
+        from textattn.runtime.evaluation import load_split
+
+        rows = load_split(self, data, split, settings)
+        return audit(self, rows, examples=examples, methods=methods or AUDITED)
 
     def embed(self, texts: Text | Iterable[Text]) -> NDArray[np.float32]:
         """(texts, context_dim) the pooled vector of each text, as the classifier layer sees it."""

@@ -1,0 +1,321 @@
+"""The audit finds evidence that was planted, and says so where the attention has none of it."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from explain_models import model_of, same
+from safetensors.torch import save_file
+from torch import Tensor
+
+import textattn as package
+from textattn.data.batches import collate
+from textattn.data.read import Split
+from textattn.explain.audit import audit
+from textattn.explain.erasure import logits_of, rows_of
+from textattn.explain.methods import METHODS
+from textattn.explain.verdict import GOOD_SHARE, IDLE, level, verdict
+from textattn.export.onnx_model import export_onnx
+from textattn.model_files import ModelFiles, model_metadata, read_model_config
+from textattn.run import CONFIG, TOKENIZER, WEIGHTS, write_json
+from textattn.runtime.classifier import Classifier
+from textattn.runtime.evaluation import load_split
+from textattn.runtime.session import to_probabilities
+
+CUES = {"pos": ["superb", "lovely", "great", "fine"], "neg": ["awful", "dreadful", "poor", "bad"]}
+ALL_CUES = {*CUES["pos"], *CUES["neg"]}
+FILLERS = ["".join(sounds) for sounds in itertools.product("bdkt", "ae", "lnrs", "aeiou")][:100]
+# All that a shipped config might change is written out.
+SETTINGS: dict[str, Any] = {
+    "tokenizer": {"min_frequency": 1},
+    "model": {"embedding_dim": 16, "hidden_size": 8},
+    "training": {"batch_size": 32, "epochs": 8, "learning_rate": 2e-2},
+    "output": {"attention_splits": [], "prediction_splits": [], "audit_examples": 0},
+}
+
+
+def write(file: Path, number: int, labels: tuple[str, ...], seed: int) -> None:
+    """Texts of fillers, and in those with the label pos or neg one cue; the evidence is where it stands.
+
+    Without a third label the lack of one kind of cue would tell the other, and half of the texts had no evidence.
+    """
+    generator = random.Random(seed)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["text", "label", "evidence"])
+        for i in range(number):
+            label = labels[i % len(labels)]
+            words = generator.choices(FILLERS, k=generator.randint(8, 20))
+            evidence = ""
+            if label in CUES:
+                place = generator.randrange(len(words))
+                words[place] = generator.choice(CUES[label])
+                start = len(" ".join([*words[:place], ""]))
+                evidence = json.dumps([[start, start + len(words[place])]])
+            rows.writerow([" ".join(words), label, evidence])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted")
+    write(folder / "train.csv", 400, ("neg", "pos", "none"), 0)
+    write(folder / "validation.csv", 60, ("neg", "pos", "none"), 1)
+    write(folder / "test.csv", 100, ("neg", "pos"), 2)
+    return folder
+
+
+def train(folder: Path, name: str, **model: str) -> Path:
+    files = {split: str(folder / f"{split}.csv") for split in ("train", "validation", "test")}
+    data = {"files": files, "evidence": "evidence"}
+    settings = {**SETTINGS, "data": data, "model": {**SETTINGS["model"], **model}}
+    return package.train(settings, [f"output.dir={folder / name}"])
+
+
+@pytest.fixture(scope="module")
+def planted(folder: Path) -> Classifier:
+    """Its states are bound to their words, so that attention to a state is attention to the word."""
+    return package.load(train(folder, "anchored", anchor="states"))
+
+
+@pytest.fixture(scope="module")
+def pooled(folder: Path) -> Path:
+    """All states count the same, so that each has to say what the LSTM has read."""
+    return train(folder, "pooled", attention="mean")
+
+
+def test_split(classifier: Classifier) -> Split:
+    return load_split(classifier, None, "test", {})
+
+
+test_split.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def audited(planted: Classifier) -> dict[str, Any]:
+    return audit(planted, test_split(planted), examples=100)
+
+
+def hits(classifier: Classifier, texts: list[str], method: str) -> float:
+    """Share of the texts in which the highest word is the cue."""
+    found = classifier.explain(texts, method=method)
+    return float(np.mean([max(e.words, key=lambda word: word.weight).text in ALL_CUES for e in found]))
+
+
+# Planted evidence.
+
+
+def test_the_cue_is_learnt(planted: Classifier) -> None:
+    assert planted.evaluate()["accuracy"] == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_finds_the_cue(planted: Classifier, method: str) -> None:
+    texts = list(test_split(planted))
+    assert hits(planted, texts[:25] if method in ("lime", "kernel_shap") else texts, method) >= 0.95
+
+
+def test_the_audit_finds_attention_good(audited: dict[str, Any]) -> None:
+    assert level(audited) == "good"
+    assert audited["verdict"].startswith("The words that attention highlights are good evidence: erasing them lowers")
+    for method, measured in audited["methods"].items():
+        own = measured["comprehensiveness"]
+        if method == "random":
+            assert own["deletion"]["mean"] < 0.4
+            continue
+        assert level(audited, method) == "good"
+        assert measured["comprehensiveness_over_random"]["low"] > 0.3
+        assert own["deletion"]["mean"] > 0.6
+        assert own["mask"]["mean"] > 0.6
+        # The cue alone is nearly as good as the whole text, and without it the answer is another one.
+        assert abs(measured["sufficiency"]["mask"]["mean"]) < 0.15
+        assert measured["top_token_flips"] > 0.9
+        assert measured["erased_until_flip"] < 0.1
+    assert audited["attention"]["accuracy"] == 1
+    assert audited["attention"]["uniform_accuracy"] < 0.95
+    assert audited["attention"]["weights_erased_until_flip"] < audited["attention"]["random_weights_erased_until_flip"]
+
+
+def test_the_audit_finds_what_people_would_mark(audited: dict[str, Any], planted: Classifier) -> None:
+    lengths = planted.tokenizer.encode(test_split(planted)).lengths
+    facts = audited["evidence"]
+    assert (facts["num_examples"], facts["share_not_read"]) == (100, 0)
+    assert facts["share_of_tokens"] == pytest.approx(np.mean(1 / lengths))
+    for method in ("attention", "occlusion"):
+        found = audited["methods"][method]["evidence"]
+        assert found["auprc"]["mean"] > 0.97
+        assert found["token_f1"]["mean"] > 0.75  # of longer texts two words are chosen, and one is right
+        assert found["iou_f1"] > 0.75
+    by_chance = audited["methods"]["random"]["evidence"]
+    assert by_chance["auprc"]["mean"] < 0.4
+    assert by_chance["token_f1"]["mean"] < 0.3
+
+
+def test_chance_is_where_chance_should_be(audited: dict[str, Any], planted: Classifier) -> None:
+    """Against rankings drawn by the test; texts are independent, so the mean is normal."""
+    ids = rows_of(planted.tokenizer.encode(test_split(planted)))
+    without = [[np.delete(row, place) for place in range(len(row))] for row in ids]
+    whole = logits_of(planted, ids).argmax(1)
+    shares = [
+        float((logits_of(planted, rows).argmax(1) != answer).mean())
+        for rows, answer in zip(without, whole, strict=True)
+    ]
+    deviation = float(np.sqrt(sum(p * (1 - p) for p in shares))) / len(shares)
+    assert abs(audited["methods"]["random"]["top_token_flips"] - np.mean(shares)) < 3.5 * deviation
+    over = audited["methods"]["random"]["comprehensiveness_over_random"]
+    assert (over["mean"], over["low"], over["high"]) == (0, 0, 0)
+    other = audit(planted, test_split(planted), methods=(), seed=5)["methods"]["random"]["comprehensiveness"][
+        "deletion"
+    ]
+    first = audited["methods"]["random"]["comprehensiveness"]["deletion"]
+    assert other["mean"] != first["mean"]
+    assert other["low"] < first["mean"] + 0.05
+    assert other["high"] > first["mean"] - 0.05
+
+
+def test_weights_at_random_are_where_chance_should_be(audited: dict[str, Any], planted: Classifier) -> None:
+    """Serrano & Smith's comparison, and Jain & Wallace's permutations, drawn again."""
+    model = model_of(planted)
+    generator = np.random.default_rng(9)
+    shares, permuted = [], []
+    for ids in rows_of(planted.tokenizer.encode(test_split(planted))):
+        with torch.no_grad():
+            output = model(torch.from_numpy(ids[None].astype(np.int64)), torch.ones(1, len(ids)))
+        states, weights = output.hidden_states[0].double().numpy(), output.attention_weights[0].double().numpy()
+        matrix, bias = (p.detach().double().numpy() for p in (model.classifier.weight, model.classifier.bias))
+        answer = int(output.logits.argmax())
+        flips = []
+        for place in range(len(ids)):
+            left = np.where(np.arange(len(ids)) == place, 0, weights)
+            flips.append((matrix @ (left / left.sum() @ states) + bias).argmax() != answer)
+        shares.append(float(np.mean(flips)))
+        orders = [generator.permutation(len(ids)) for _ in range(40)]
+        logits = np.array([matrix @ (weights[order] @ states) + bias for order in [np.arange(len(ids)), *orders]])
+        probs = to_probabilities(logits, "softmax", 3)  # type: ignore[arg-type]
+        permuted.append(float(np.median(np.abs(probs[1:] - probs[0]).sum(1) / 2)))
+    deviation = float(np.sqrt(sum(p * (1 - p) for p in shares))) / len(shares)
+    assert abs(audited["attention"]["random_weight_flips"] - np.mean(shares)) < 3.5 * deviation + 1e-9
+    assert audited["attention"]["permuted_total_variation"]["mean"] == pytest.approx(np.mean(permuted), abs=0.05)
+
+
+# Attention that is no evidence.
+
+
+def with_attention(run: Path, folder: Path, weight: float) -> Classifier:
+    """The same states and the same classifier, with attention to the states of cues: exp(2 * weight) times as much."""
+    files = ModelFiles(run)
+    old = package.load(run, runtime="torch")
+    direction, offset = towards_cues(old)
+    value = read_model_config(files).to_json()
+    value["architecture"] |= {"attention": "additive", "attention_size": 1}
+    copy = Path(shutil.copytree(run, folder / f"attention {weight}"))
+    write_json(copy / CONFIG, value)
+    weights = {name: tensor.contiguous() for name, tensor in model_of(old).state_dict().items()}
+    weights["attention.projection.weight"] = direction[None]
+    weights["attention.projection.bias"] = offset[None]
+    weights["attention.score.weight"] = torch.tensor([[weight]])
+    metadata = model_metadata(read_model_config(ModelFiles(copy)), files.read(TOKENIZER))
+    save_file(weights, copy / WEIGHTS, metadata)
+    assert export_onnx(copy) < 1e-5
+    return package.load(copy, runtime="onnx")
+
+
+def towards_cues(classifier: Classifier) -> tuple[Tensor, Tensor]:
+    """A direction, and an offset, in which the states of cues lie on the one side: by least squares."""
+    tokens = classifier.tokenizer.encode(test_split(classifier))
+    ids, mask = map(torch.from_numpy, collate(tokens, np.arange(len(tokens)), classifier.tokenizer.pad_id))
+    with torch.no_grad():
+        states = model_of(classifier)(ids, mask).hidden_states[mask.bool()]
+    cues = [classifier.tokenizer.backend.token_to_id(cue) for cue in ALL_CUES]
+    is_cue = torch.isin(ids[mask.bool()], torch.tensor(cues))
+    inputs = torch.cat([states, torch.ones(len(states), 1)], 1)
+    solution = torch.linalg.lstsq(inputs, is_cue.float()[:, None]).solution[:, 0]
+    fitted = inputs @ solution
+    middle = (fitted[is_cue].mean() + fitted[~is_cue].mean()) / 2
+    return 20 * solution[:-1], 20 * (solution[-1] - middle)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, "none"), (-4.0, "none"), (4.0, "evidence")])
+def test_the_audit_tells_attention_that_looks_away(folder: Path, pooled: Path, weight: float, expected: str) -> None:
+    """Of one model three are made that differ only in where their attention looks: nowhere, elsewhere, at the cue."""
+    classifier = with_attention(pooled, folder, weight)
+    texts = list(test_split(classifier))
+    assert classifier.evaluate()["accuracy"] > 0.9
+    assert hits(classifier, texts, "occlusion") >= 0.95
+    given = audit(classifier, test_split(classifier), methods=("attention", "occlusion", "gradient_x_input"))
+    facts = given["attention"]
+    measured = given["methods"]["attention"]
+    assert level(given, "occlusion") == "good"
+    if expected == "evidence":
+        assert hits(classifier, texts, "attention") >= 0.9
+        over = {method: facts["comprehensiveness_over_random"]["mean"] for method, facts in given["methods"].items()}
+        assert over["attention"] > GOOD_SHARE * max(over.values())
+        # It looks at the cue, but as many answers are right with equal weights: the LSTM has told all states.
+        assert level(given) == ("part" if facts["uniform_decisions_changed"] <= IDLE else "good")
+        return
+    assert hits(classifier, texts, "attention") < 0.2
+    assert level(given) == "none"
+    assert given["verdict"].startswith("The words that attention highlights are no evidence for this model's answers:")
+    assert measured["comprehensiveness_over_random"]["mean"] < 0.02
+    if weight:
+        # Worse than chance, which finds the cue at times.
+        assert measured["comprehensiveness_over_random"]["high"] < 0
+        return
+    assert facts["uniform_decisions_changed"] == 0
+    for name in ("uniform_total_variation", "permuted_total_variation"):
+        same(facts[name]["mean"], 0, 1e-5)
+    # Constant scores rank nothing.
+    assert facts["tau_gradient"] is None
+    assert facts["tau_leave_one_out"] is None
+    assert facts["tau_gradient_leave_one_out"]["mean"] > 0
+
+
+# The verdict.
+
+
+def made_up(mean: float, low: float, best: float, *, number: int = 50, changed: float = 0.5) -> dict[str, Any]:
+    def measured(over: float, low: float) -> dict[str, Any]:
+        return {
+            "num_examples": number,
+            "comprehensiveness": {"deletion": {"mean": 0.1 + over}},
+            "comprehensiveness_over_random": {"mean": over, "low": low},
+        }
+
+    methods = {"random": measured(0, 0), "attention": measured(mean, low), "occlusion": measured(best, best)}
+    return {"split": "test", "methods": methods, "attention": {"uniform_decisions_changed": changed}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (made_up(0.4, 0.3, 0.5), "good"),
+        (made_up(0.3, 0.2, 0.5), "good"),
+        (made_up(0.29, 0.2, 0.5), "part"),
+        (made_up(0.6, 0.5, 0.1), "good"),
+        (made_up(0.4, 0.3, 0.5, changed=0.01), "part"),
+        (made_up(0.4, 0.3, 0.5, changed=0.02), "good"),
+        (made_up(0.1, 0.0, 0.1), "none"),
+        (made_up(-0.2, -0.3, 0.5), "none"),
+        (made_up(0.4, 0.3, 0.5, number=19), "unknown"),
+        (made_up(0.4, 0.3, 0.5, number=20), "good"),
+    ],
+)
+def test_levels(facts: dict[str, Any], expected: str) -> None:
+    assert level(facts) == expected
+    assert level(facts, "lime") == "unknown"
+    sentence = verdict(facts)
+    words = {"good": "are good evidence", "part": "are part of", "none": "are no evidence", "unknown": "too few"}
+    assert [name for name, said in words.items() if said in sentence] == [expected]
+    if expected != "unknown":
+        own, other = (facts["methods"][m]["comprehensiveness"]["deletion"]["mean"] for m in ("attention", "occlusion"))
+        assert f"by {own:.2f} on average, random words 0.10, those of occlusion {other:.2f}" in sentence
+        assert ("equal weights" in sentence) == (facts["attention"]["uniform_decisions_changed"] == 0.01)
+    assert "has not been measured" in verdict(facts, "lime")

@@ -1,0 +1,410 @@
+"""The figures of an audit, worked out again slowly from the answers to one text at a time; and audits of all models."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from explain_models import MODELS, OUTPUTS, TEXTS, build, logits, model_of, odds, same
+from numpy.typing import NDArray
+from test_faithfulness import (
+    aopc,
+    area_under_precision_recall,
+    kullback_leibler,
+    mean_cosine_with_mean,
+    partial_match,
+    runs,
+    share_of,
+    tau_b,
+)
+
+import textattn as package
+from textattn.data.read import Split
+from textattn.errors import ConfigError, InputError
+from textattn.explain.audit import AUDITED, audit, parse_methods
+from textattn.explain.methods import METHODS
+from textattn.explain.surrogates import num_samples
+from textattn.runtime.classifier import Classifier
+from textattn.runtime.evaluation import load_split
+
+BINS = ("0.01", "0.05", "0.1", "0.2", "0.5")
+STEPS = (*BINS, "0.75", "1")
+NUMBER = 10
+SCORED = ("attention", "occlusion", "gradient_x_input")
+
+
+def split_of(texts: Sequence[str], labels: Any = None, evidence: Any = None) -> Split:
+    labels = np.zeros(len(texts), np.int64) if labels is None else labels
+    return Split("made up", pa.chunked_array([pa.array(texts, pa.large_string())]), labels, evidence)
+
+
+def softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    e = np.exp(x - x.max())
+    return e / e.sum()  # type: ignore[no-any-return]
+
+
+class Facts(NamedTuple):
+    """What the test finds out about one text."""
+
+    scores: dict[str, list[float]]
+    comprehensiveness: dict[str, dict[str, float]]
+    sufficiency: dict[str, dict[str, float]]
+    top_token_flips: dict[str, bool]
+    until_flip: dict[str, float]
+    evidence: list[bool]
+    attention: dict[str, float]
+
+
+class Slow:
+    """A text through the model, with whatever erased: one run each."""
+
+    def __init__(self, classifier: Classifier, ids: list[int]) -> None:
+        self.classifier = classifier
+        self.ids = ids
+        self.whole = self.probs(ids)
+        self.answer = int(self.whole.argmax())
+
+    def probs(self, ids: list[int]) -> NDArray[np.float64]:
+        return softmax(np.array(logits(self.classifier, ids)))
+
+    def keep(self, places: set[int], variant: str) -> NDArray[np.float64]:
+        """What the model says when only these places are left."""
+        unk_id = self.classifier.tokenizer.unk_id
+        if variant == "mask":
+            return self.probs([token if place in places else unk_id for place, token in enumerate(self.ids)])
+        return self.probs([token for place, token in enumerate(self.ids) if place in places] or [unk_id])
+
+    def without(self, places: set[int], variant: str = "deletion") -> NDArray[np.float64]:
+        return self.keep(set(range(len(self.ids))) - places, variant)
+
+    def scores(self) -> dict[str, list[float]]:
+        ids = np.array([self.ids], np.int64)
+        weights = self.classifier.session.run(ids, np.ones_like(ids)).attention_weights[0]
+        whole = odds(self.classifier.config, logits(self.classifier, self.ids), self.answer)
+        unk_id = [self.classifier.tokenizer.unk_id]
+        falls = [
+            whole - odds(self.classifier.config, logits(self.classifier, self.ids[:i] + self.ids[i + 1 :] or unk_id), self.answer)
+            for i in range(len(self.ids))
+        ]  # fmt: skip
+        model = model_of(self.classifier)
+        embeddings = model.embedding(torch.from_numpy(ids)).detach().requires_grad_()
+        x = model.forward_from_embeddings(embeddings, torch.ones(1, len(self.ids))).logits[0]
+        (gradient,) = torch.autograd.grad(odds(self.classifier.config, list(x), self.answer), embeddings)
+        return {
+            "attention": weights.tolist(),
+            "occlusion": falls,
+            "gradient_x_input": (gradient * embeddings).sum(-1)[0].tolist(),
+        }
+
+    def attention(self, scores: dict[str, list[float]]) -> dict[str, float]:
+        """Jain & Wallace's correlations, Serrano & Smith's erasure of weights, conicity, equal weights."""
+        weights, gradient = np.array(scores["attention"]), np.abs(scores["gradient_x_input"])
+        count = len(self.ids)
+        loo = [float(np.abs(self.without({place}) - self.whole).sum() / 2) for place in range(count)]
+        model = model_of(self.classifier)
+        with torch.no_grad():
+            output = model(torch.tensor([self.ids]), torch.ones(1, count))
+        states = output.hidden_states[0].double().numpy()
+        matrix, bias = (p.detach().double().numpy() for p in (model.classifier.weight, model.classifier.bias))
+
+        def answer(new: NDArray[np.float64]) -> NDArray[np.float64]:
+            return softmax(matrix @ (new @ states) + bias)
+
+        same(answer(weights), self.whole)
+        order = np.argsort(-weights)
+        until = 1.0
+        for erased in range(1, count):
+            left = weights.copy()
+            left[order[:erased]] = 0
+            if answer(left / left.sum()).argmax() != self.answer:
+                until = erased / count
+                break
+        uniform = answer(np.full(count, 1 / count))
+        return {
+            "tau_gradient": tau_b(weights.tolist(), gradient.tolist()),
+            "tau_leave_one_out": tau_b(weights.tolist(), loo),
+            "tau_gradient_leave_one_out": tau_b(gradient.tolist(), loo),
+            "conicity": mean_cosine_with_mean(states.tolist()),
+            "uniform_total_variation": float(np.abs(uniform - self.whole).sum() / 2),
+            "uniform_decisions_changed": float(uniform.argmax() != self.answer),
+            "top_weight_flips": float(until == 1 / count and count > 1),
+            "weights_erased_until_flip": until,
+            "uniform_answer": float(uniform.argmax()),
+        }
+
+    def facts(self, evidence: list[bool]) -> Facts:
+        scores = self.scores()
+        comp: dict[str, dict[str, float]] = {method: {} for method in scores}
+        suff: dict[str, dict[str, float]] = {method: {} for method in scores}
+        top, until = {}, {}
+        count = len(self.ids)
+        for method, row in scores.items():
+            assert len(set(row)) == count  # no ties, which would be broken at random
+            order = np.argsort(-np.array(row)).tolist()
+            tops = [set(order[: share_of(fraction, count)]) for fraction in BINS]
+            for variant in ("deletion", "mask"):
+                p = float(self.whole[self.answer])
+                comp[method][variant] = aopc(p, [float(self.without(t, variant)[self.answer]) for t in tops])
+                suff[method][variant] = aopc(p, [float(self.keep(t, variant)[self.answer]) for t in tops])
+            top[method] = bool(self.without({order[0]}).argmax() != self.answer)
+            shares = [
+                float(step)
+                for step in STEPS
+                if self.without(set(order[: share_of(step, count)])).argmax() != self.answer
+            ]
+            until[method] = min(shares, default=1.0)
+        return Facts(scores, comp, suff, top, until, evidence, self.attention(scores))
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run: Path) -> Classifier:
+    return package.load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def split(classifier: Classifier) -> Split:
+    whole = load_split(classifier, None, "test", {"evidence": "evidence"})
+    return whole.take(np.arange(NUMBER) * 20)
+
+
+@pytest.fixture(scope="module")
+def slow(classifier: Classifier, split: Split) -> list[Facts]:
+    assert split.evidence is not None
+    found = []
+    for text, row, spans in zip(
+        split, classifier.tokenizer.encode_with_offsets(list(split)), split.evidence, strict=True
+    ):
+        assert spans is not None
+        marked = {place for first, last in spans.tolist() for place in range(first, last)}
+        evidence = [bool(marked & set(range(*offset))) for offset in row.offsets]
+        assert not row.truncated
+        assert any(evidence)
+        assert text[slice(*row.offsets[0])]
+        found.append(Slow(classifier, row.input_ids).facts(evidence))
+    return found
+
+
+@pytest.fixture(scope="module")
+def audited(classifier: Classifier, split: Split) -> dict[str, Any]:
+    return audit(classifier, split, methods=SCORED, seed=3)
+
+
+def mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known)
+
+
+def interval(found: dict[str, Any], values: Sequence[float]) -> None:
+    known = [value for value in values if not math.isnan(value)]
+    same(found["mean"], mean(known))
+    assert found["num_texts"] == len(known)
+    error = float(np.std(known) / math.sqrt(len(known)))
+    assert found["low"] == pytest.approx(found["mean"] - 1.96 * error, abs=0.35 * error + 1e-6)
+    assert found["high"] == pytest.approx(found["mean"] + 1.96 * error, abs=0.35 * error + 1e-6)
+
+
+@pytest.mark.parametrize("method", SCORED)
+def test_erasing_tokens(method: str, audited: dict[str, Any], slow: list[Facts]) -> None:
+    measured = audited["methods"][method]
+    assert measured["num_examples"] == audited["num_examples"] == NUMBER
+    for variant in ("deletion", "mask"):
+        interval(measured["comprehensiveness"][variant], [f.comprehensiveness[method][variant] for f in slow])
+        interval(measured["sufficiency"][variant], [f.sufficiency[method][variant] for f in slow])
+    same(measured["top_token_flips"], np.mean([f.top_token_flips[method] for f in slow]), 1e-12)
+    same(measured["erased_until_flip"], np.mean([f.until_flip[method] for f in slow]), 1e-12)
+    own, chance = (audited["methods"][name]["comprehensiveness"]["deletion"]["mean"] for name in (method, "random"))
+    same(measured["comprehensiveness_over_random"]["mean"], own - chance, 1e-9)
+
+
+def test_something_flips_and_something_does_not(slow: list[Facts]) -> None:
+    """Else the tests above would say little."""
+    until = {f.until_flip[method] for f in slow for method in SCORED}
+    assert len(until) > 2
+    assert len({f.top_token_flips["occlusion"] for f in slow}) == 2
+
+
+def test_the_attention_itself(audited: dict[str, Any], slow: list[Facts], split: Split) -> None:
+    facts = audited["attention"]
+    for name in (
+        "tau_gradient",
+        "tau_leave_one_out",
+        "tau_gradient_leave_one_out",
+        "conicity",
+        "uniform_total_variation",
+    ):
+        interval(facts[name], [f.attention[name] for f in slow])
+    for name in ("uniform_decisions_changed", "top_weight_flips", "weights_erased_until_flip"):
+        same(facts[name], np.mean([f.attention[name] for f in slow]))
+    same(facts["uniform_accuracy"], np.mean([f.attention["uniform_answer"] for f in slow] == split.labels), 1e-12)
+    assert 0 <= facts["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("method", SCORED)
+def test_agreement_with_evidence(method: str, audited: dict[str, Any], slow: list[Facts]) -> None:
+    share = mean([sum(f.evidence) / len(f.evidence) for f in slow])
+    assert audited["evidence"] == {
+        "num_examples": NUMBER,
+        "share_of_tokens": pytest.approx(share),
+        "share_not_read": 0,
+    }
+    areas, f1s, truth, predicted = [], [], [], []
+    for f in slow:
+        scores = f.scores[method]
+        order = np.argsort(-np.array(scores)).tolist()
+        chosen = set(order[: max(1, math.ceil(share * len(scores)))])
+        marked = {place for place, flag in enumerate(f.evidence) if flag}
+        areas.append(area_under_precision_recall(scores, f.evidence))
+        f1s.append(2 * len(chosen & marked) / (len(chosen) + len(marked)))
+        truth.append(runs(f.evidence))
+        predicted.append(runs([place in chosen for place in range(len(scores))]))
+    found = audited["methods"][method]["evidence"]
+    interval(found["auprc"], areas)
+    interval(found["token_f1"], f1s)
+    same(found["iou_f1"], partial_match(truth, predicted, 0.5), 1e-9)
+
+
+# Which texts.
+
+
+def test_an_audit_is_the_same_twice_and_draws_its_texts_by_seed(classifier: Classifier, trained_run: Path) -> None:
+    whole = load_split(classifier, None, "test", {})
+    state = torch.get_rng_state()
+    first, again, other = (audit(classifier, whole, examples=30, methods=("attention",), seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first == again != other
+    assert first["num_examples"] == 30
+    assert "evidence" not in first
+    in_torch = audit(package.load(trained_run, runtime="torch"), whole, examples=30, methods=("attention",), seed=1)
+    for name, value in first["methods"]["attention"]["comprehensiveness"]["deletion"].items():
+        same(in_torch["methods"]["attention"]["comprehensiveness"]["deletion"][name], value, 1e-4)
+
+
+def test_slow_methods_have_as_many_texts_as_there_is_time_for(classifier: Classifier, split: Split) -> None:
+    lengths = classifier.tokenizer.encode(split).lengths.tolist()
+    time = sum(length**2 for length in lengths[:4]) + 1
+    found = audit(classifier, split, methods=("attention", "occlusion", "lime"), slow_tokens=time)["methods"]
+    runs_of_lime = np.cumsum([num_samples(length) * length for length in lengths])
+    assert found["occlusion"]["num_examples"] == 4
+    assert found["lime"]["num_examples"] == max(1, int((runs_of_lime <= time).sum()))
+    assert found["attention"]["num_examples"] == NUMBER
+    least = audit(classifier, split, methods=("occlusion",), slow_tokens=1)["methods"]
+    assert least["occlusion"]["num_examples"] == 1
+
+
+# Every model.
+
+
+def in_json(result: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["verdict"].endswith((".", ")."))
+
+
+@pytest.mark.parametrize(
+    ("attention", "encoder", "anchor"), [*MODELS, ("max", "lstm", "none"), ("last", "gru", "none")]
+)
+def test_every_model_is_audited(attention: str, encoder: str, anchor: str) -> None:
+    result = audit(build(attention, encoder, anchor), split_of(TEXTS))
+    in_json(result)
+    weighted = attention not in ("max", "last")
+    assert (result["attention"] is not None) == weighted
+    assert set(result["methods"]) == {"random", *AUDITED} - (set() if weighted else {"attention_x_gradient"})
+    if attention == "mean":
+        assert result["attention"]["tau_gradient"] is None
+        assert result["attention"]["uniform_decisions_changed"] == 0
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_every_kind_of_answer_is_audited(output: tuple[int, str, bool]) -> None:
+    labels = np.eye(3, dtype=np.uint8)[[0, 1, 2, 0, 1, 2]] if output[2] else np.array([0, 1, 0, 1, 0, 1])
+    spans = [np.array([[0, 3]]), None, np.array([[4, 8], [9, 11]]), None, np.array([[85, 87]]), None]
+    result = audit(build(output=output), split_of(TEXTS, labels, spans), methods=tuple(METHODS))
+    in_json(result)
+    assert ("accuracy" in result["attention"]) != output[2]
+    assert result["evidence"]["num_examples"] == 3
+    assert result["methods"]["lime"]["evidence"]["auprc"]["num_texts"] == 3
+
+
+@pytest.mark.parametrize("texts", [["bad"], ["good food"], ["bad", "good", "", "zzz"], ["", " "]])
+def test_an_audit_of_next_to_nothing(texts: list[str]) -> None:
+    evidence = [np.array([[0, len(text)]]) if text.strip() else None for text in texts]
+    result = audit(build(), split_of(texts, evidence=evidence), methods=tuple(METHODS))
+    in_json(result)
+    assert result["num_examples"] == len(texts)
+    assert "too few" in result["verdict"]
+
+
+def test_evidence_that_was_cut_off_is_counted(classifier: Classifier) -> None:
+    short = build(max_length=3)
+    spans = [np.array([[0, 3], [4, 8]]), np.array([[4, 6], [9, 13]]), np.array([[12, 15]])]
+    texts = ["the food was good", "bad no good", "kind staff bad food"]
+    result = audit(short, split_of(texts, evidence=spans), methods=("attention",))
+    assert result["evidence"]["share_not_read"] == 0
+    spans[0] = np.array([[0, 3], [13, 17]])
+    spans[2] = np.array([[15, 19]])
+    result = audit(short, split_of(texts, evidence=spans), methods=("attention",))
+    same(result["evidence"]["share_not_read"], (0.5 + 0 + 1) / 3)
+    in_json(result)
+
+
+@pytest.mark.xfail(strict=True, reason="BUG: evidence that begins inside a word counts as not read")
+def test_evidence_that_begins_inside_a_word_is_read() -> None:
+    result = audit(build(), split_of(["the food was good"], evidence=[np.array([[5, 8]])]), methods=("attention",))
+    assert result["evidence"]["share_of_tokens"] == 0.25  # the word is marked
+    assert result["evidence"]["share_not_read"] == 0
+
+
+# Several models.
+
+
+def test_models_of_several_seeds_are_compared() -> None:
+    one, two, three = build(), build("dot"), build("general", "gru")
+    texts = TEXTS[:5]
+    found = audit(one, split_of(texts), methods=("attention",), others=[two, three])["seeds"]
+    taus, divergences, equal = [], [], []
+    for a, b in ((one, two), (one, three), (two, three)):
+        for p, q in zip(a.explain(texts), b.explain(texts), strict=True):
+            x, y = ([word.weight for word in e.words] for e in (p, q))
+            middle = [(i + j) / 2 for i, j in zip(x, y, strict=True)]
+            taus.append(tau_b(x, y))
+            divergences.append((kullback_leibler(x, middle) + kullback_leibler(y, middle)) / 2)
+            equal.append(float(p.prediction.label == q.prediction.label))
+    assert found["num_models"] == 3
+    same(found["attention_tau"], mean(taus))
+    same(found["attention_jensen_shannon"], mean(divergences))
+    same(found["equal_answers"], mean(equal), 1e-12)
+    itself = audit(one, split_of(texts), methods=("attention",), others=[build()])["seeds"]
+    assert itself == {
+        "num_models": 2,
+        "attention_tau": pytest.approx(1),
+        "attention_jensen_shannon": pytest.approx(0, abs=1e-9),
+        "equal_answers": 1,
+    }
+
+
+def test_models_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="labels"):
+        audit(build(), split_of(TEXTS), methods=("attention",), others=[build(output=OUTPUTS[1])])
+    with pytest.raises(InputError, match="other words"):
+        audit(build(), split_of(TEXTS), methods=("attention",), others=[build(kind="char")])
+
+
+# Methods.
+
+
+def test_methods_are_named_with_commas() -> None:
+    assert parse_methods("all") == tuple(METHODS)
+    assert parse_methods(" attention, lime,") == ("attention", "lime")
+    for text in ("", " , "):
+        with pytest.raises(ConfigError, match="none given"):
+            parse_methods(text)
+    with pytest.raises(ConfigError, match="unknown method 'atention'"):
+        parse_methods("lime,atention")
+    with pytest.raises(ConfigError, match="unknown method 'random'"):
+        audit(build(), split_of(TEXTS), methods=("random",))
