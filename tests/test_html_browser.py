@@ -49,6 +49,9 @@ const set = (control, value) => {
 const option = (id, text) => [...byId(id).options].find((o) => o.text.startsWith(text)).value;
 const choose = (method) => document.querySelector(`[name=method][value="${method}"]`).click();
 const numbers = () => all("article").filter(seen).map((a) => Number(a.querySelector(".number").textContent));
+// Else what is off the screen has no text and no size.
+const renderAll = () => document.head.insertAdjacentHTML("beforeend",
+  "<style>article { content-visibility: visible !important }</style>");
 const wait = () => new Promise((resolve) => setTimeout(resolve, 50));
 """
 REPORT = """<pre id="result" hidden></pre><script>
@@ -244,6 +247,7 @@ def test_long_texts_unfold(browse: Browse) -> None:
     found = browse(
         page(),
         """
+        renderAll();
         choose("2");
         const article = all("article")[3];
         const text = () => all(".panels section", article).filter(seen).map((s) => s.querySelector(".text").innerText);
@@ -284,6 +288,7 @@ def test_long_texts_unfold(browse: Browse) -> None:
 def test_the_state_is_kept_in_the_address(browse: Browse) -> None:
     state = """
     const method = document.querySelector(":checked[name=method]").value;
+    if (all("select").some((select) => select.selectedIndex < 0)) throw new Error("a filter shows nothing");
     return [location.hash, numbers(), method, byId("full").checked];
     """
     written = browse(
@@ -383,9 +388,7 @@ def test_nothing_runs_out_of_the_window(browse: Browse, width: int, method: str)
     found = browse(
         render(*texts(), *hard, labels=[*LABELS, long], model=long, attention=long),
         """
-        // Else what is off the screen is clipped and not measured.
-        document.head.insertAdjacentHTML("beforeend",
-          "<style>article { content-visibility: visible !important; overflow: visible !important }</style>");
+        renderAll();
         byId("full").click();
         for (const details of all("details")) details.open = true;
         choose("METHOD"); await wait();

@@ -219,6 +219,16 @@ def test_a_block_is_the_text_with_each_word_marked_as_it_counted(page_text: Page
             assert not (strong and folded[word.start])
 
 
+def test_shades_are_shares_of_the_strongest_word() -> None:
+    weights = {"a": 2.0, "b": -1.5, "c": 1.4998, "d": -1.0, "e": 0.5, "f": 0.4998, "g": -0.3, "h": 0.2998, "i": 0.0}
+    page = Page(render(explain(" ".join(weights), weights)))
+    marks = {e.text: e.classes[0] for e in page.all("mark") if page.bodies()[0] in e.inside}
+    assert marks == {"a": "p4", "b": "c4", "c": "p3", "d": "c3", "e": "p2", "f": "p1", "g": "c1"}
+    shares = {"a": 0.55, "b": 0.25, **dict.fromkeys("cdefghij", 0.02)}  # an equal share is 0.1
+    page = Page(render(explain(" ".join(shares), shares, "attention")))
+    assert [e.classes[0] for e in page.all("mark") if page.bodies()[0] in e.inside] == ["a4", "a2"]
+
+
 @pytest.mark.parametrize("where", ["text", "label", "gold", "model", "verdict", "word"])
 def test_nothing_that_comes_from_data_becomes_part_of_the_page(where: str) -> None:
     def build(nasty: str) -> str:
@@ -409,6 +419,20 @@ def test_a_text_of_some_words_is_shown_in_full() -> None:
     assert not Page(render(explain("dull " * 149 + "great", {"great": 1.0}))).all("button", "fold")
     (button,) = Page(render(explain("dull " * 150 + "great", {"great": 1.0}))).all("button", "fold")
     assert int(button.attributes["aria-label"].split()[0]) == 150
+
+
+@pytest.mark.parametrize(("num_words", "folds"), [(14, 0), (15, 1)])
+def test_a_few_words_are_not_worth_a_fold(num_words: int, folds: int) -> None:
+    text = "A great one. " * 50 + "dull " * (num_words - 1) + "dull. " + "A great one."
+    assert len(Page(render(explain(text, {"great": 1.0}))).all("button", "fold")) == folds
+
+
+def test_a_passage_does_not_end_inside_a_word() -> None:
+    place = LONG.index("dull. A truly")
+    words = [Word("dull. A", place, place + 7, 0.4), Word("great", place + 14, place + 19, 1.0)]
+    page = Page(render(of_words(LONG, words)))
+    assert [e.text for e in page.all("mark") if page.bodies()[0] in e.inside] == ["dull. A", "great"]
+    assert [e.attributes["aria-label"] for e in page.all("button", "fold")] == ["177 words", "180 words"]
 
 
 def test_of_a_long_text_with_nothing_to_tell_the_beginning_is_shown() -> None:

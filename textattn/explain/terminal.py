@@ -109,8 +109,7 @@ def highlight(explanation: Explanation, color: bool, folded: bool = False) -> Li
 
 
 def _gap(passage: Fold, color: bool) -> tuple[str, str]:
-    # Blanks that do not break keep it on one line.
-    return f"[…\u00a0{passage.num_words}\u00a0words\u00a0…] ", "dim" if color else ""
+    return f"[… {passage.num_words} words …] ", "dim" if color else ""
 
 
 def _answer(explanation: Explanation, color: bool, multi_label: bool, gold: str | None) -> Line:
