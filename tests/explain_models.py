@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from textattn.config.schema import TokenizerConfig
+from textattn.data.read import Split
 from textattn.data.train_tokenizer import train_tokenizer
 from textattn.explain.targets import Targets
 from textattn.model.classifier import Architecture, TextClassifier
@@ -130,3 +132,8 @@ def same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     np.testing.assert_equal(found.shape, expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def split_of(texts: Sequence[str], labels: Any = None, evidence: Any = None) -> Split:
+    labels = np.zeros(len(texts), np.int64) if labels is None else labels
+    return Split("made up", pa.chunked_array([pa.array(texts, pa.large_string())]), labels, evidence)

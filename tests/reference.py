@@ -33,11 +33,28 @@ def pool(weights: list[float], states: Array) -> Array:
     return np.sum([w * h for w, h in zip(weights, states, strict=True)], axis=0)
 
 
+def anchored(kind: str, p: Parameters, states: Array, embeddings: Array) -> tuple[Array, Array]:
+    """What is scored and what is pooled; `p` are the parameters of the whole model."""
+    if kind == "none":
+        return states, states
+    scored = np.array([h + p["anchor.weight"] @ x for h, x in zip(states, embeddings, strict=True)])
+    if kind == "states":
+        return scored, scored
+    assert kind == "values"
+    return scored, np.array([np.tanh(p["values.weight"] @ x + p["values.bias"]) for x in embeddings])
+
+
 def attend(
-    name: str, p: Parameters, states: Array, num_heads: int = 1, bidirectional: bool = False
+    name: str,
+    p: Parameters,
+    states: Array,
+    num_heads: int = 1,
+    bidirectional: bool = False,
+    pooled: Array | None = None,
 ) -> tuple[Array, Array]:
-    """(context, weights) of one text."""
+    """(context, weights) of one text; `pooled` is what is summed where that is not what is scored."""
     seq, dim = states.shape
+    values = states if pooled is None else pooled
     if name == "additive":
         weights = softmax(
             [
@@ -59,15 +76,15 @@ def attend(
             features = np.maximum(p["features.weight"] @ h + p["features.bias"], 0)
             scores.append(float(p["score.weight"][0] @ np.concatenate([features, h])))
         weights = softmax(scores)
-        both = np.concatenate([pool(weights, states), np.mean(states, axis=0)])
+        both = np.concatenate([pool(weights, values), np.mean(values, axis=0)])
         return np.tanh(p["combine.weight"] @ both + p["combine.bias"]), np.array(weights)
     elif name == "multi_head":
         heads = [
             softmax([float(row @ np.tanh(p["projection.weight"] @ h)) for h in states]) for row in p["score.weight"]
         ]
-        return np.concatenate([pool(weights, states) for weights in heads]), np.mean(heads, axis=0)
+        return np.concatenate([pool(weights, values) for weights in heads]), np.mean(heads, axis=0)
     elif name == "self_attention":
-        return self_attention(p, states, num_heads)
+        return self_attention(p, states, num_heads, values)
     elif name == "mean":
         weights = [1 / seq] * seq
     elif name == "max":
@@ -81,15 +98,15 @@ def attend(
         weights[0 if bidirectional else -1] += 0.5
         if bidirectional:
             return np.concatenate([states[-1, : dim // 2], states[0, dim // 2 :]]), np.array(weights)
-    return pool(weights, states), np.array(weights)
+    return pool(weights, values), np.array(weights)
 
 
-def self_attention(p: Parameters, states: Array, num_heads: int) -> tuple[Array, Array]:
+def self_attention(p: Parameters, states: Array, num_heads: int, pooled: Array) -> tuple[Array, Array]:
     """Every token looks at all tokens; outputs are averaged over the tokens that look."""
     seq, dim = states.shape
     queries = states @ p["query.weight"].T + p["query.bias"]
     keys = states @ p["key.weight"].T
-    values = states @ p["value.weight"].T + p["value.bias"]
+    values = pooled @ p["value.weight"].T + p["value.bias"]
     size = dim // num_heads
     contexts, received = [], np.zeros(seq)
     for head in range(num_heads):
@@ -146,3 +163,22 @@ def encode(kind: str, p: Parameters, inputs: Array, num_layers: int, bidirection
 
 def inside(p: Parameters, prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): value for name, value in p.items() if name.startswith(prefix)}
+
+
+def classify(model: nn.Module, text: list[int]) -> dict[str, Array]:
+    """What a `TextClassifier` gives for one text, with the names of its output."""
+    a, p = model.architecture, parameters_of(model)
+    states = embeddings = p["embedding.weight"][text]
+    both = a.bidirectional and a.encoder != "none"
+    if a.encoder != "none":
+        states = encode(a.encoder, inside(p, "encoder."), embeddings, a.num_layers, both)
+    scored, pooled = anchored(a.anchor, p, states, embeddings)
+    context, weights = attend(a.attention, inside(p, "attention."), scored, a.num_heads, both, pooled)
+    return {
+        "logits": p["classifier.weight"] @ context + p["classifier.bias"],
+        "attention_weights": weights,
+        "context": context,
+        "hidden_states": pooled,
+        "encoder_states": states,
+        "embeddings": embeddings,
+    }

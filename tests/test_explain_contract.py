@@ -149,12 +149,12 @@ def test_an_error_midway_leaves_the_parameters_as_they_were(
 @pytest.mark.parametrize("output", [OUTPUTS[0], OUTPUTS[2]])
 def test_of_two_labels_what_is_for_one_is_against_the_other(method: str, output: tuple[int, str, bool]) -> None:
     classifier = build(output=output)
-    texts = TEXTS[:4]
+    texts = TEXTS[2:4]
     one, other, contrast = (
         classifier.explain(texts, target, method, against)
         for target, against in (("label 0", None), ("label 1", None), ("label 0", "label 1"))
     )
-    assert [(e.target, e.against, e.method) for e in contrast] == [("label 0", "label 1", method)] * 4
+    assert [(e.target, e.against, e.method) for e in contrast] == [("label 0", "label 1", method)] * 2
     same(weights(one), np.array(weights(other)) * (1 if method == "attention" else -1), 1e-4)
     same(weights(one), weights(contrast), 1e-4)
     assert max(map(abs, weights(one))) > 0.01

@@ -143,6 +143,7 @@ def test_the_shares_are_those_of_eraser() -> None:
 def test_a_share_of_the_tokens_is_rounded_up_and_at_least_one(fraction: str) -> None:
     for length in range(1, 301):
         assert num_erased(float(fraction), length) == share_of(fraction, length), length
+    assert num_erased(0.07, 100) == 7  # 0.07 * 100 is a little more than that
 
 
 @many
@@ -346,8 +347,8 @@ def test_an_interval_of_equal_values_or_of_one_has_no_width() -> None:
 def test_the_interval_holds_the_mean_of_the_population_about_19_times_in_20() -> None:
     generator = np.random.default_rng(3)
     held = 0
-    for _ in range(100):
+    for _ in range(50):
         found = bootstrap(generator.exponential(1, 40))
         assert found is not None
         held += found.low <= 1 <= found.high
-    assert 86 <= held <= 99  # 94 are expected of values so skewed, with a deviation of 2.4
+    assert 41 <= held < 50  # 47 are expected of values so skewed, with a deviation of 1.7

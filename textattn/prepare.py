@@ -152,10 +152,20 @@ def build_model(
 def _check_faithfulness(config: Config) -> None:
     """Raises ConfigError where a loss does not fit the model or the data."""
     m, t = config.model, config.training
+    if m.anchor != "none" and m.encoder == "none":
+        raise ConfigError(
+            f"model.anchor: {m.anchor} needs an encoder; without one the states are the embeddings", "model.anchor=none"
+        )
+    if m.anchor == "values" and m.attention in ("max", "last", "mean"):
+        raise ConfigError(
+            f"model.anchor: values needs an attention that learns weights, not {m.attention}",
+            "model.anchor=none training.attention_alignment=0.0",
+        )
     for key in ("attention_alignment", "attention_supervision"):
         if getattr(t, key) and m.attention in ("max", "last", "mean"):
             raise ConfigError(
-                f"training.{key}: model.attention={m.attention} has no weights to learn", "model.attention=additive"
+                f"training.{key}: model.attention={m.attention} has no weights to learn",
+                f"training.{key}=0.0",
             )
     if t.attention_supervision and config.data.evidence is None:
         raise ConfigError("training.attention_supervision: needs data.evidence", "data.evidence=COLUMN")

@@ -226,6 +226,7 @@ REFUSED = {
     "greater_than": "must be greater than {gt}, got {got}",
     "greater_than_equal": "must be at least {ge}, got {got}",
     "less_than": "must be less than {lt}, got {got}",
+    "less_than_equal": "must be at most {le}, got {got}",
     "finite_number": "must be finite",
     "string_too_short": "must not be empty",
     "string_unicode": "must be valid Unicode",

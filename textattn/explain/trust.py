@@ -16,7 +16,10 @@ def stored_audit(classifier: Classifier) -> dict[str, Any] | None:
         return None
     try:
         found = classifier.files.read_json(METRICS)["audit"]
-        verdict(found)
+        for method in found["methods"]:
+            verdict(found, method)
+        if not found["methods"]:
+            return None
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return None
     return dict(found)
@@ -25,9 +28,4 @@ def stored_audit(classifier: Classifier) -> dict[str, Any] | None:
 def trust(classifier: Classifier, method: str) -> str | None:
     """The verdict on a method for this model, in one sentence; None where nothing was measured."""
     audit = stored_audit(classifier)
-    if audit is None:
-        return None
-    try:
-        return verdict(audit, method)
-    except (KeyError, TypeError, ValueError):
-        return None
+    return None if audit is None else verdict(audit, method)

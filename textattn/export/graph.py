@@ -92,7 +92,7 @@ def build_graph(
 
     Raises:
         KeyError: a weight is missing.
-        ValueError: an unknown kind of attention.
+        ValueError: an unknown kind of attention or anchor.
     """
     graph = _Graph(int8)
     mask = graph.op("Cast", "attention_mask", to=TensorProto.BOOL)
@@ -121,6 +121,8 @@ def build_graph(
     scored = pooled = states
     if anchor != "none":
         scored = pooled = graph.op("Add", states, graph.linear(embeddings, weights, "anchor"))
+    if anchor not in ("none", "states", "values"):
+        raise ValueError(f"unknown anchor {anchor!r}")
     if anchor == "values":
         pooled = graph.op("Tanh", graph.linear(embeddings, weights, "values"))
     attention = _Attention(graph, weights, architecture, mask, length)

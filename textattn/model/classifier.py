@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from textattn.model.attention import WeightedPooling, build_attention
 from textattn.model.encoder import RecurrentEncoder
 
+ANCHORS = ("none", "states", "values")
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -96,6 +98,8 @@ class TextClassifier(nn.Module):
             state_dim = self.encoder.output_size
         self.anchor: nn.Linear | None = None
         self.values: nn.Linear | None = None
+        if a.anchor not in ANCHORS:
+            raise ValueError(f"unknown anchor {a.anchor!r}")
         if a.anchor != "none":
             if self.encoder is None:
                 raise ValueError("anchor needs an encoder; without one the states are the embeddings")
@@ -106,8 +110,8 @@ class TextClassifier(nn.Module):
         self.attention = build_attention(
             a.attention, state_dim, a.attention_size, a.num_heads, a.bidirectional and a.encoder != "none"
         )
-        if self.values is not None and not isinstance(self.attention, WeightedPooling):
-            raise ValueError(f"anchor: values needs an attention with weights, not {a.attention}")
+        if self.values is not None and a.attention in ("mean", "max", "last"):
+            raise ValueError(f"anchor: values needs an attention that learns weights, not {a.attention}")
         self.classifier_dropout = nn.Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
 

@@ -102,7 +102,7 @@ def _cross_entropy(attention_weights: Tensor, target: Tensor) -> Tensor:
     """Mean over the texts that have a target, (batch, seq) not yet scaled to sum 1."""
     total = target.sum(dim=1)
     target = target / total.clamp(min=1e-12)[:, None]
-    # Half of the smallest normal number of bf16 and fp32: the logarithm stays finite, and so does its gradient.
+    # A weight that softmax has made 0 has no logarithm.
     each = -(target * attention_weights.float().clamp(min=1e-9).log()).sum(dim=1)
     known = total > 0
     return (each * known).sum() / known.sum().clamp(min=1)

@@ -1,0 +1,98 @@
+"""Explanations as pictures: real files, drawn from the weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from inprocess import run as cli
+from PIL import Image
+
+import textattn
+from textattn.explain.plot import MOST_WORDS, head_weights
+
+TEXT = "The film was a joy, but the ending felt rushed."
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_a_picture_is_written_twice_the_same(trained_run: Path, tmp_path: Path, kind: str) -> None:
+    files = [tmp_path / f"one.{kind}", tmp_path / f"two.{kind}"]
+    for file in files:
+        done = cli("explain", "--model", trained_run, "--plot", file, TEXT)
+        assert (done.code, done.out, done.err) == (0, "", f"Written: {file}\n")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes()[:4] == {"png": b"\x89PNG", "svg": b"<?xm", "pdf": b"%PDF"}[kind]
+
+
+def test_bars_have_the_colours_of_their_signs(trained_run: Path, tmp_path: Path) -> None:
+    explanation = textattn.load(trained_run).explain(TEXT, method="occlusion")[0]
+    signs = {word.weight > 0 for word in explanation.words}
+    cli("explain", "--model", trained_run, "--method", "occlusion", "--plot", tmp_path / "x.png", TEXT)
+    pixels = {pixel for _, pixel in Image.open(tmp_path / "x.png").convert("RGB").getcolors(1 << 24)}
+    assert ((0x34, 0x77, 0xB8) in pixels) == (True in signs)
+    assert ((0xD9, 0x57, 0x1E) in pixels) == (False in signs)
+
+
+def test_several_texts_and_methods_are_numbered(trained_run: Path, tmp_path: Path) -> None:
+    done = cli(
+        "explain", "--model", trained_run, "--method", "attention,occlusion", "--plot", tmp_path / "w.png", "a b", "c d"
+    )
+    assert done.code == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"w-{n}.png" for n in range(1, 5)]
+
+
+@pytest.mark.parametrize("text", ["", " ", "$x$ and $y", "电影 很好 👩‍🚀 é", "word " * 300, "x" * 500, "a\tb\x00c"])
+def test_any_text_can_be_drawn(trained_run: Path, tmp_path: Path, text: str) -> None:
+    run = textattn.load(trained_run)
+    file = tmp_path / "x.png"
+    from textattn.explain.plot import draw
+
+    draw(run.explain(text)[0], run, file, "png")
+    with Image.open(file) as picture:
+        assert picture.width < (MOST_WORDS + 20) * 60
+
+
+def test_an_unknown_kind_of_file_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    done = cli("explain", "--model", "/no/where", "--plot", tmp_path / "x.jpg", TEXT)
+    assert done.code == 2
+    assert done.err.startswith(f"Error: --plot: {tmp_path / 'x.jpg'} has none of the suffixes .png, .svg, .pdf")
+
+
+def test_several_heads_are_drawn_as_rows_that_average_to_the_bars(tmp_path: Path) -> None:
+    run = textattn.train(
+        "quickstart",
+        [*TINY, "training.epochs=1", "model.attention=multi_head", "model.num_heads=3", f"output.dir={tmp_path / 'r'}"],
+    )
+    model = textattn.load(run)
+    explanation = model.explain(TEXT)[0]
+    heads = head_weights(explanation, model)
+    assert heads is not None
+    assert heads.shape == (3, len(explanation.words))
+    assert heads.mean(axis=0) == pytest.approx([word.weight for word in explanation.words], abs=1e-5)
+    cli("explain", "--model", run, "--plot", tmp_path / "x.svg", TEXT)
+    assert len(re.findall("head [123]", (tmp_path / "x.svg").read_text())) == 3
+
+
+def test_a_formula_has_a_bar_for_each_element(tmp_path: Path) -> None:
+    data = tmp_path / "formulas.csv"
+    rows = [f"{a}{n}O{n + 1},{label}" for n in range(1, 9) for a, label in (("Fe", "yes"), ("Si", "no"))]
+    data.write_text("text,label\n" + "\n".join(rows) + "\n")
+    run = textattn.train(
+        {
+            "data": {"path": str(data)},
+            "tokenizer": {"type": "formula", "min_frequency": 1},
+            "model": {"embedding_dim": 8, "hidden_size": 8},
+            "training": {"epochs": 1, "batch_size": 4},
+            "output": {"dir": str(tmp_path / "run")},
+        }
+    )
+    model = textattn.load(run)
+    from textattn.explain.plot import _by_element
+
+    explanation = _by_element(model.explain("Fe2O3Fe")[0])
+    assert [word.text for word in explanation.words] == ["Fe", "O"]
+    assert np.sum([word.weight for word in explanation.words]) == pytest.approx(1, abs=1e-5)
+    assert cli("explain", "--model", run, "--plot", tmp_path / "x.png", "Fe2O3Fe").code == 0
