@@ -187,16 +187,7 @@ def test_texts_of_nothing_and_of_one_token(method: str, text: str, classifier: C
         same(explanation.weights, [0])
 
 
-BUG_NO_TEXTS = "BUG: np.split cuts no rows into one part, so leave_one_out gives logits for a text that is not there"
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(method, marks=[pytest.mark.xfail(strict=True, reason=BUG_NO_TEXTS)] * (method == "occlusion"))
-        for method in METHODS
-    ],
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_no_texts_have_no_explanations(method: str, classifier: Classifier) -> None:
     assert classifier.explain([], method=method) == []
 
@@ -228,7 +219,6 @@ def test_a_label_is_not_explained_against_itself(classifier: Classifier) -> None
     assert "itself" in refused(classifier, "label 1", "occlusion", "label 1").message
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: the predicted label is explained against itself: all weights are 0")
 def test_nor_is_the_predicted_label(classifier: Classifier) -> None:
     (prediction,) = classifier.predict(TEXTS[0])
     try:
@@ -265,7 +255,6 @@ def test_a_bundle_has_no_gradients(method: str, bundle: Classifier) -> None:
     assert "model.safetensors" in caught.value.message
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: 'no such file' does not say that gradients need it, nor what works")
 def test_a_bundle_says_what_explains_it_instead(bundle: Classifier) -> None:
     with pytest.raises(InputError) as caught:
         bundle.explain(TEXTS[0], method="integrated_gradients")

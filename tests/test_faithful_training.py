@@ -798,8 +798,8 @@ def check(*settings: str) -> Any:
         ),
         *(
             (
-                [f"training.{key}=1.0", f"model.attention={attention}", "data.evidence=evidence"],
-                f"training.{key}: model.attention={attention} has no weights to learn", "model.attention=additive",
+                [f"training.{key}=1.0", f"model.attention={attention}", "model.anchor=none", "data.evidence=evidence"],
+                f"training.{key}: model.attention={attention} has no weights to learn", f"training.{key}=0.0",
             )
             for key in ("attention_alignment", "attention_supervision") for attention in ("mean", "max", "last")
         ),

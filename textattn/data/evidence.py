@@ -27,15 +27,19 @@ def parse_evidence(text: str, value: Any, tokens: Any = None) -> Spans | None:
     if isinstance(value, str):
         if not value.strip():
             return None
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError(f"expected a list, got {value[:40]!r}") from None
+        value = _from_json(value)
     if value is None or (isinstance(value, list) and not value):
         return None
     if not isinstance(value, list):
         raise ValueError(f"expected a list, got {str(value)[:40]!r}")
     return _from_pairs(text, value) if tokens is None else _from_flags(text, value, tokens)
+
+
+def _from_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError(f"expected a list, got {value[:40]!r}") from None
 
 
 def _from_pairs(text: str, value: list[Any]) -> Spans:
@@ -60,7 +64,7 @@ def _find(text: str, passage: str) -> tuple[int, int]:
 
 def _from_flags(text: str, value: list[Any], tokens: Any) -> Spans | None:
     if isinstance(tokens, str):
-        tokens = tokens.split()
+        tokens = _from_json(tokens) if tokens.lstrip().startswith("[") else tokens.split()
     if not isinstance(tokens, list) or len(tokens) != len(value):
         count = len(tokens) if isinstance(tokens, list) else "no"
         raise ValueError(f"{len(value)} flags for {count} tokens")
@@ -69,6 +73,8 @@ def _from_flags(text: str, value: list[Any], tokens: Any) -> Spans | None:
     for token, flag in zip(tokens, value, strict=True):
         if flag not in (0, 1):
             raise ValueError(f"expected 0 or 1 for each token, got {flag!r}")
+        if not isinstance(token, str):
+            raise ValueError(f"expected strings as tokens, got {token!r}")
         start = text.find(token, position)
         if start < 0:
             raise ValueError(f"token {token[:40]!r} is not in the text after character {position}")

@@ -153,8 +153,7 @@ class _Texts:
             if spans is None:
                 continue
             self.evidence[number] = marked_tokens(spans, tokenized.offsets)
-            starts = np.array([start for start, _ in tokenized.offsets])
-            read = [((starts >= first) & (starts < last)).any() for first, last in spans.tolist()]
+            read = [marked_tokens(spans[i : i + 1], tokenized.offsets).any() for i in range(len(spans))]
             self.unread.append(1 - float(np.mean(read)) if text else 0.0)
 
     def rows_for(self, method: str) -> NDArray[np.int64]:

@@ -86,6 +86,8 @@ def leave_one_out(
         words: for each text the word of each token, (tokens,), numbered from 0.
         on_row: called with the number of texts done.
     """
+    if not len(tokens):
+        return []
     tokenizer: TextTokenizer = classifier.tokenizer
     counts = [int(word_of.max()) + 1 for word_of in words]
     ends = np.cumsum(counts)

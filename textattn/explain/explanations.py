@@ -58,7 +58,8 @@ def explain_texts(
         against: explain the target rather than this label.
 
     Raises:
-        ConfigError: unknown method or label, or the method does not apply to this model.
+        ConfigError: unknown method or label, the method does not apply to this model, or the label explained, which
+            may be the predicted one, is `against`.
         InputError: the method needs PyTorch weights and the model has none.
     """
     check_method(method)
@@ -74,6 +75,11 @@ def explain_texts(
     probs = classifier.probabilities(tokens)
     predictions = [classifier.prediction(row) for row in probs]
     explained = [target or prediction.label for prediction in predictions]
+    if against in explained:
+        raise ConfigError(
+            f"the answer is {against!r} itself, which cannot be explained against {against!r}",
+            f"--contrast {next(label for label in labels if label != against)} {against}",
+        )
     targets = Targets(
         np.array([labels.index(name) for name in explained], np.int64),
         None if against is None else labels.index(against),

@@ -2,8 +2,9 @@
 
 The number is the log-odds, in nats. For one label among several (softmax) it is log(p / (1 - p)), which is the label's
 logit less the log-sum-exp of the other logits; for a label of its own (sigmoid) it is the logit. For A rather than B it
-is log(p_A / p_B), the difference of their logits. Unlike a probability it does not saturate, and unlike a bare logit
-under softmax it does not move when the same number is added to all of them.
+is the difference of their logits: log(p_A / p_B), or where each label is its own the difference of their log-odds.
+Unlike a probability it does not saturate, and unlike a bare logit under softmax it does not move when the same number
+is added to all of them.
 """
 
 from __future__ import annotations

@@ -107,6 +107,11 @@ class Classifier:
 
         if isinstance(self.session, TorchSession):
             return self.session
+        if not self.files.has(WEIGHTS):
+            raise InputError(
+                f"{self.files.where(WEIGHTS)}: no such file, and gradients need it; a bundle has none",
+                "--method occlusion",
+            )
         session = TorchSession.load(self.files, self.config)
         content = self.files.read(TOKENIZER)
         check_metadata(self.files, WEIGHTS, session.metadata, self.config, content)
