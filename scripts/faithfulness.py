@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import textattn
-from textattn.config import load_config
+from textattn.config import load_config, shipped_configs
 from textattn.explain.audit import audit
 from textattn.prepare import prepare_data
 from textattn.report import Report
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to N")
     parser.add_argument(
-        "--variants", default="plain,uniform,anchor_states,anchor_values,diversity,tying,masking,alignment,faithful"
+        "--variants", default=None, help=f"of {', '.join(VARIANTS)}, {FAITHFUL}; default: all there are"
     )
     parser.add_argument("--split", default="test")
     parser.add_argument("--examples", type=int, default=500)
@@ -73,7 +73,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME:KEY=VALUE,KEY=VALUE", help="more variants")
     arguments = parser.parse_args()
     variants = dict(VARIANTS)
-    names = arguments.variants.split(",")
+    shipped = [FAITHFUL] if f"{arguments.config}_{FAITHFUL}" in shipped_configs() else []
+    names = [*VARIANTS, *shipped] if arguments.variants is None else arguments.variants.split(",")
     for text in arguments.set:
         name, _, settings = text.partition(":")
         variants[name] = settings.split(",")
@@ -89,7 +90,7 @@ def main() -> None:
             for name in names:
                 if str(seed) in results.setdefault(name, {}):
                     continue
-                config = arguments.config + ("_faithful" if name == FAITHFUL else "")
+                config = arguments.config + (f"_{FAITHFUL}" if name == FAITHFUL else "")
                 settings = [*overrides, *variants.get(name, []), f"seed={seed}"]
                 results[name][str(seed)] = measure(arguments, config, settings, folder / f"{name}-{seed}")
                 print(
