@@ -43,7 +43,8 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_settings(data: Path, run: Path) -> list[str]:
     return [
         f"data.path={data}", "tokenizer.min_frequency=1", "model.embedding_dim=8",
-        "model.hidden_size=8", "training.epochs=2", f"output.dir={run}",
+        "model.hidden_size=8", "model.anchor=none", "training.attention_alignment=0.0", "training.epochs=2",
+        f"output.dir={run}",
     ]  # fmt: skip
 
 
