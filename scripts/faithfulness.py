@@ -161,7 +161,7 @@ def value(result: dict[str, Any], column: str) -> float | None:
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
     columns = [c for c in COLUMNS if any(value(r, c) is not None for seeds in results.values() for r in seeds.values())]
-    print("| variant | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
+    print(f"| variant | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
     for name, seeds in results.items():
         cells = []
         for column in columns:

@@ -145,6 +145,7 @@ def test_a_damaged_audit_is_no_reason_not_to_explain(planted: Path, tmp_path: Pa
         done = cli("explain", "--model", run, "a great film")
         assert done.code == 0, (damaged, done.err)
         assert "Trust: not measured" in done.out
+        assert cli("info", "--model", run).code == 0
 
 
 # Words

@@ -8,7 +8,7 @@ import typer
 
 from textattn.cli.answers import open_model
 from textattn.cli.console import note, out, out_json, table
-from textattn.cli.options import Device, Json, Quiet
+from textattn.cli.options import Data, DataSettings, Device, Json, Quiet
 from textattn.cli.settings import data_settings
 from textattn.errors import InputError
 
@@ -17,13 +17,8 @@ if TYPE_CHECKING:
 
 
 def audit(
-    data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section: text=review.")
-    ] = None,
+    data: Data = None,
+    settings: DataSettings = None,
     model: Annotated[
         list[str] | None,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textattn.cli.console import note, out, out_json, table
-from textattn.cli.options import Device, Json, Model, Quiet, Runtime
+from textattn.cli.options import Data, DataSettings, Device, Json, Model, Quiet, Runtime
 from textattn.cli.settings import data_settings
 from textattn.errors import CheckFailed, ConfigError
 
@@ -24,13 +24,8 @@ LOSSES = ("log_loss", "brier", "ece")
 
 
 def evaluate(
-    data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section: text=review.")
-    ] = None,
+    data: Data = None,
+    settings: DataSettings = None,
     model: Model = None,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split to measure on.")] = "test",
     fail_under: Annotated[

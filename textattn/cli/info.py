@@ -56,7 +56,7 @@ def info(model: Model = None, json: Json = False) -> None:
             name, interval = measured["headline"], measured["interval_95"]
             rows.append((split, f"{name} {measured[name]:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"))
     audit = facts.get("metrics", {}).get("audit")
-    if audit:
-        rows.append(("trust", audit["verdict"]))
+    if isinstance(audit, dict) and "verdict" in audit:
+        rows.append(("trust", str(audit["verdict"])))
     for line in table(rows):
         out(line)

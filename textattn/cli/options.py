@@ -20,6 +20,13 @@ Model = Annotated[
     ),
 ]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts; `-` reads lines from stdin.")]
+Data = Annotated[
+    str | None,
+    typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
+]
+DataSettings = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section: text=review.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
 ]
