@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import small_models
 import torch
 from damaged_models import RUNTIMES, complaint, copy, train
 from export_runs import close
@@ -21,65 +22,20 @@ from onnx import ModelProto, numpy_helper
 from reference import classify
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+from small_models import TEXTS, VOCABULARY, WEIGHTED, padded
 from torch import Tensor
 
 from textattn.export import graph
-from textattn.model.classifier import Architecture, TextClassifier
+from textattn.model.classifier import TextClassifier
 from textattn.runtime.onnx_session import OnnxSession
 from textattn.runtime.torch_session import TorchSession
 
-WEIGHTED = ("additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention")
 ANCHORED = [("states", name) for name in (*WEIGHTED, "mean", "max", "last")] + [("values", name) for name in WEIGHTED]
 every_anchor = pytest.mark.parametrize(("anchor", "attention"), ANCHORED)
 every_encoder = pytest.mark.parametrize(
     ("encoder", "num_layers", "bidirectional"), list(itertools.product(("lstm", "gru"), (1, 2), (False, True)))
 )
 BATCHES = [(1, 1), (3, 1), (1, 2), (2, 7), (7, 3), (9, 40), (1, 130)]  # texts, tokens
-VOCABULARY, PAD = 50, 0
-TEXTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10, 11, 12], [13, 2, 14, 2, 5], [15, 16]]
-
-
-def build(
-    anchor: str,
-    attention: str = "additive",
-    encoder: str = "lstm",
-    num_layers: int = 1,
-    bidirectional: bool = True,
-    *,
-    vocab_size: int = VOCABULARY,
-    embedding_dim: int = 8,
-    hidden_size: int = 6,
-    spread: float = 0.5,
-) -> TextClassifier:
-    """With word vectors of size 1 and large weights, as after training, so that errors would show."""
-    torch.manual_seed(2)
-    model = TextClassifier(
-        Architecture(
-            vocab_size,
-            num_outputs=3,
-            embedding_dim=embedding_dim,
-            encoder=encoder,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            anchor=anchor,
-            attention=attention,
-            attention_size=16,
-            num_heads=2,
-        ),
-        pad_id=PAD,
-    )
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(std=1.0 if name.startswith("embedding") else spread)
-    return model.eval()
-
-
-def padded(texts: list[list[int]], seq: int | None = None) -> tuple[Tensor, Tensor]:
-    seq = seq or max(map(len, texts))
-    input_ids = torch.tensor([text + [PAD] * (seq - len(text)) for text in texts])
-    attention_mask = torch.tensor([[1] * len(text) + [0] * (seq - len(text)) for text in texts])
-    return input_ids, attention_mask
 
 
 # Torch.
@@ -195,6 +151,10 @@ def test_bf16_autocast_is_close_to_fp32(anchor: str) -> None:
 
 
 # The graph.
+
+
+def build(anchor: str, *architecture: Any, **settings: Any) -> TextClassifier:
+    return small_models.build(*architecture, anchor=anchor, seed=2, **settings)
 
 
 def exported(model: TextClassifier, *, int8: bool = False) -> ModelProto:

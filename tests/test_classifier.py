@@ -11,52 +11,14 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 from reference import Array, attend, encode, inside, parameters_of
+from small_models import MECHANISMS, PAD, TEXTS, VOCABULARY, build, padded
 from torch import Tensor
 
 from textattn.model.classifier import Architecture, TextClassifier
 
-MECHANISMS = ("additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max", "last")
 ENCODERS = [("none", 1, True), *itertools.product(("lstm", "gru"), (1, 2), (False, True))]
 every_mechanism = pytest.mark.parametrize("attention", MECHANISMS)
 every_encoder = pytest.mark.parametrize(("encoder", "num_layers", "bidirectional"), ENCODERS)
-VOCABULARY, PAD, UNK = 50, 0, 1
-TEXTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10, 11, 12], [13, 2, 14, 2, 5], [15, 16]]
-
-
-def build(
-    attention: str = "additive",
-    encoder: str = "lstm",
-    num_layers: int = 1,
-    bidirectional: bool = True,
-    **dropout: float,
-) -> TextClassifier:
-    """With word vectors of size 1 and large weights, as after training, so that errors would show."""
-    torch.manual_seed(0)
-    architecture = Architecture(
-        vocab_size=VOCABULARY,
-        num_outputs=3,
-        embedding_dim=8,
-        encoder=encoder,
-        hidden_size=6,
-        num_layers=num_layers,
-        bidirectional=bidirectional,
-        attention=attention,
-        attention_size=16,  # enough that some of mlp's units are on for some states and off for others
-        num_heads=2,
-        dropout=dropout,
-    )
-    model = TextClassifier(architecture, pad_id=PAD, unk_id=UNK)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(std=1.0 if name.startswith("embedding") else 0.5)
-    return model.eval()
-
-
-def padded(texts: list[list[int]], seq: int | None = None) -> tuple[Tensor, Tensor]:
-    seq = seq or max(map(len, texts))
-    input_ids = torch.tensor([text + [PAD] * (seq - len(text)) for text in texts])
-    attention_mask = torch.tensor([[1] * len(text) + [0] * (seq - len(text)) for text in texts])
-    return input_ids, attention_mask
 
 
 @every_mechanism
@@ -179,7 +141,7 @@ def test_word_dropout_replaces_tokens_in_training_only(unk_id: int) -> None:
 
 
 def test_embedding_dropout_takes_the_same_channels_of_a_whole_text_in_training_only() -> None:
-    model = build("mean", "none", embedding=0.25)
+    model = build("mean", "none", dropout={"embedding": 0.25})
     embeddings, mask = torch.ones(500, 6, 8), torch.ones(500, 6, dtype=torch.int64)
     assert torch.equal(model.forward_from_embeddings(embeddings, mask).hidden_states, embeddings)
     states = model.train().forward_from_embeddings(embeddings, mask).hidden_states
@@ -191,7 +153,7 @@ def test_embedding_dropout_takes_the_same_channels_of_a_whole_text_in_training_o
 
 @pytest.mark.parametrize("where", ["words", "embedding", "recurrent", "classifier"])
 def test_dropout_is_off_in_eval_mode(where: str) -> None:
-    model, without = build(**{where: 0.5}), build()
+    model, without = build(dropout={where: 0.5}), build()
     assert torch.equal(model(*padded(TEXTS)).logits, without(*padded(TEXTS)).logits)
     model.train()
     assert not torch.equal(model(*padded(TEXTS)).logits, model(*padded(TEXTS)).logits)

@@ -14,52 +14,18 @@ from export_runs import close
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 from reference import attend, encode, inside, parameters_of
+from small_models import MECHANISMS, VOCABULARY, build
 
 from textattn.export import graph
-from textattn.model.classifier import Architecture, TextClassifier
+from textattn.model.classifier import TextClassifier
 from textattn.runtime.onnx_session import OnnxSession
 from textattn.runtime.session import BatchOutput, Session
 from textattn.runtime.torch_session import TorchSession
 
-MECHANISMS = ("additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max", "last")
 ENCODERS = [("none", 1, True), *itertools.product(("lstm", "gru"), (1, 2), (False, True))]
 every_mechanism = pytest.mark.parametrize("attention", MECHANISMS)
 every_encoder = pytest.mark.parametrize(("encoder", "num_layers", "bidirectional"), ENCODERS)
 BATCHES = [(1, 1), (3, 1), (1, 2), (2, 2), (1, 7), (2, 7), (7, 3), (9, 40), (1, 64)]  # texts, tokens
-VOCABULARY = 50
-
-
-def build(
-    attention: str = "additive",
-    encoder: str = "lstm",
-    num_layers: int = 1,
-    bidirectional: bool = True,
-    *,
-    vocab_size: int = VOCABULARY,
-    embedding_dim: int = 8,
-    hidden_size: int = 6,
-    spread: float = 0.5,
-) -> TextClassifier:
-    """With word vectors of size 1 and large weights, as after training, so that errors would show."""
-    torch.manual_seed(1)
-    model = TextClassifier(
-        Architecture(
-            vocab_size,
-            num_outputs=3,
-            embedding_dim=embedding_dim,
-            encoder=encoder,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            attention=attention,
-            attention_size=16,
-            num_heads=2,
-        )
-    )
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(std=1.0 if name.startswith("embedding") else spread)
-    return model.eval()
 
 
 def exported(model: TextClassifier, *, int8: bool = False) -> ModelProto:
