@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["COLUMNS"] = "100"
+os.environ["TEXTATTN_CACHE"] = "off"
 for variable in ("TEXTATTN_MODEL", "TEXTATTN_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(variable, None)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from textattn.config.schema import TokenizerConfig
 from textattn.data.read import Split
+from textattn.data.texts import Texts
 from textattn.data.train_tokenizer import train_tokenizer
 from textattn.explain.targets import Targets
 from textattn.model.classifier import Architecture, TextClassifier
@@ -136,4 +136,4 @@ def same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
 
 def split_of(texts: Sequence[str], labels: Any = None, evidence: Any = None) -> Split:
     labels = np.zeros(len(texts), np.int64) if labels is None else labels
-    return Split("made up", pa.chunked_array([pa.array(texts, pa.large_string())]), labels, evidence)
+    return Split("made up", Texts.of(texts), labels, evidence)

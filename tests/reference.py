@@ -6,7 +6,7 @@ States are (seq, dim) of one text; parameters are the arrays of a state_dict by 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,29 @@ def anchored(kind: str, p: Parameters, states: Array, embeddings: Array) -> tupl
     return scored, np.array([np.tanh(p["values.weight"] @ x + p["values.bias"]) for x in embeddings])
 
 
+Shape = Callable[[list[float]], list[float]]
+
+
+def on_passages(window: int, place: Array | None) -> Shape:
+    """What becomes of the weights of a text: by their place, then shared out over a window around each token."""
+
+    def shape(weights: list[float]) -> list[float]:
+        seq = len(weights)
+        if place is not None:
+            at = [(i + 0.5) / seq * (len(place) - 1) for i in range(seq)]
+            b = np.interp(at, range(len(place)), 5 * place)
+            raised = [w * math.exp(preference) for w, preference in zip(weights, b, strict=True)]
+            weights = [w / sum(raised) for w in raised]
+        shared = [0.0] * seq
+        for i, weight in enumerate(weights):
+            around = range(max(0, i - window // 2), min(seq, i + window // 2 + 1))
+            for j in around:
+                shared[j] += weight / len(around)
+        return shared
+
+    return shape
+
+
 def attend(
     name: str,
     p: Parameters,
@@ -51,6 +74,7 @@ def attend(
     num_heads: int = 1,
     bidirectional: bool = False,
     pooled: Array | None = None,
+    shape: Shape = list,
 ) -> tuple[Array, Array]:
     """(context, weights) of one text; `pooled` is what is summed where that is not what is scored."""
     seq, dim = states.shape
@@ -75,16 +99,17 @@ def attend(
         for h in states:
             features = np.maximum(p["features.weight"] @ h + p["features.bias"], 0)
             scores.append(float(p["score.weight"][0] @ np.concatenate([features, h])))
-        weights = softmax(scores)
+        weights = shape(softmax(scores))
         both = np.concatenate([pool(weights, values), np.mean(values, axis=0)])
         return np.tanh(p["combine.weight"] @ both + p["combine.bias"]), np.array(weights)
     elif name == "multi_head":
         heads = [
-            softmax([float(row @ np.tanh(p["projection.weight"] @ h)) for h in states]) for row in p["score.weight"]
+            shape(softmax([float(row @ np.tanh(p["projection.weight"] @ h)) for h in states]))
+            for row in p["score.weight"]
         ]
         return np.concatenate([pool(weights, values) for weights in heads]), np.mean(heads, axis=0)
     elif name == "self_attention":
-        return self_attention(p, states, num_heads, values)
+        return self_attention(p, states, num_heads, values, shape)
     elif name == "mean":
         weights = [1 / seq] * seq
     elif name == "max":
@@ -98,10 +123,11 @@ def attend(
         weights[0 if bidirectional else -1] += 0.5
         if bidirectional:
             return np.concatenate([states[-1, : dim // 2], states[0, dim // 2 :]]), np.array(weights)
+    weights = shape(weights)
     return pool(weights, values), np.array(weights)
 
 
-def self_attention(p: Parameters, states: Array, num_heads: int, pooled: Array) -> tuple[Array, Array]:
+def self_attention(p: Parameters, states: Array, num_heads: int, pooled: Array, shape: Shape) -> tuple[Array, Array]:
     """Every token looks at all tokens; outputs are averaged over the tokens that look."""
     seq, dim = states.shape
     queries = states @ p["query.weight"].T + p["query.bias"]
@@ -111,12 +137,12 @@ def self_attention(p: Parameters, states: Array, num_heads: int, pooled: Array) 
     contexts, received = [], np.zeros(seq)
     for head in range(num_heads):
         part = slice(head * size, (head + 1) * size)
-        outputs = []
-        for i in range(seq):
-            looks = softmax([float(queries[i, part] @ keys[j, part]) / math.sqrt(size) for j in range(seq)])
-            received += np.array(looks) / (seq * num_heads)
-            outputs.append(pool(looks, values[:, part]))
-        contexts.append(np.mean(outputs, axis=0))
+        looks = [
+            softmax([float(queries[i, part] @ keys[j, part]) / math.sqrt(size) for j in range(seq)]) for i in range(seq)
+        ]
+        weights = shape([float(np.mean([look[j] for look in looks])) for j in range(seq)])
+        received += np.array(weights) / num_heads
+        contexts.append(pool(weights, values[:, part]))
     return np.concatenate(contexts), received
 
 
@@ -173,7 +199,8 @@ def classify(model: nn.Module, text: list[int]) -> dict[str, Array]:
     if a.encoder != "none":
         states = encode(a.encoder, inside(p, "encoder."), embeddings, a.num_layers, both)
     scored, pooled = anchored(a.anchor, p, states, embeddings)
-    context, weights = attend(a.attention, inside(p, "attention."), scored, a.num_heads, both, pooled)
+    shape = on_passages(a.attention_window, p.get("passages.place"))
+    context, weights = attend(a.attention, inside(p, "attention."), scored, a.num_heads, both, pooled, shape)
     return {
         "logits": p["classifier.weight"] @ context + p["classifier.bias"],
         "attention_weights": weights,

@@ -14,7 +14,8 @@ from bulk_jobs import write
 from textattn import prepare
 from textattn.config import config_from_mapping
 from textattn.data.batches import collate
-from textattn.data.tokenizer import TextTokenizer, TokenArrays
+from textattn.data.token_arrays import TokenArrays
+from textattn.data.tokenizer import TextTokenizer
 from textattn.report import Report
 from textattn.training.loop import spread
 

@@ -234,12 +234,12 @@ def test_a_training_split_with_one_of_its_named_labels_only_is_refused() -> None
 def test_texts_without_labels_need_no_label_column_and_no_row_is_dropped_in_silence() -> None:
     train, unlabelled = csv("train.csv", "a,x", "b,y"), csv("more.csv", "c", "", "d", header="text")
     corpus = read_corpus(config(train, unlabelled=[unlabelled, train]))
-    assert [texts.to_pylist() for texts in corpus.unlabelled] == [["c", "d", "a", "b"]]
+    assert [list(texts) for texts in corpus.unlabelled] == [["c", "d", "a", "b"]]
     csv("more.csv", "c,1", ",2", "d,3", header="text,id")
     message = "more.csv:3: column 'text' is empty; expected a text"
     assert refused(config(train, unlabelled=unlabelled))[0] == f"{message}\n1 of 3 rows cannot be used"
     corpus = read_corpus(config(train, unlabelled=unlabelled, on_bad_row="skip"))
-    assert corpus.unlabelled[0].to_pylist() == ["c", "d"] and corpus.notes == [f"skipped 1 of 3 rows:\n  {message}"]
+    assert list(corpus.unlabelled[0]) == ["c", "d"] and corpus.notes == [f"skipped 1 of 3 rows:\n  {message}"]
 
 
 def test_a_split_that_was_asked_for_by_name_must_be_there() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +12,12 @@ from hypothesis import strategies as st
 from textattn.config.schema import DataConfig
 from textattn.data.read import Corpus, Split
 from textattn.data.splits import prepare_splits
+from textattn.data.texts import Texts
 
 
 def split(name: str, labels: Any) -> Split:
     labels = np.array(labels)
-    return Split(name, pa.chunked_array([pa.array([f"{name} {i}" for i in range(len(labels))])]), labels)
+    return Split(name, Texts.of(f"{name} {i}" for i in range(len(labels))), labels)
 
 
 def corpus(train: Any, validation: Any = None, test: Any = None) -> Corpus:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from textattn.config.schema import TrainingConfig
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError, TrainingError
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.training.loop import Evaluation, Step, train_loop

@@ -23,7 +23,8 @@ from textattn import __version__
 from textattn import run as run_dir
 from textattn.config import Config, dump_config
 from textattn.data.read import Corpus
-from textattn.data.tokenizer import TextTokenizer, TokenArrays
+from textattn.data.token_arrays import TokenArrays
+from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import CheckFailed, ConfigError, TextattnError
 from textattn.export.onnx_model import export_onnx
 from textattn.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metrics, select_metric

@@ -11,39 +11,54 @@ import torch
 from numpy.typing import NDArray
 
 from textattn.config import Config
+from textattn.data import cache, prepared
 from textattn.data.evidence import marked_tokens
-from textattn.data.read import Corpus, Split, iter_texts, read_corpus, text_columns
+from textattn.data.prepared import Prepared
+from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus, text_columns
 from textattn.data.splits import prepare_splits
-from textattn.data.tokenizer import TextTokenizer, TokenArrays
+from textattn.data.token_arrays import TokenArrays
+from textattn.data.tokenizer import TextTokenizer
 from textattn.data.train_tokenizer import train_tokenizer
-from textattn.data.vectors import WordVectors, read_vectors, train_skipgram
+from textattn.data.vectors import WordVectors, load_vectors, read_vectors, train_skipgram
 from textattn.errors import ConfigError
 from textattn.model.classifier import Architecture, TextClassifier
+from textattn.model.passages import LARGEST_WINDOW
 from textattn.model_files import ModelConfig
 from textattn.report import Report
+from textattn.run import TOKENIZER
 from textattn.training.loss import label_weights
 from textattn.training.optimizer import choose_placement
 
 # Texts whose tokens' places are held in memory at once.
 ROWS_AT_ONCE = 1000
+# Their folder in the cache.
+VECTORS = "vectors"
 
 
-def prepare_data(config: Config, report: Report) -> tuple[Corpus, TextTokenizer, dict[str, TokenArrays]]:
+def prepare_data(config: Config, report: Report) -> Prepared:
     """Texts, tokenizer and tokens of every split; tells `report` about rows skipped and texts truncated."""
     report.stage(f"Reading {config.data.path or 'files'}")
-    corpus = prepare_splits(read_corpus(config.data), config.data, config.seed)
-    for note in corpus.notes:
+    tables = open_tables(config.data) if is_on_hub(config.data) else None
+    key = prepared.key_of(config.data, config.tokenizer, config.seed, tables)
+    found = prepared.load(key)
+    if found is None:
+        corpus = prepare_splits(read_corpus(config.data, tables), config.data, config.seed)
+        report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
+        tokenizer = train_tokenizer(config.tokenizer, iter(corpus.train), corpus.num_segments)
+        tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
+        prepared.save(key, Prepared(corpus, tokenizer, tokens))
+        # As the next run will have it; and what lay in temporary files need not lie there any longer.
+        found = prepared.load(key) or Prepared(corpus, tokenizer, tokens)
+    for note in found.corpus.notes:
         report.note(note)
-    report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
-    tokenizer = train_tokenizer(config.tokenizer, iter(corpus.train), corpus.num_segments)
-    tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
-    for name, arrays in tokens.items():
+    for name, arrays in found.tokens.items():
         if arrays.num_truncated:
             report.note(
                 f"{name}: {arrays.num_truncated:,} of {len(arrays):,} texts ({arrays.num_truncated / len(arrays):.1%}) "
-                f"are longer than {tokenizer.max_length} tokens and are truncated ({tokenizer.truncation})"
+                f"are longer than {config.tokenizer.max_length} tokens and are truncated "
+                f"({found.tokenizer.truncation})"
             )
-    return corpus, tokenizer, tokens
+    return found
 
 
 def describe(config: Config, report: Report) -> dict[str, Any]:
@@ -127,6 +142,8 @@ def build_model(
         attention=m.attention,
         attention_size=m.attention_size,
         num_heads=m.num_heads,
+        attention_window=m.attention_window,
+        attention_position=m.attention_position,
         dropout=m.dropout.model_dump(),
     )
     _check_faithfulness(config)
@@ -161,6 +178,18 @@ def _check_faithfulness(config: Config) -> None:
             f"model.anchor: values needs an attention that learns weights, not {m.attention}",
             "model.anchor=none training.attention_alignment=0.0",
         )
+    for key, off in (("attention_window", 1), ("attention_position", False)):
+        if getattr(m, key) != off and m.attention in ("max", "last"):
+            raise ConfigError(
+                f"model.{key}: model.attention={m.attention} has no weights to place",
+                f"model.{key}={str(off).lower()}",
+            )
+    if m.attention_window % 2 == 0 or m.attention_window > LARGEST_WINDOW:
+        odd = min(m.attention_window + 1, LARGEST_WINDOW)
+        raise ConfigError(
+            f"model.attention_window: must be an odd number of tokens up to {LARGEST_WINDOW}, got {m.attention_window}",
+            f"model.attention_window={odd}",
+        )
     for key in ("attention_alignment", "attention_supervision"):
         if getattr(t, key) and m.attention in ("max", "last", "mean"):
             raise ConfigError(
@@ -185,7 +214,7 @@ def evidence_of(split: Split, tokenizer: TextTokenizer, tokens: TokenArrays) -> 
         return None
     marked = np.zeros(len(tokens.ids), np.bool_)
     for first in range(0, len(split), ROWS_AT_ONCE):
-        texts = split.texts.slice(first, ROWS_AT_ONCE).to_pylist()
+        texts = split.texts[first : first + ROWS_AT_ONCE]
         for row, tokenized in enumerate(tokenizer.encode_with_offsets(texts), first):
             spans = split.evidence[row]
             if spans is not None:
@@ -204,7 +233,18 @@ def _word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, repo
     def texts() -> Iterator[str]:
         yield from corpus.train
         for unlabelled in corpus.unlabelled:
-            yield from iter_texts(unlabelled)
+            yield from unlabelled
 
-    with report.progress("Word vectors", settings.epochs, "passes") as advance:
-        return train_skipgram(settings, texts(), tokenizer, config.model.embedding_dim, config.seed, advance)
+    # Whole texts and the vocabulary are all that counts, wherever they were read from.
+    content = [part.fingerprint() for part in (corpus.train.texts, *corpus.unlabelled)]
+    key = cache.key_of(
+        content, tokenizer.to_files()[TOKENIZER], settings.model_dump(), config.model.embedding_dim, config.seed
+    )
+    vectors = load_vectors(cache.find(VECTORS, key), (tokenizer.vocab_size, config.model.embedding_dim))
+    if vectors is None:
+        with report.progress("Word vectors", settings.epochs, "passes") as advance:
+            vectors = train_skipgram(settings, texts(), tokenizer, config.model.embedding_dim, config.seed, advance)
+        with cache.store(VECTORS, key) as folder:
+            if folder is not None:
+                vectors.write(folder)
+    return vectors

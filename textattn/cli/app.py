@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from textattn import __version__
-from textattn.cli import audit, check, configs, evaluate, explain, export, info, predict, train, words
+from textattn.cli import audit, cache, check, configs, evaluate, explain, export, info, predict, train, words
 from textattn.cli.console import set_debug, set_no_color
 from textattn.cli.options import Quiet
 
@@ -29,6 +29,7 @@ app.command("words")(words.words)
 app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.command("cache")(cache.cache)
 app.add_typer(configs.app, name="configs")
 app.command("schema")(configs.schema)
 

@@ -186,6 +186,10 @@ class ModelConfig(Section):
     """Units inside the score network of additive, mlp and multi_head."""
     num_heads: PositiveInt = 1
     """Heads of multi_head and self_attention."""
+    attention_window: PositiveInt = 1
+    """Tokens, an odd number, that share each token's weight: more than 1 puts attention on passages, as people do."""
+    attention_position: StrictBool = False
+    """Learn where in a text attention prefers to lie, such as the last lines of a review."""
     output: Literal["softmax", "sigmoid"] | None = None
     """null: softmax for one label a text, sigmoid for several. `sigmoid` on two classes: one output unit."""
     dropout: DropoutConfig = DropoutConfig()

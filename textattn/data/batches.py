@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 
 # Batches sorted together: long enough that neighbours have nearly the same length, short enough to stay random.
 BATCHES_PER_BUCKET = 50

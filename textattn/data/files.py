@@ -54,6 +54,8 @@ class Table:
     """Label names by column, where the data give them."""
     revision: str | None = None
     """Commit of a Hub data set."""
+    fingerprint: str | None = None
+    """What `datasets` calls this very content."""
     records: Callable[[], Iterator[Record | RowProblem]] | None = None
     """Whole rows of a text file, with keys that `columns` may not know; None where rows come in batches."""
     batches: Callable[[int], Iterator[Any]] | None = None

@@ -64,7 +64,14 @@ def _table(path: str, split: str, dataset: Any) -> Table:
                 yield number, list(row)
 
     class_names = class_names_of(dataset.features.arrow_schema)
-    return Table(f"{path}[{split}]", list(dataset.column_names), rows, class_names, _commit(dataset))
+    return Table(
+        f"{path}[{split}]",
+        list(dataset.column_names),
+        rows,
+        class_names,
+        _commit(dataset),
+        fingerprint=getattr(dataset, "_fingerprint", None),
+    )
 
 
 def _commit(dataset: Any) -> str | None:

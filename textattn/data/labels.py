@@ -140,7 +140,7 @@ def by_name(names: Sequence[str], multi_label: bool) -> LabelMap:
 def to_array(ids: Sequence[Sequence[int]], num_labels: int, multi_label: bool) -> NDArray[np.integer[Any]]:
     """Class ids of all rows: (rows,) int64 for one label each, (rows, num_labels) uint8 of 0 and 1 for several."""
     if not multi_label:
-        return np.array([row[0] for row in ids], dtype=np.int64)
+        return np.fromiter((row[0] for row in ids), np.int64, len(ids))
     labels = np.zeros((len(ids), num_labels), dtype=np.uint8)
     for i, row in enumerate(ids):
         labels[i, list(row)] = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -11,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
 from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, to_array
+from textattn.data.texts import Texts, TextsWriter
 from textattn.data.tokenizer import SEGMENT_SEPARATOR
 from textattn.errors import InputError
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 BUNDLED = "bundled:"
 SHOWN_PROBLEMS = 10
-# Rows turned into one Arrow array at a time, so that Python strings never pile up.
-ROWS_PER_CHUNK = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Split:
     """Texts and their class ids."""
 
     name: str
-    texts: pa.ChunkedArray
-    """Strings; several segments are joined by a tab."""
+    texts: Texts
+    """Several segments are joined by a tab."""
     labels: NDArray[np.integer[Any]]
     """(rows,) int64, or (rows, num_labels) uint8 for multi-label."""
     evidence: list[Spans | None] | None = None
@@ -44,18 +43,17 @@ class Split:
         return len(self.texts)
 
     def __iter__(self) -> Iterator[str]:
-        return iter_texts(self.texts)
+        return iter(self.texts)
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The rows at `indices`, in that order."""
         evidence = self.evidence and [self.evidence[i] for i in indices]
-        return replace(self, texts=self.texts.take(pa.array(indices)), labels=self.labels[indices], evidence=evidence)
+        return replace(self, texts=self.texts.take(indices), labels=self.labels[indices], evidence=evidence)
 
     def fingerprint(self) -> str:
         """SHA-256 of texts and labels in their order: the same wherever they were read from."""
         digest = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())
-        for text in self:
-            digest.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
+        digest.update(self.texts.fingerprint().encode())
         return digest.hexdigest()
 
 
@@ -66,7 +64,7 @@ class Corpus:
     train: Split
     validation: Split | None
     test: Split | None
-    unlabelled: list[pa.ChunkedArray]
+    unlabelled: list[Texts]
     labels: list[str]
     """Label names in the order of the model's outputs."""
     multi_label: bool
@@ -84,27 +82,32 @@ class Corpus:
 
 @dataclass
 class _Rows:
-    """A split before its labels are understood."""
+    """A split before its labels are understood. Millions of rows must fit: equal labels are one object."""
 
-    texts: pa.ChunkedArray
+    texts: Texts
     labels: list[Any]
-    places: list[tuple[str, int]]
+    numbers: array[int]
+    """Of each row, in its table."""
+    tables: list[tuple[int, str]]
+    """The first row of each table, and its name."""
     evidence: list[Spans | None] | None = None
 
+    def place(self, row: int) -> tuple[str, int]:
+        """Where a user finds it."""
+        origin = next(name for first, name in reversed(self.tables) if first <= row)
+        return origin, self.numbers[row]
 
-def iter_texts(texts: pa.ChunkedArray) -> Iterator[str]:
-    """The strings of an Arrow array, a chunk at a time."""
-    for first in range(0, len(texts), ROWS_PER_CHUNK):
-        yield from texts.slice(first, ROWS_PER_CHUNK).to_pylist()
 
-
-def read_corpus(config: DataConfig) -> Corpus:
+def read_corpus(config: DataConfig, tables: dict[str, list[Table]] | None = None) -> Corpus:
     """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
+
+    Args:
+        tables: what `open_tables` gave, where it was needed before.
 
     Raises:
         InputError: a source, split or column is missing, or (unless `on_bad_row` is skip) a row cannot be used.
     """
-    tables = open_tables(config)
+    tables = tables or open_tables(config)
     notes: list[str] = []
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     for role, split in named.items():
@@ -196,6 +199,28 @@ def open_tables(config: DataConfig) -> dict[str, list[Table]]:
     return {split: [table] for split, table in load_splits(path, config.name, config.revision).items()}
 
 
+def is_on_hub(config: DataConfig) -> bool:
+    """Whether `data.path` names a data set that `datasets` has to look for."""
+    path = config.path
+    return not (path is None or path.startswith(BUNDLED) or _is_file(path) or Path(path).is_dir())
+
+
+def source_files(config: DataConfig) -> list[Path]:
+    """The local files that the data are read from; of a folder all there are.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    if config.files is not None:
+        return [file for files in config.files.model_dump().values() if files is not None for file in _expand(files)]
+    assert config.path is not None
+    if config.path.startswith(BUNDLED):
+        return sorted((CORPUS / config.path.removeprefix(BUNDLED)).glob("*.jsonl"))
+    if _is_file(config.path):
+        return _expand(config.path)
+    return sorted(file for file in Path(config.path).rglob("*") if file.is_file())
+
+
 def _is_file(path: str) -> bool:
     """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
     return Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir())
@@ -228,11 +253,15 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     texts_of = text_columns(config)
     columns = [*texts_of, config.label] if labelled else texts_of
     evidence_of = _evidence_columns(tables, config) if labelled else []
-    chunks, texts, labels, places = [], [], [], []
+    texts, numbers = TextsWriter(), array("q")
+    labels: list[Any] = []
+    known: dict[Any, Any] = {}
+    origins: list[tuple[int, str]] = []
     evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
     for table in tables:
         _check_columns(table, columns, config)
+        origins.append((len(labels), table.origin))
         for item in table.rows([*columns, *evidence_of]):
             if isinstance(item, RowProblem):
                 problems.append(item)
@@ -250,17 +279,14 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
                 continue
             texts.append(_join(segments))
             if labelled:
-                labels.append(_split_label(label, config.label_separator))
-                places.append((table.origin, number))
-            if len(texts) == ROWS_PER_CHUNK:
-                chunks.append(pa.array(texts, pa.large_string()))
-                texts = []
-    chunks.append(pa.array(texts, pa.large_string()))
-    num_texts = sum(map(len, chunks))
-    _report(problems, config, notes, num_texts + len(problems))
-    if not num_texts:
+                value = _split_label(label, config.label_separator)
+                labels.append(value if isinstance(value, list) else known.setdefault((type(value), value), value))
+                numbers.append(number)
+    found = texts.finish()
+    _report(problems, config, notes, len(found) + len(problems))
+    if not len(found):
         raise InputError(f"{tables[0].origin}: no rows that can be used")
-    return _Rows(pa.chunked_array(chunks), labels, places, evidence if evidence_of else None)
+    return _Rows(found, labels, numbers, origins, evidence if evidence_of else None)
 
 
 def _evidence_columns(tables: list[Table], config: DataConfig) -> list[str]:
@@ -269,7 +295,7 @@ def _evidence_columns(tables: list[Table], config: DataConfig) -> list[str]:
     return columns if all(name in table.columns for table in tables for name in columns) else []
 
 
-def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: list[str]) -> list[pa.ChunkedArray]:
+def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: list[str]) -> list[Texts]:
     wanted = list(config.unlabelled_splits)
     if config.files is not None and config.files.unlabelled is not None:
         wanted.append("unlabelled")
@@ -327,25 +353,32 @@ def _split_label(label: Any, separator: str | None) -> Any:
 
 
 def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, notes: list[str]) -> Split:
-    ids: list[list[int]] = []
-    kept: list[int] = []
-    problems: list[RowProblem] = []
+    ids: list[tuple[int, ...]] = []
+    known: dict[Any, tuple[int, ...]] = {}
+    bad: dict[int, RowProblem] = {}
     for i, value in enumerate(raw.labels):
         try:
-            ids.append(label_map.of(value))
-            kept.append(i)
+            if isinstance(value, list):
+                ids.append(tuple(label_map.of(value)))
+                continue
+            key = (type(value), value)
+            if key not in known:
+                known[key] = tuple(label_map.of(value))
+            ids.append(known[key])
         except (ValueError, TypeError) as error:
-            problems.append(RowProblem(*raw.places[i], f"column {config.label!r}: {error}"))
-    if not kept and role != "train" and all(label == UNLABELLED for label in raw.labels):
+            bad[i] = RowProblem(*raw.place(i), f"column {config.label!r}: {error}")
+    if not ids and role != "train" and all(label == UNLABELLED for label in raw.labels):
         raise InputError(
-            f"{raw.places[0][0]}: column {config.label!r}: all labels are -1, which means unlabelled",
+            f"{raw.place(0)[0]}: column {config.label!r}: all labels are -1, which means unlabelled",
             f"data.{role}_split=null",
         )
-    _report(problems, config, notes, len(raw.labels))
-    if not kept:
-        raise InputError(f"{raw.places[0][0]}: no rows that can be used")
-    texts = raw.texts if len(kept) == len(raw.labels) else raw.texts.take(pa.array(kept))
-    evidence = raw.evidence and [raw.evidence[i] for i in kept]
+    _report(list(bad.values()), config, notes, len(raw.labels))
+    if not ids:
+        raise InputError(f"{raw.place(0)[0]}: no rows that can be used")
+    texts, evidence = raw.texts, raw.evidence
+    if bad:
+        kept = np.setdiff1d(np.arange(len(raw.labels)), list(bad))
+        texts, evidence = texts.take(kept), evidence and [evidence[i] for i in kept]
     return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label), evidence)
 
 

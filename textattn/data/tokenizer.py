@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
 
+from textattn.data.token_arrays import TokenArrays, TokenWriter
 from textattn.errors import InputError
 
 T = TypeVar("T")
@@ -36,28 +35,6 @@ LARGEST_END = 100_000
 # What stands so near to a cut may be read otherwise than in the whole text: half of "<br />", of "don't", of an emoji.
 MARGIN = 64
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
-
-
-@dataclass(frozen=True)
-class TokenArrays:
-    """The tokens of many texts, one after the other, without padding."""
-
-    ids: NDArray[np.int32]
-    """(total_tokens,) token ids, truncated to `max_length` for each text."""
-    starts: NDArray[np.int64]
-    """(num_texts + 1,) text i holds ids[starts[i]:starts[i + 1]]."""
-    num_truncated: int
-    """Texts that were longer than `max_length`."""
-    num_unknown: int
-    """Tokens, of those kept, that are not in the vocabulary."""
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """(num_texts,) tokens of each text."""
-        return np.diff(self.starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
 
 
 @dataclass(frozen=True)
@@ -115,20 +92,22 @@ class TextTokenizer:
         Raises:
             InputError: the tokenizer is damaged.
         """
-        ids: list[NDArray[np.int32]] = []
-        num_truncated = 0
+        tokens = TokenWriter()
+        num_truncated = num_unknown = largest = 0
         for chunk, encodings in self._encoded_ahead(_chunks(texts)):
             short = iter(encodings)
             for text in chunk:
                 row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
-                ids.append(np.array(row or [self.unk_id], dtype=np.int32))
+                row = row or [self.unk_id]
+                if self.pad_id in row:
+                    row = [self.unk_id if token_id == self.pad_id else token_id for token_id in row]
+                tokens.append(row)
                 num_truncated += truncated
-        flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-        if flat.max(initial=0) >= self.vocab_size:
-            raise InputError(f"{self.where}: damaged (token {flat.max()} of {self.vocab_size})")
-        flat[flat == self.pad_id] = self.unk_id
-        starts = np.concatenate([[0], np.cumsum([len(row) for row in ids], dtype=np.int64)]).astype(np.int64)
-        return TokenArrays(flat, starts, num_truncated, int((flat == self.unk_id).sum()))
+                num_unknown += row.count(self.unk_id)
+                largest = max(largest, *row)
+        if largest >= self.vocab_size:
+            raise InputError(f"{self.where}: damaged (token {largest} of {self.vocab_size})")
+        return tokens.finish(num_truncated, num_unknown)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
         """The same tokens as `encode`, with strings, character offsets and words."""

@@ -141,7 +141,12 @@ def _normalizer(config: TokenizerConfig) -> normalizers.Sequence:
     return normalizers.Sequence(steps)
 
 
-def _pretrained(config: TokenizerConfig) -> Tokenizer:
+def pretrained_content(config: TokenizerConfig) -> bytes:
+    """The tokenizer.json that `tokenizer.path` means.
+
+    Raises:
+        InputError: there is none.
+    """
     assert config.path is not None
     path = Path(config.path)
     if path.is_dir():
@@ -149,10 +154,13 @@ def _pretrained(config: TokenizerConfig) -> Tokenizer:
     elif not path.exists():
         path = _from_hub(config.path)
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"tokenizer.path: {path}: {error.strerror or error}") from None
-    tokenizer = load_backend(content, str(path))
+
+
+def _pretrained(config: TokenizerConfig) -> Tokenizer:
+    tokenizer = load_backend(pretrained_content(config), f"tokenizer.path: {config.path}")
     if all(tokenizer.token_to_id(name) is None for name in ("[PAD]", "<pad>")):
         tokenizer.add_special_tokens([PAD])
     return tokenizer

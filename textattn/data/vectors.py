@@ -17,6 +17,7 @@ from textattn.errors import InputError
 
 # gensim leaves out what a longer sentence has beyond this (MAX_SENTENCE_LEN).
 LONGEST_SENTENCE = 10_000
+MATRIX, FOUND = "matrix.npy", "found.npy"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,22 @@ class WordVectors:
     def coverage(self) -> float:
         """Share of the vocabulary that has a vector, between 0 and 1."""
         return float(self.found.mean())
+
+    def write(self, folder: Path) -> None:
+        """For `load_vectors`."""
+        np.save(folder / MATRIX, self.matrix)
+        np.save(folder / FOUND, self.found)
+
+
+def load_vectors(folder: Path | None, shape: tuple[int, int]) -> WordVectors | None:
+    """What `WordVectors.write` wrote; None where there is nothing, or nothing of that shape."""
+    if folder is None:
+        return None
+    try:
+        vectors = WordVectors(np.load(folder / MATRIX), np.load(folder / FOUND))
+    except (OSError, ValueError, EOFError):
+        return None
+    return vectors if vectors.matrix.shape == shape and vectors.found.shape == shape[:1] else None
 
 
 def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> WordVectors:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textattn.data.batches import collate, sorted_batches
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.explain.faithfulness import conicity, order_by, total_variation
 from textattn.explain.gradients import MAX_TOKENS, weighted_pooling
 from textattn.model.attention import uniform_weights

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.evidence import marked_tokens
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError
 from textattn.explain.agreement import agreement
 from textattn.explain.erasing import VARIANTS, Erased, erase_in_order

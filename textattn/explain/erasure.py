@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.tokenizer import TextTokenizer, TokenArrays
+from textattn.data.token_arrays import TokenArrays
+from textattn.data.tokenizer import TextTokenizer
 from textattn.explain.targets import Targets
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.session import Floats, run_in_batches

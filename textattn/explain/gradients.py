@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textattn.data.batches import collate, sorted_batches
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError
 from textattn.explain.targets import Targets
 from textattn.model.attention import WeightedPooling

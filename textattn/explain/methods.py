@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError
 from textattn.explain.erasure import occlusion
 from textattn.explain.targets import Targets

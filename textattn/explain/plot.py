@@ -78,7 +78,7 @@ def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np
 
     session = classifier.torch_session
     tokens = classifier.tokenizer.encode([explanation.text])
-    input_ids = torch.from_numpy(tokens.ids.astype(np.int64))[None].to(session.device)
+    input_ids = torch.from_numpy(tokens.ids[:].astype(np.int64))[None].to(session.device)
     with torch.inference_mode():
         weights = session.model(input_ids, torch.ones_like(input_ids)).head_weights
     if weights is None or weights.shape[1] < 2:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.explain.erasure import rows_of
 from textattn.explain.targets import Targets
 from textattn.runtime.classifier import Classifier

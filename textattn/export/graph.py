@@ -30,6 +30,8 @@ IR_VERSION = 9
 # where their matrix has so many rows and columns.
 QUANTISED = ("projection", "features")
 LEAST_QUANTISED = 32
+# Of `textattn.model.passages`, which needs torch.
+PLACE_SCALE = 5.0
 OUTPUTS = ("logits", "attention_weights", "context")
 
 
@@ -234,6 +236,8 @@ class _Attention:
             self.state_dim = architecture["hidden_size"] * (1 + self.two_directions)
         self.mask = mask
         self.length = length
+        self.window = architecture.get("attention_window", 1)
+        self.place = weights["passages.place"] if architecture.get("attention_position", False) else None
 
     def build(self, name: str, scored: str, pooled: str) -> tuple[str, str]:
         """The mechanism of that name."""
@@ -257,8 +261,7 @@ class _Attention:
         if name == "self_attention":
             return self.self_attention(scored, pooled)
         if name == "mean":
-            weights = self.uniform()
-            return self.weighted_sum(weights, pooled), weights
+            return self.weighted(self.graph.unsqueeze(self.uniform(), 1), pooled)
         # These have no weights of their own: what they pool is what they look at.
         if name == "max":
             return self.max(scored)
@@ -282,7 +285,44 @@ class _Attention:
     def pool(self, scores: str, states: str) -> tuple[str, str]:
         """scores: (batch, seq, 1)."""
         weights = self.softmax(self.graph.squeeze(scores, 2), self.mask)
-        return self.weighted_sum(weights, states), weights
+        return self.weighted(self.graph.unsqueeze(weights, 1), states)
+
+    def weighted(self, weights: str, states: str) -> tuple[str, str]:
+        """weights: (batch, 1, seq)."""
+        weights = self.on_passages(weights)
+        return self.graph.squeeze(self.graph.op("MatMul", weights, states), 1), self.graph.squeeze(weights, 1)
+
+    def on_passages(self, weights: str) -> str:
+        """As `textattn.model.passages`: (batch, heads, seq) -> the same."""
+        op, constant = self.graph.op, self.graph.constant
+        if self.place is None and self.window == 1:
+            return weights
+        real = op("Cast", self.graph.unsqueeze("attention_mask", 1), to=TensorProto.FLOAT)  # (batch, 1, seq)
+        if self.place is not None:
+            weights = op("Mul", weights, self.preference(real))
+            weights = op("Div", weights, op("ReduceSum", weights, constant([2]), keepdims=1))
+        if self.window == 1:
+            return weights
+        return op("Mul", self.sums(op("Div", weights, op("Max", self.sums(real), constant(1.0)))), real)
+
+    def preference(self, real: str) -> str:
+        """(batch, 1, seq)"""
+        op, constant = self.graph.op, self.graph.constant
+        assert self.place is not None
+        last = len(self.place) - 1
+        middle = op("Sub", op("CumSum", real, constant(np.int64(2))), constant(0.5))
+        at = op("Mul", op("Div", middle, op("ReduceSum", real, constant([2]), keepdims=1)), constant(float(last)))
+        before = op("Clip", op("Floor", at), constant(0.0), constant(float(last - 1)))
+        b = (PLACE_SCALE * (self.place - self.place.max())).astype(np.float32)
+        number = op("Cast", before, to=TensorProto.INT64)
+        start, rise = (op("Gather", constant(values), number) for values in (b[:-1], np.diff(b)))
+        return op("Exp", op("Add", start, op("Mul", rise, op("Sub", at, before))))
+
+    def sums(self, x: str) -> str:
+        """(batch, channels, seq): over the window around each token."""
+        pads = [self.window // 2] * 2
+        mean = self.graph.op("AveragePool", x, kernel_shape=[self.window], pads=pads, count_include_pad=1)
+        return self.graph.op("Mul", mean, self.graph.constant(float(self.window)))
 
     def uniform(self) -> str:
         """1 / length at every real token: (batch, seq)."""
@@ -303,7 +343,7 @@ class _Attention:
         graph = self.graph
         hidden = graph.op("Tanh", graph.linear(scored, self.weights, "projection"))
         scores = graph.op("Transpose", graph.linear(hidden, self.weights, "score"), perm=[0, 2, 1])
-        weights = self.softmax(scores, graph.unsqueeze(self.mask, 1))  # (batch, heads, seq)
+        weights = self.on_passages(self.softmax(scores, graph.unsqueeze(self.mask, 1)))  # (batch, heads, seq)
         context = graph.op("Flatten", graph.op("MatMul", weights, pooled), axis=1)
         return context, graph.op("ReduceMean", weights, axes=[1], keepdims=0)
 
@@ -322,10 +362,10 @@ class _Attention:
         scores = graph.op("Mul", scores, graph.constant(float(head_dim**-0.5)))
         looks = self.softmax(scores, graph.op("Unsqueeze", self.mask, graph.constant([1, 2])))
         share = graph.op("Unsqueeze", self.uniform(), graph.constant([1, 2]))  # (batch, 1, 1, seq)
-        received = graph.op("MatMul", share, looks)  # (batch, heads, 1, seq)
+        received = self.on_passages(graph.squeeze(graph.op("MatMul", share, looks), 2))  # (batch, heads, seq)
         values = heads("value", pooled, [0, 2, 1, 3])
-        context = graph.op("Flatten", graph.op("MatMul", received, values), axis=1)
-        return context, graph.op("ReduceMean", received, axes=[1, 2], keepdims=0)
+        context = graph.op("Flatten", graph.op("MatMul", graph.unsqueeze(received, 2), values), axis=1)
+        return context, graph.op("ReduceMean", received, axes=[1], keepdims=0)
 
     def max(self, states: str) -> tuple[str, str]:
         graph = self.graph

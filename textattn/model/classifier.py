@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from textattn.model.attention import WeightedPooling, build_attention
 from textattn.model.encoder import RecurrentEncoder
+from textattn.model.passages import Passages
 
 ANCHORS = ("none", "states", "values")
 
@@ -29,6 +30,8 @@ class Architecture:
     attention: str = "additive"
     attention_size: int = 64
     num_heads: int = 1
+    attention_window: int = 1
+    attention_position: bool = False
     dropout: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,7 +67,7 @@ class States(NamedTuple):
 
 
 class TextClassifier(nn.Module):
-    """Embedding -> (LSTM or GRU) -> attention -> linear.
+    """Embedding -> (LSTM or GRU) -> attention (on words or passages) -> linear.
 
     `forward_from_embeddings` is the way in for gradients with respect to embeddings.
 
@@ -112,6 +115,11 @@ class TextClassifier(nn.Module):
         )
         if self.values is not None and a.attention in ("mean", "max", "last"):
             raise ValueError(f"anchor: values needs an attention that learns weights, not {a.attention}")
+        self.passages: Passages | None = None
+        if a.attention_window != 1 or a.attention_position:
+            if not isinstance(self.attention, WeightedPooling):
+                raise ValueError(f"{a.attention} has no weights for attention_window and attention_position")
+            self.passages = Passages(a.attention_window, a.attention_position)
         self.classifier_dropout = nn.Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
 
@@ -143,6 +151,8 @@ class TextClassifier(nn.Module):
         head_weights = None
         if isinstance(self.attention, WeightedPooling):
             head_weights = self.attention.weigh(states.scored, mask)
+            if self.passages is not None:
+                head_weights = self.passages(head_weights, mask)
             context, weights = self.attention.pool(states.pooled, head_weights, mask), head_weights.mean(dim=1)
         else:
             context, weights = self.attention(states.scored, mask)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.tokenizer import SEGMENT_SEPARATOR, TextTokenizer, TokenArrays
+from textattn.data.token_arrays import TokenArrays
+from textattn.data.tokenizer import SEGMENT_SEPARATOR, TextTokenizer
 from textattn.errors import ConfigError, InputError
 from textattn.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
 from textattn.run import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS

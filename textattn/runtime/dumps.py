@@ -19,27 +19,28 @@ from textattn.runtime.classifier import Classifier
 EXAMPLES_PER_GROUP = 256
 
 
-def _gold(split: Split, labels: list[str]) -> pa.Array:
-    if split.labels.ndim == 1:
-        return pa.array([labels[i] for i in split.labels])
-    return pa.array([[labels[i] for i in np.flatnonzero(row)] for row in split.labels], pa.list_(pa.string()))
+def _gold(ids: NDArray[np.integer[Any]], labels: list[str]) -> pa.Array:
+    """Names of (rows,) class ids, or lists of names of (rows, num_labels) flags."""
+    if ids.ndim == 1:
+        return pa.array(labels).take(pa.array(ids))
+    return pa.array([[labels[i] for i in np.flatnonzero(row)] for row in ids], pa.list_(pa.string()))
 
 
 def write_predictions(path: Path, classifier: Classifier, split: Split, probs: NDArray[np.floating[Any]]) -> None:
     """Columns: row, text, label, prediction, score, and `score:<label>` for each label."""
     labels = classifier.labels
-    decided = decide(probs, classifier.config.thresholds)
-    prediction = _gold(Split(split.name, split.texts, decided), labels)
-    columns: dict[str, Any] = {
-        "row": pa.array(np.arange(len(split))),
-        "text": split.texts,
-        "label": _gold(split, labels),
-        "prediction": prediction,
-        "score": pa.array(probs.max(axis=1)),
-    }
-    columns |= {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(labels)}
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+    gold = _gold(split.labels, labels)
+    prediction = _gold(decide(probs, classifier.config.thresholds), labels)
+    scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(labels)}
+    others = {"label": gold, "prediction": prediction, "score": pa.array(probs.max(axis=1)), **scores}
+    types = [("row", pa.int64()), ("text", pa.large_string()), *((name, other.type) for name, other in others.items())]
+    first = 0
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:
+        for texts in split.texts.pieces():
+            rows = np.arange(first, first + len(texts))
+            part = {name: other.slice(first, len(texts)) for name, other in others.items()}
+            writer.write_table(pa.table({"row": rows, "text": texts, **part}, schema=pa.schema(types)))
+            first += len(texts)
 
 
 ATTENTION_SCHEMA = pa.schema(
@@ -65,11 +66,11 @@ def write_attention(path: Path, classifier: Classifier, split: Split, max_exampl
     if len(rows) > max_examples:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:max_examples])
     chosen = split.take(rows)
-    gold = _gold(chosen, classifier.labels)
+    gold = _gold(chosen.labels, classifier.labels)
     schema = ATTENTION_SCHEMA.append(pa.field("label", gold.type))
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for first in range(0, len(chosen), EXAMPLES_PER_GROUP):
-            texts = chosen.texts.slice(first, EXAMPLES_PER_GROUP).to_pylist()
+            texts = chosen.texts[first : first + EXAMPLES_PER_GROUP]
             explained = classifier.explain(texts)
             writer.write_table(
                 pa.table(

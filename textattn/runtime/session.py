@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.batches import collate, sorted_batches
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 
 Floats = NDArray[np.float32]
 

@@ -63,7 +63,8 @@ def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: 
 
     A token's target is max(0, dF / da_i) ** SHARPNESS, scaled to sum 1: F is how far the true label's logit is above
     the mean of the others (multi-label: the sum over the labels given), a_i the token's weight. Where the pooled vector
-    is a weighted sum, dF / da_i is what the token's value alone would say. No gradient flows through the target.
+    is a weighted sum, dF / da_i is what the token's value alone would say. The model's passages apply to the target
+    as to its attention. No gradient flows through the target.
     """
     assert isinstance(model.attention, WeightedPooling)
     assert output.head_weights is not None
@@ -75,6 +76,13 @@ def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: 
         logits = model.classifier(model.attention.pool(values, weights, mask))
         (gradient,) = torch.autograd.grad(_for_the_label(logits, labels, kind).sum(), weights)
     vote = gradient.sum(dim=1).clamp(min=0).masked_fill(~mask, 0) ** SHARPNESS  # (batch, seq)
+    if model.passages is not None:
+        # What the votes come to where attention prefers some places, and lies on passages.
+        with torch.no_grad():
+            total = vote.sum(dim=1, keepdim=True)
+            uniform = mask / mask.sum(dim=1, keepdim=True)
+            share = torch.where(total > 0, vote / total.clamp(min=1e-12), uniform)
+            vote = model.passages(share.unsqueeze(1), mask).squeeze(1) * (total > 0)
     return _cross_entropy(output.attention_weights, vote)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from textattn.config.schema import TrainingConfig
 from textattn.data.batches import collate, shuffled_batches
-from textattn.data.tokenizer import TokenArrays
+from textattn.data.token_arrays import TokenArrays
 from textattn.errors import TrainingError
 from textattn.model.classifier import TextClassifier
 from textattn.training.faithfulness import FaithfulnessLoss
