@@ -1,7 +1,9 @@
-"""Measures how fast and how lean the command line is, as a user meets it: whole processes, each a fresh one.
+"""Measures how fast and how lean textattn is: whole processes, each a fresh one, as a user meets it; and the training
+loop inside one process, beside the least it could cost.
 
     .venv/bin/python scripts/bench.py startup --model runs/imdb/TIME
     .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
+    .venv/bin/python scripts/bench.py train --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
 
 Machines are shared: what is compared runs in turns, and the table holds medians. --json prints the same as JSON.
@@ -145,15 +147,26 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Tokens per second of the training loop, of the bare LSTM on the same batches, and of the usual way."""
+    import bench_training
+
+    return bench_training.train(arguments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     reviews = Path("../shared/data/imdb/test.parquet")
-    for function in (startup, predict, memory):
+    for function in (startup, predict, memory, train):
         command = commands.add_parser(function.__name__, help=function.__doc__)
-        command.add_argument("--model", type=Path, required=True, help="run directory")
         command.add_argument("--json", action="store_true")
         command.set_defaults(function=function)
+        if function is train:
+            command.add_argument("--data", default="../shared/data/imdb", help="data.path of configs/imdb.yaml")
+            command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of it")
+            continue
+        command.add_argument("--model", type=Path, required=True, help="run directory")
         if function is not startup:
             command.add_argument("--input", type=Path, default=reviews, help="parquet file with a column `text`")
         if function is not memory:

@@ -1,6 +1,8 @@
 """`python -m textattn`, and the command `textattn`."""
 
+import atexit
 import os
+import sys
 
 from textattn.cli import main
 
@@ -8,8 +10,10 @@ from textattn.cli import main
 def run() -> None:
     """Runs the command line and ends the process."""
     main()
-    # Only answers come to this line, everything else raises SystemExit. Taking the libraries apart in good order would
-    # take as long as a third of the whole answer.
+    # Only what went well comes to this line, everything else raises SystemExit. Taking the libraries apart in good order
+    # would take as long as a third of a whole answer; what they asked to be done at the end is done.
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
     os._exit(0)
 
 

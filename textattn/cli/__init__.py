@@ -15,7 +15,7 @@ ISSUES = "https://github.com/textattn/textattn/issues"
 
 
 def main() -> None:
-    """Runs the command line and ends the process with its exit code."""
+    """Runs the command line; comes back only when all went well, else ends the process with its exit code."""
     for name in ("stdout", "stderr"):
         # Closed by whoever started us: what is said there is lost, and nothing else.
         if getattr(sys, name) is None:
@@ -25,7 +25,11 @@ def main() -> None:
         if not run_quickly(sys.argv[1:]):
             from textattn.cli.app import app
 
-            app(prog_name="textattn")
+            try:
+                app(prog_name="textattn")
+            except SystemExit as stop:
+                if stop.code:
+                    raise
         # What comes after this may end the process at once, and a full disk is to be noticed here.
         sys.stdout.flush()
     except TextattnError as error:

@@ -1,0 +1,217 @@
+"""The training loop beside the least it could cost, and the way it is usually written. For scripts/bench.py."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from textattn.config import load_config
+from textattn.data.batches import shuffled_batches
+from textattn.data.token_arrays import TokenArrays
+from textattn.prepare import build_model, prepare_data
+from textattn.report import Report
+from textattn.training.loop import Step, train_loop
+from textattn.training.loss import build_loss
+from textattn.training.optimizer import Placement, choose_placement
+
+ROUNDS = 5
+# In each round; the usual way is so slow that a few tell enough.
+STEPS, STEPS_OF_THE_USUAL = 20, 3
+
+
+class Contestant:
+    """Something that trains on a few batches when asked: (real tokens, seconds) of each round."""
+
+    def __init__(self, name: str, precision: str, train: Callable[[], tuple[int, float]]) -> None:
+        self.name, self.precision, self.train = name, precision, train
+        self.speeds: list[float] = []
+
+
+def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Tokens per second: our loop, the bare LSTM on the same batches, the way of the tutorials, matrix products."""
+    config = load_config("imdb", [f"data.path={arguments.data}", "model.vectors.source=random", *arguments.overrides])
+    corpus, tokenizer, tokens = prepare_data(config, Report())
+    best = choose_placement(config.training)
+    placements = [Placement(best.device, torch.float32)]
+    if best.dtype != torch.float32:
+        placements.insert(0, best)
+    contestants = []
+    for placement in placements:
+        precision = str(placement).split(", ")[1]
+        torch.manual_seed(0)
+        model, _, _ = build_model(config, corpus, tokenizer, Report())
+        settings = config.training.model_copy(update={"epochs": 100, "evaluations_per_epoch": 1})
+        loop = train_loop(
+            model.to(placement.device), tokens["train"], corpus.train.labels, build_loss("softmax", 0.0, None),
+            settings, placement, pad_id=tokenizer.pad_id, seed=0, evaluate=None,
+        )  # fmt: skip
+        contestants.append(Contestant("our loop", precision, rounds_of(loop)))
+        floor = bare_lstm(
+            config.model.embedding_dim, config.model.hidden_size, tokens["train"], config.training.batch_size, placement
+        )
+        contestants.append(Contestant("bare LSTM, same batches", precision, floor))
+    usual = tutorial(config, tokenizer.vocab_size, tokens["train"], corpus.train.labels, placements[-1].device)
+    contestants.append(Contestant("packed, random batches, Adam", "fp32", usual))
+    for number in range(ROUNDS + 1):
+        for contestant in contestants:
+            done, seconds = contestant.train()
+            if number:  # the first is for warming up
+                contestant.speeds.append(done / seconds)
+    speeds = {(c.name, c.precision): statistics.median(c.speeds) for c in contestants}
+    slowest = speeds["packed, random batches, Adam", "fp32"]
+    padding = padding_share(tokens["train"], config.training.batch_size)
+    rows = []
+    for (name, precision), speed in speeds.items():
+        floor_speed = speeds.get(("bare LSTM, same batches", precision))
+        rows.append(
+            {
+                "what": f"{name} ({padding:.1%} padding)" if name == "our loop" else name,
+                "precision": precision,
+                "tokens/s": round(speed),
+                "times the usual": round(speed / slowest, 1),
+                "of the bare LSTM": round(speed / floor_speed, 2) if floor_speed and "loop" in name else "",
+            }
+        )
+    for placement in placements:
+        rate = products_per_second(placement)
+        flops = 3 * 2 * 2 * 4 * config.model.hidden_size * (config.model.embedding_dim + config.model.hidden_size)
+        rows.append(
+            {
+                "what": f"roofline: {rate / 1e9:,.0f} GFLOP/s of matrix products, {flops / 1e6:.2f} MFLOP a token",
+                "precision": str(placement).split(", ")[1],
+                "tokens/s": round(rate / flops),
+                "times the usual": round(rate / flops / slowest, 1),
+                "of the bare LSTM": "",
+            }
+        )
+    return rows
+
+
+def rounds_of(loop: Iterator[Any]) -> Callable[[], tuple[int, float]]:
+    done = {"tokens": 0, "seconds": 0.0}
+
+    def run() -> tuple[int, float]:
+        steps = 0
+        for event in loop:
+            if isinstance(event, Step):
+                steps += 1
+                if steps == STEPS:
+                    break
+        tokens, seconds = event.num_tokens - done["tokens"], event.seconds - done["seconds"]
+        done.update(tokens=event.num_tokens, seconds=event.seconds)
+        return tokens, seconds
+
+    return run
+
+
+def bare_lstm(
+    input_size: int, hidden_size: int, tokens: TokenArrays, batch_size: int, placement: Placement
+) -> Callable[[], tuple[int, float]]:
+    """torch's fused bidirectional LSTM forward and backward over our rectangles, padding and all, and nothing else."""
+    lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=True).to(placement.device)
+    batches = iter(shuffled_batches(tokens.lengths, batch_size, np.random.default_rng(0)))
+
+    def run() -> tuple[int, float]:
+        total, seconds = 0, 0.0
+        for _ in range(STEPS):
+            lengths = tokens.lengths[next(batches)]
+            inputs = torch.randn(len(lengths), int(lengths.max()), input_size, device=placement.device)
+            synchronise(placement.device)
+            started = time.perf_counter()
+            inputs.requires_grad_()
+            with placement.autocast:
+                outputs, _ = lstm(inputs)
+            outputs.backward(torch.ones_like(outputs))
+            lstm.zero_grad(set_to_none=True)
+            synchronise(placement.device)
+            seconds += time.perf_counter() - started
+            total += int(lengths.sum())
+        return total, seconds
+
+    return run
+
+
+class Tutorial(nn.Module):
+    """The same sizes as tutorials write it."""
+
+    def __init__(self, vocab_size: int, embedding_dim: int, hidden_size: int, attention_size: int, labels: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
+        self.lstm = nn.LSTM(embedding_dim, hidden_size, batch_first=True, bidirectional=True)
+        self.projection = nn.Linear(2 * hidden_size, attention_size)
+        self.score = nn.Linear(attention_size, 1, bias=False)
+        self.classifier = nn.Linear(2 * hidden_size, labels)
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.embedding(input_ids), lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)
+        mask = torch.arange(states.shape[1])[None, :] < lengths[:, None]
+        weights = torch.softmax(scores.masked_fill(~mask.to(scores.device), -torch.inf), dim=-1)
+        logits: Tensor = self.classifier((weights.unsqueeze(-1) * states).sum(dim=1))
+        return logits
+
+
+def tutorial(
+    config: Any, vocab_size: int, tokens: TokenArrays, labels: Any, device: torch.device
+) -> Callable[[], tuple[int, float]]:
+    m = config.model
+    torch.manual_seed(0)
+    model = Tutorial(vocab_size, m.embedding_dim, m.hidden_size, m.attention_size, int(labels.max()) + 1).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loss_function = nn.CrossEntropyLoss()
+    order = iter(np.random.default_rng(0).permutation(len(tokens)))
+
+    def run() -> tuple[int, float]:
+        total, started = 0, time.perf_counter()
+        for _ in range(STEPS_OF_THE_USUAL):
+            chosen = [next(order) for _ in range(config.training.batch_size)]
+            texts = [
+                torch.from_numpy(tokens.ids[tokens.starts[i] : tokens.starts[i + 1]].astype(np.int64)) for i in chosen
+            ]
+            lengths = torch.tensor([len(text) for text in texts])
+            logits = model(pad_sequence(texts, batch_first=True).to(device), lengths)
+            loss = loss_function(logits, torch.from_numpy(labels[chosen]).to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            total += int(lengths.sum())
+        return total, time.perf_counter() - started
+
+    return run
+
+
+def products_per_second(placement: Placement, size: int = 2048) -> float:
+    """Floating point operations a second in square matrix products: the best of ten."""
+    a, b = (torch.randn(size, size, device=placement.device, dtype=placement.dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(10):
+        synchronise(placement.device)
+        started = time.perf_counter()
+        a @ b
+        synchronise(placement.device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def padding_share(tokens: TokenArrays, batch_size: int) -> float:
+    """Of the rectangles of an epoch, the share that is padding."""
+    cells = sum(
+        len(b) * int(tokens.lengths[b].max())
+        for b in shuffled_batches(tokens.lengths, batch_size, np.random.default_rng(0))
+    )
+    return 1 - len(tokens.ids) / cells
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
