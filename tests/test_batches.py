@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textattn.data.batches import BATCHES_PER_BUCKET, collate, shuffled_batches, sorted_batches
+from textattn.data.batches import BATCHES_PER_BUCKET, collate, shuffled_batches, sorted_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
 
 many_lengths = st.lists(st.integers(1, 300), min_size=1, max_size=300).map(lambda values: np.array(values, np.int64))
@@ -25,6 +25,26 @@ def test_every_text_is_in_exactly_one_shuffled_batch(lengths: np.ndarray, batch_
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert len(batches) == -(-len(lengths) // batch_size)  # what the loop plans its steps by
     assert sorted(map(len, batches))[1:] == [batch_size] * (len(batches) - 1)
+
+
+@settings(deadline=None)
+@given(many_lengths, st.integers(1, 40), st.integers(1, 2000), st.integers(0, 2**32 - 1))
+def test_every_text_is_in_exactly_one_shuffled_batch_within_the_limit(
+    lengths: np.ndarray, batch_size: int, max_tokens: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    epochs = [shuffled_batches(lengths, batch_size, generator, max_tokens) for _ in range(3)]
+    for batches in epochs:
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        assert all(1 <= len(batch) <= batch_size for batch in batches)
+        assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= max_tokens for batch in batches)
+    assert steps_of_epochs(lengths, batch_size, max_tokens, 3, seed) == [len(batches) for batches in epochs]
+
+
+def test_a_budget_that_never_binds_changes_nothing() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 500)
+    plain, limited = (shuffled_batches(lengths, 8, np.random.default_rng(1), most) for most in (None, 800))
+    assert [batch.tolist() for batch in plain] == [batch.tolist() for batch in limited]
 
 
 @settings(deadline=None)

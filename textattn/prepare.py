@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textattn.config import Config
 from textattn.data import cache, prepared
+from textattn.data.batches import steps_of_epochs
 from textattn.data.evidence import marked_tokens
 from textattn.data.prepared import Prepared
 from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus, text_columns
@@ -103,7 +104,15 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
             "logits": list(output.logits.shape),
         },
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": -(-len(corpus.train) // config.training.batch_size) * config.training.epochs,
+        "steps": sum(
+            steps_of_epochs(
+                tokens["train"].lengths,
+                config.training.batch_size,
+                config.training.max_tokens_per_batch,
+                config.training.epochs,
+                config.seed,
+            )
+        ),
         "batch_size": config.training.batch_size,
         "device": str(placement),
     }

@@ -203,6 +203,8 @@ class TrainingConfig(Section):
     """Passes over the training split."""
     batch_size: PositiveInt = 64
     """Texts in a batch."""
+    max_tokens_per_batch: PositiveInt | None = None
+    """Fewer texts where they are so long that a batch would hold more tokens than this, padding counted."""
     learning_rate: PositiveFloat = 2e-3
     """Highest learning rate of AdamW."""
     schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"

@@ -12,12 +12,15 @@ BATCHES_PER_BUCKET = 50
 
 
 def shuffled_batches(
-    lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator
+    lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator, max_tokens: int | None = None
 ) -> list[NDArray[np.int64]]:
     """Every index exactly once, in random batches of texts of similar length.
 
     The order is shuffled, cut into buckets, sorted by length inside each bucket and cut into batches, which are
     shuffled again: little padding, and a file sorted by label is still mixed.
+
+    Args:
+        max_tokens: the most a batch may hold with its padding, if it holds more than one text; None: any number.
     """
     order = generator.permutation(len(lengths))
     batches = []
@@ -25,8 +28,34 @@ def shuffled_batches(
     for first in range(0, len(order), bucket_size):
         bucket = order[first : first + bucket_size]
         bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
-        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+        batches += _cut(bucket, lengths[bucket], batch_size, max_tokens)
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _cut(
+    bucket: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, max_tokens: int | None
+) -> list[NDArray[np.int64]]:
+    """Batches of a bucket sorted by length."""
+    if max_tokens is None:
+        return [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    batches, first = [], 0
+    while first < len(bucket):
+        # Tokens of the first 1, 2, … texts, with their padding: they only grow.
+        tokens = lengths[first : first + batch_size] * np.arange(1, len(bucket[first : first + batch_size]) + 1)
+        size = max(1, int(np.searchsorted(tokens, max_tokens, side="right")))
+        batches.append(bucket[first : first + size])
+        first += size
+    return batches
+
+
+def steps_of_epochs(
+    lengths: NDArray[np.int64], batch_size: int, max_tokens: int | None, epochs: int, seed: int
+) -> list[int]:
+    """How many batches each epoch will have, with the generator that a seed gives."""
+    if max_tokens is None:
+        return [-(-len(lengths) // batch_size)] * epochs
+    generator = np.random.default_rng(seed)
+    return [len(shuffled_batches(lengths, batch_size, generator, max_tokens)) for _ in range(epochs)]
 
 
 def sorted_batches(lengths: NDArray[np.int64], max_tokens: int, batch_size: int = 256) -> list[NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from textattn.config.schema import TrainingConfig
-from textattn.data.batches import collate, shuffled_batches
+from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
 from textattn.errors import TrainingError
 from textattn.model.classifier import TextClassifier
@@ -86,18 +86,18 @@ def train_loop(
     """
     generator = np.random.default_rng(seed)
     device = placement.device
-    steps_per_epoch = -(-len(tokens) // config.batch_size)
-    total_steps = steps_per_epoch * config.epochs
+    lengths = tokens.lengths
+    steps = steps_of_epochs(lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, seed)
+    total_steps = sum(steps)
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
     every = 1 if device.type == "cpu" else STEPS_PER_READING
     evaluation_steps = {
-        epoch * steps_per_epoch + round(steps_per_epoch * part / config.evaluations_per_epoch)
+        sum(steps[:epoch]) + round(steps[epoch] * part / config.evaluations_per_epoch)
         for epoch in range(config.epochs)
         for part in range(1, config.evaluations_per_epoch + 1)
     }
-    lengths = tokens.lengths
     target = torch.from_numpy(np.ascontiguousarray(labels))
     best: float | None = None
     without_improvement = global_step = num_tokens = 0
@@ -106,7 +106,8 @@ def train_loop(
     since_evaluation: list[float] = []
     model.train()
     for epoch in range(config.epochs):
-        for indices in shuffled_batches(lengths, config.batch_size, generator):
+        steps_before = global_step
+        for indices in shuffled_batches(lengths, config.batch_size, generator, config.max_tokens_per_batch):
             started = time.perf_counter()
             input_ids, attention_mask = (
                 torch.from_numpy(array).to(device, non_blocking=True) for array in collate(tokens, indices, pad_id)
@@ -137,7 +138,7 @@ def train_loop(
                 _check_finite(losses, global_step, learning_rate)
                 since_evaluation += losses
                 seconds += time.perf_counter() - started
-                done = epoch + (global_step - epoch * steps_per_epoch) / steps_per_epoch
+                done = epoch + (global_step - steps_before) / steps[epoch]
                 mean = sum(losses) / len(losses)
                 yield Step(global_step, total_steps, done, mean, learning_rate, num_tokens, seconds)
             else:
@@ -156,7 +157,8 @@ def train_loop(
                     without_improvement += 1
                 train_loss = sum(since_evaluation) / len(since_evaluation)
                 since_evaluation = []
-                yield Evaluation(global_step, global_step / steps_per_epoch, train_loss, metric, is_best, seconds)
+                done = epoch + (global_step - steps_before) / steps[epoch]
+                yield Evaluation(global_step, done, train_loss, metric, is_best, seconds)
                 if config.patience is not None and without_improvement >= config.patience:
                     return
 
