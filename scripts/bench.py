@@ -4,6 +4,7 @@ loop inside one process, beside the least it could cost.
     .venv/bin/python scripts/bench.py startup --model runs/imdb/TIME
     .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
     .venv/bin/python scripts/bench.py train --data ../shared/data/imdb
+    .venv/bin/python scripts/bench.py scale --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
 
 Machines are shared: what is compared runs in turns, and the table holds medians. --json prints the same as JSON.
@@ -147,6 +148,37 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def scale(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Training on few and on many reviews (the same again and again): speed and memory should not differ."""
+    table = pq.read_table(Path(arguments.data, "train.parquet"), columns=["text", "label"])
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for documents in arguments.documents:
+            path, finished = Path(folder, "reviews.parquet"), Path(folder, "run")
+            with pq.ParquetWriter(path, table.schema) as writer:
+                for first in range(0, documents, len(table)):
+                    writer.write_table(table.slice(0, min(len(table), documents - first)))
+            started = time.perf_counter()
+            done = run(
+                [
+                    *TEXTATTN, "--quiet", "train", "imdb", f"data.path={path}", "model.vectors.source=random",
+                    "data.validation_fraction=0.001", f"training.max_steps={arguments.steps}", "output.audit_examples=0",
+                    "training.evaluations_per_epoch=1", f"output.dir={finished}", "--overwrite",
+                ]
+            )  # fmt: skip
+            state = json.loads((finished / "trainer_state.json").read_text())
+            seconds = time.perf_counter() - started
+            rows.append(
+                {
+                    "documents": documents,
+                    "seconds a million tokens": round(1e6 / state["train_tokens_per_second"], 2),
+                    "seconds before and after": round(seconds - state["train_runtime"], 1),
+                    "peak MB": round(done.megabytes),
+                }
+            )
+    return rows
+
+
 def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens per second of the training loop, of the bare LSTM on the same batches, and of the usual way."""
     import bench_training
@@ -158,13 +190,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     reviews = Path("../shared/data/imdb/test.parquet")
-    for function in (startup, predict, memory, train):
+    for function in (startup, predict, memory, train, scale):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.add_argument("--json", action="store_true")
         command.set_defaults(function=function)
-        if function is train:
+        if function in (train, scale):
             command.add_argument("--data", default="../shared/data/imdb", help="data.path of configs/imdb.yaml")
-            command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of it")
+            if function is train:
+                command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of it")
+            else:
+                command.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+                command.add_argument("--steps", type=int, default=150)
             continue
         command.add_argument("--model", type=Path, required=True, help="run directory")
         if function is not startup:

@@ -160,6 +160,28 @@ def test_evaluations_are_spread_over_the_epoch_and_close_it(evaluations_per_epoc
         before = evaluation.global_step
 
 
+@pytest.mark.parametrize("max_steps", [1, 4, 5, 7, 10, 99])
+def test_training_ends_after_the_steps_asked_for_with_an_evaluation(max_steps: int) -> None:
+    events = events_of(build(), lambda _: 0.5, epochs=2, max_steps=max_steps)  # 5 steps an epoch
+    steps = [event.global_step for event in events if isinstance(event, Step)]
+    last = min(max_steps, 10)
+    assert steps == list(range(1, last + 1))
+    assert all(event.total_steps == last for event in events if isinstance(event, Step))
+    evaluated = [event.global_step for event in events if isinstance(event, Evaluation)]
+    assert evaluated == sorted({step for step in (5, 10) if step <= last} | {last})
+
+
+def test_batches_within_a_budget_of_tokens_make_more_steps() -> None:
+    plain, small = (
+        [e for e in events_of(build(), epochs=2, max_tokens_per_batch=most) if isinstance(e, Step)]
+        for most in (None, 9)
+    )
+    assert len(plain) == plain[-1].total_steps == 10
+    assert len(small) == small[-1].total_steps > 10
+    assert small[-1].num_tokens == plain[-1].num_tokens
+    assert small[-1].epoch == 2
+
+
 def test_model_is_evaluated_without_and_trained_with_dropout() -> None:
     model, modes = build(), []
     model.register_forward_pre_hook(lambda module, _: modes.append(module.training))

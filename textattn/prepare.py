@@ -83,6 +83,8 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
         output = model.eval()(
             torch.full((batch, longest), tokenizer.unk_id), torch.ones((batch, longest), dtype=torch.int64)
         )
+    t = config.training
+    steps = steps_of_epochs(tokens["train"].lengths, t.batch_size, t.max_tokens_per_batch, t.epochs, config.seed)
     facts: dict[str, Any] = {
         "labels": corpus.labels,
         "splits": {
@@ -104,15 +106,7 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
             "logits": list(output.logits.shape),
         },
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": sum(
-            steps_of_epochs(
-                tokens["train"].lengths,
-                config.training.batch_size,
-                config.training.max_tokens_per_batch,
-                config.training.epochs,
-                config.seed,
-            )
-        ),
+        "steps": min(sum(steps), config.training.max_steps or sum(steps)),
         "batch_size": config.training.batch_size,
         "device": str(placement),
     }

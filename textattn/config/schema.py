@@ -201,6 +201,8 @@ class TrainingConfig(Section):
 
     epochs: PositiveInt = 4
     """Passes over the training split."""
+    max_steps: PositiveInt | None = None
+    """End after so many batches, with an evaluation, if the epochs do not end before."""
     batch_size: PositiveInt = 64
     """Texts in a batch."""
     max_tokens_per_batch: PositiveInt | None = None

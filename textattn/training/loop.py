@@ -88,7 +88,7 @@ def train_loop(
     device = placement.device
     lengths = tokens.lengths
     steps = steps_of_epochs(lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, seed)
-    total_steps = sum(steps)
+    total_steps = min(sum(steps), config.max_steps or sum(steps))
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
@@ -97,7 +97,7 @@ def train_loop(
         sum(steps[:epoch]) + round(steps[epoch] * part / config.evaluations_per_epoch)
         for epoch in range(config.epochs)
         for part in range(1, config.evaluations_per_epoch + 1)
-    }
+    } | {total_steps}
     target = torch.from_numpy(np.ascontiguousarray(labels))
     best: float | None = None
     without_improvement = global_step = num_tokens = 0
@@ -161,6 +161,8 @@ def train_loop(
                 yield Evaluation(global_step, done, train_loss, metric, is_best, seconds)
                 if config.patience is not None and without_improvement >= config.patience:
                     return
+            if global_step == total_steps:
+                return
 
 
 def spread(
