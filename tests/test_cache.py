@@ -127,6 +127,26 @@ def test_changed_data_are_never_taken_for_the_old_ones(work: list[str]) -> None:
     assert "film" not in vocabulary
 
 
+def test_data_that_change_while_they_are_read_are_not_kept(
+    kept: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textattn import prepare
+
+    read = prepare.read_corpus
+
+    def meanwhile(*arguments: Any) -> Any:
+        corpus = read(*arguments)
+        write(REVIEWS[:60])
+        return corpus
+
+    monkeypatch.setattr(prepare, "read_corpus", meanwhile)
+    train("one")
+    assert not (kept / prepared.KIND).exists()
+    monkeypatch.setattr(prepare, "read_corpus", read)
+    train("two")
+    assert work.count("train_tokenizer") == 2
+
+
 def test_another_label_alone_is_another_entry(work: list[str]) -> None:
     train("one")
     write([{**row, "label": "neg" if i == 0 else row["label"]} for i, row in enumerate(REVIEWS)])

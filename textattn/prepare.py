@@ -40,16 +40,23 @@ def prepare_data(config: Config, report: Report) -> Prepared:
     """Texts, tokenizer and tokens of every split; tells `report` about rows skipped and texts truncated."""
     report.stage(f"Reading {config.data.path or 'files'}")
     tables = open_tables(config.data) if is_on_hub(config.data) else None
-    key = prepared.key_of(config.data, config.tokenizer, config.seed, tables)
+
+    def key_of() -> str | None:
+        return prepared.key_of(config.data, config.tokenizer, config.seed, tables)
+
+    key = key_of()
     found = prepared.load(key)
     if found is None:
         corpus = prepare_splits(read_corpus(config.data, tables), config.data, config.seed)
         report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
         tokenizer = train_tokenizer(config.tokenizer, iter(corpus.train), corpus.num_segments)
         tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
-        prepared.save(key, Prepared(corpus, tokenizer, tokens))
-        # As the next run will have it; and what lay in temporary files need not lie there any longer.
-        found = prepared.load(key) or Prepared(corpus, tokenizer, tokens)
+        found = Prepared(corpus, tokenizer, tokens)
+        # A file may have been written to while it was read: the key must still be that of its content.
+        if key is not None and key == key_of():
+            prepared.save(key, found)
+            # As the next run will have it; and what lay in temporary files need not lie there any longer.
+            found = prepared.load(key) or found
     for note in found.corpus.notes:
         report.note(note)
     for name, arrays in found.tokens.items():

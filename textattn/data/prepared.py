@@ -95,10 +95,8 @@ def _load_split(entry: Path, name: str, has_evidence: bool) -> Split:
     return split
 
 
-def save(key: str | None, prepared: Prepared) -> None:
-    """Keeps it for `load`, if there is a cache and a key."""
-    if key is None:
-        return
+def save(key: str, prepared: Prepared) -> None:
+    """Keeps it for `load`, if there is a cache."""
     corpus, tokenizer, tokens = prepared
     with cache.store(KIND, key) as folder:
         if folder is None:

@@ -218,7 +218,10 @@ def source_files(config: DataConfig) -> list[Path]:
         return sorted((CORPUS / config.path.removeprefix(BUNDLED)).glob("*.jsonl"))
     if _is_file(config.path):
         return _expand(config.path)
-    return sorted(file for file in Path(config.path).rglob("*") if file.is_file())
+    folder = Path(config.path)
+    found = [file for file in folder.rglob("*") if file.is_file()]
+    # `datasets` does not look at hidden ones either.
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
 
 
 def _is_file(path: str) -> bool:
