@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": ["textattn evaluate", "textattn evaluate more.csv text=review label=stars"],
     "audit": ["textattn audit", "textattn audit --model runs/seed1 --model runs/seed2"],
     "words": ["textattn words", "textattn words --model runs/imdb --top 30"],
+    "cache": ["textattn cache", "textattn cache --clear"],
     "info": ["textattn info", "textattn info --model runs/imdb --json"],
     "check": ["textattn check quickstart", "textattn check my.yaml data.path=reviews.csv"],
     "configs": [],

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from test_html_page import LABELS, LONG, METHODS, NASTY, POS, explain, of_words, render, seen
+from html_pages import LABELS, METHODS, POS, explain, of_words, render, seen
+from test_html_page import LONG, NASTY
 
 from textattn.explain.html import PageText
 from textattn.runtime.classifier import Prediction

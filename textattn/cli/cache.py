@@ -14,10 +14,10 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False,
     json: Json = False,
 ) -> None:
-    """Show what is kept between runs: tokens of your data, word vectors.
+    """Show or delete what is kept between runs.
 
-    It is found by the content of the data and all settings, so it is never out of date. $TEXTATTN_CACHE is the folder;
-    TEXTATTN_CACHE=off keeps nothing.
+    Kept are the tokens of your data and word vectors trained on them. They are found by the content of the data and all settings, so they are never out of date. $TEXTATTN_CACHE is the
+    folder; TEXTATTN_CACHE=off keeps nothing.
 
     \b
     textattn cache
