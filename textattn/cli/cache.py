@@ -16,8 +16,8 @@ def cache(
 ) -> None:
     """Show or delete what is kept between runs.
 
-    Kept are the tokens of your data and word vectors trained on them. They are found by the content of the data and all settings, so they are never out of date. $TEXTATTN_CACHE is the
-    folder; TEXTATTN_CACHE=off keeps nothing.
+    Kept are the tokens of your data and word vectors trained on them. They are found by the content of the data and
+    all settings, so they are never out of date. $TEXTATTN_CACHE is the folder; TEXTATTN_CACHE=off keeps nothing.
 
     \b
     textattn cache
