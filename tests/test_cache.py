@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,6 @@ def test_a_second_run_computes_nothing_twice_and_gives_the_same_bytes(
     for name in ("dataset", "word_vectors"):
         one, two = (json.loads(Path(run, "environment.json").read_text())[name] for run in ("one", "two"))
         assert one == two
-    assert Path("one/predictions/test.parquet").exists() == Path("two/predictions/test.parquet").exists()
     monkeypatch.setenv(cache.VARIABLE, "off")
     assert train("four") == first
     assert work == BOTH * 2
@@ -91,7 +91,6 @@ def test_notes_are_told_again(capsys: pytest.CaptureFixture[str]) -> None:
     told = [cli("check", "quickstart", "data.path=reviews.jsonl", "tokenizer.max_length=2").err for _ in range(2)]
     assert "are set aside" in told[0]
     assert "are truncated" in told[0]
-    assert told[1].replace("Tokenising", "") in told[0] or set(told[1].splitlines()) <= set(told[0].splitlines())
     assert [line for line in told[0].splitlines() if "Tokenising" not in line] == told[1].splitlines()
 
 
@@ -245,6 +244,16 @@ def test_the_longest_unused_go_when_there_is_too_much(kept: Path, monkeypatch: p
     assert cache.find("data", "b") is not None  # used just now
     put("d")
     assert sorted(entry.name for entry in kept.glob("data/*")) == ["b", "d"]
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(kept: Path) -> None:
+    for name, hours in (("old", 25), ("new", 1)):
+        folder = kept / "data" / f".unfinished-{name}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - hours * 3600,) * 2)
+    with cache.store("data", "key"):
+        pass
+    assert sorted(entry.name for entry in kept.glob("data/*")) == [".unfinished-new", "key"]
 
 
 def test_the_command_shows_and_deletes(kept: Path) -> None:

@@ -66,8 +66,9 @@ ROWS = [[i, i + 1, i + 2][: 1 + i % 3] for i in range(40)]
 
 def tokens(rows: list[list[int]]) -> TokenArrays:
     writer = TokenWriter()
-    for row in rows:
-        writer.append(row)
+    for first in range(0, len(rows), 7):
+        part = rows[first : first + 7]
+        writer.extend(np.concatenate(part).astype(np.int32), map(len, part))
     return writer.finish(3, 4)
 
 

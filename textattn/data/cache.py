@@ -14,14 +14,17 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 VARIABLE = "TEXTATTN_CACHE"
 LARGEST = 5 << 30
 BLOCK = 1 << 20
+# Seconds after which what a killed process left is nobody's.
+ABANDONED = 24 * 3600
 LIBRARIES = ("tokenizers", "datasets", "pyarrow", "numpy", "gensim")
 
 
@@ -33,6 +36,19 @@ def folder() -> Path | None:
     if chosen is not None:
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textattn"
+
+
+def unnamed_file() -> IO[bytes]:
+    """A file to write to and read from that is gone when it is closed, or when the process dies.
+
+    It lies beside the entries if it can: the system's folder for such files may be kept in memory.
+    """
+    root = folder()
+    if root is not None:
+        with contextlib.suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return tempfile.TemporaryFile(dir=root, prefix=".textattn-")
+    return tempfile.TemporaryFile(prefix="textattn-")
 
 
 def key_of(*parts: Any) -> str:
@@ -111,6 +127,9 @@ def entries(root: Path) -> list[tuple[Path, int]]:
 
 
 def _remove_longest_unused(root: Path) -> None:
+    for leftover in root.glob("*/.*"):
+        if time.time() - leftover.stat().st_mtime > ABANDONED:
+            shutil.rmtree(leftover, ignore_errors=True)
     found = entries(root)
     total = sum(size for _, size in found)
     for entry, size in found[:-1]:

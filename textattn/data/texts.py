@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from textattn.data.cache import unnamed_file
 
 # Rows and characters turned into one Arrow array at a time, so that Python strings never pile up.
 ROWS_PER_CHUNK = 10_000
@@ -23,16 +24,19 @@ SCHEMA = pa.schema([("text", pa.large_string())])
 class Texts:
     """Strings in a fixed order."""
 
-    def __init__(self, source: pa.ChunkedArray | pa.ipc.RecordBatchFileReader, rows: NDArray[np.int64] | None = None):
+    def __init__(
+        self,
+        source: pa.ChunkedArray | pa.ipc.RecordBatchFileReader,
+        lengths: Sequence[int],
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
         """
         Args:
+            lengths: texts in each chunk or batch of the source.
             rows: which of the source's, in this order; None: all.
         """
         self._source = source
-        if isinstance(source, pa.ChunkedArray):
-            lengths = [len(chunk) for chunk in source.chunks]
-        else:
-            lengths = [source.get_batch(i).num_rows for i in range(source.num_record_batches)]
+        self._lengths = lengths
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
         self._rows = rows
         self._last: tuple[int, pa.Array] | None = None
@@ -48,7 +52,12 @@ class Texts:
     @classmethod
     def open(cls, path: Path) -> Texts:
         """What `write` wrote; raises OSError or pyarrow.ArrowException where that is damaged."""
-        return cls(pa.ipc.open_file(pa.OSFile(str(path))))
+        # Mapped for a moment, because of a mapped batch only the few bytes that hold its length are read.
+        with pa.memory_map(str(path)) as file:
+            mapped = pa.ipc.open_file(file)
+            lengths = [mapped.get_batch(i).num_rows for i in range(mapped.num_record_batches)]
+            del mapped
+        return cls(pa.ipc.open_file(pa.OSFile(str(path))), lengths)
 
     def write(self, path: Path) -> None:
         """An Arrow IPC file with a column `text`."""
@@ -84,7 +93,7 @@ class Texts:
     def take(self, indices: NDArray[np.int64]) -> Texts:
         """The texts at `indices`, in that order; nothing is copied."""
         chosen = indices if self._rows is None else self._rows[indices]
-        return Texts(self._source, np.asarray(chosen, dtype=np.int64))
+        return Texts(self._source, self._lengths, np.asarray(chosen, dtype=np.int64))
 
     def _read(self, first: int, last: int) -> pa.Array:
         rows = np.arange(first, last) if self._rows is None else self._rows[first:last]
@@ -113,6 +122,7 @@ class TextsWriter:
         self._pending: list[str] = []
         self._characters = 0
         self._chunks: list[pa.Array] = []
+        self._lengths: list[int] = []
         self._file: Any = None
         self._writer: Any = None
 
@@ -128,18 +138,19 @@ class TextsWriter:
         if self._pending:
             self._flush()
         if self._writer is None:
-            return Texts(pa.chunked_array(self._chunks, pa.large_string()))
+            return Texts(pa.chunked_array(self._chunks, pa.large_string()), self._lengths)
         self._write(self._chunks)
         self._writer.close()
         self._file.seek(0)
-        return Texts(pa.ipc.open_file(self._file))
+        return Texts(pa.ipc.open_file(self._file), self._lengths)
 
     def _flush(self) -> None:
         self._chunks.append(pa.array(self._pending, pa.large_string()))
+        self._lengths.append(len(self._pending))
         self._pending, self._characters = [], 0
         if sum(chunk.nbytes for chunk in self._chunks) > BYTES_IN_MEMORY:
             if self._writer is None:
-                self._file = tempfile.TemporaryFile(prefix="textattn-")  # noqa: SIM115 (lives as long as what reads it)
+                self._file = unnamed_file()
                 self._writer = pa.ipc.new_file(self._file, SCHEMA)
             self._write(self._chunks)
             self._chunks = []

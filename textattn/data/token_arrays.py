@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,16 +90,17 @@ class TokenWriter:
     """Collects texts' tokens; many of them in an unnamed file, which is gone with the last object that reads it."""
 
     def __init__(self) -> None:
-        self._rows: list[NDArray[np.int32]] = []
+        self._parts: list[NDArray[np.int32]] = []
         self._ends = array("q", [0])
         self._pending = 0
         self._file: Any = None
 
-    def append(self, ids: list[int]) -> None:
-        """The tokens of the next text."""
-        self._rows.append(np.array(ids, ID))
-        self._ends.append(self._ends[-1] + len(ids))
-        self._pending += len(ids) * ID.itemsize
+    def extend(self, ids: NDArray[np.int32], lengths: Iterable[int]) -> None:
+        """The tokens of the next texts, one after the other, and how many each has."""
+        self._parts.append(ids)
+        self._pending += ids.nbytes
+        for length in lengths:
+            self._ends.append(self._ends[-1] + length)
         if self._pending > BYTES_IN_MEMORY:
             self._flush()
 
@@ -107,7 +108,7 @@ class TokenWriter:
         """All that was appended."""
         starts = np.frombuffer(self._ends, np.int64)
         if self._file is None:
-            ids = np.concatenate(self._rows) if self._rows else np.zeros(0, ID)
+            ids = np.concatenate(self._parts) if self._parts else np.zeros(0, ID)
             return TokenArrays(ids, starts, num_truncated, num_unknown)
         self._flush()
         self._file.flush()
@@ -115,7 +116,10 @@ class TokenWriter:
 
     def _flush(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="textattn-")  # noqa: SIM115 (lives as long as what reads it)
-        for row in self._rows:
-            self._file.write(row.tobytes())
-        self._rows, self._pending = [], 0
+            # Prediction never comes here, and need not import what this takes.
+            from textattn.data.cache import unnamed_file
+
+            self._file = unnamed_file()
+        for part in self._parts:
+            self._file.write(part.tobytes())
+        self._parts, self._pending = [], 0

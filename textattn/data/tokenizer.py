@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
 
 from textattn.data.token_arrays import TokenArrays, TokenWriter
@@ -95,16 +96,16 @@ class TextTokenizer:
         tokens = TokenWriter()
         num_truncated = num_unknown = largest = 0
         for chunk, encodings in self._encoded_ahead(_chunks(texts)):
-            short = iter(encodings)
+            short, rows = iter(encodings), []
             for text in chunk:
                 row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
-                row = row or [self.unk_id]
-                if self.pad_id in row:
-                    row = [self.unk_id if token_id == self.pad_id else token_id for token_id in row]
-                tokens.append(row)
+                rows.append(row or [self.unk_id])
                 num_truncated += truncated
-                num_unknown += row.count(self.unk_id)
-                largest = max(largest, *row)
+            ids = np.concatenate([np.array(row, np.int32) for row in rows])
+            ids[ids == self.pad_id] = self.unk_id
+            num_unknown += int((ids == self.unk_id).sum())
+            largest = max(largest, int(ids.max()))
+            tokens.extend(ids, [len(row) for row in rows])
         if largest >= self.vocab_size:
             raise InputError(f"{self.where}: damaged (token {largest} of {self.vocab_size})")
         return tokens.finish(num_truncated, num_unknown)
