@@ -111,6 +111,13 @@ def test_another_setting_is_another_entry(change: list[str], work: list[str]) ->
     assert work.count("train_tokenizer") == 2
 
 
+@pytest.mark.parametrize("change", ["model.vectors.epochs=2", "model.embedding_dim=4", "model.vectors.window=2"])
+def test_other_settings_of_the_vectors_train_them_again(change: str, work: list[str]) -> None:
+    train("one")
+    train("two", change)
+    assert work == [*BOTH, "train_skipgram"]
+
+
 def test_changed_data_are_never_taken_for_the_old_ones(work: list[str]) -> None:
     """Same name, same size, same date: only the content differs."""
     train("one")

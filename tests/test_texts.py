@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textattn.data import texts as texts_module
@@ -56,6 +56,7 @@ def test_any_rows_in_any_order_taken_once_and_again(stored: Texts) -> None:
             assert list(taken.take(again)) == [STRINGS[rows[i]] for i in again]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=30))
 def test_every_string_comes_back(strings: list[str]) -> None:
     assert list(Texts.of(strings)) == strings
