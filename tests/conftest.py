@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
-pytest.register_assert_rewrite("bulk_jobs", "damaged_models", "export_runs")
+pytest.register_assert_rewrite("bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -55,3 +55,20 @@ def padded(texts: list[list[int]], seq: int | None = None) -> tuple[Tensor, Tens
     input_ids = torch.tensor([text + [PAD] * (seq - len(text)) for text in texts])
     attention_mask = torch.tensor([[1] * len(text) + [0] * (seq - len(text)) for text in texts])
     return input_ids, attention_mask
+
+
+def every_parameter_gets_a_gradient_and_padding_none(model: TextClassifier) -> None:
+    """Asserted for a model in float64."""
+    input_ids, attention_mask = padded(TEXTS, seq=9)
+    embeddings = model.embed(input_ids)
+    embeddings.retain_grad()
+    logits = model.forward_from_embeddings(embeddings, attention_mask).logits
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1])).backward()
+    for name, parameter in model.named_parameters():
+        # In float64 what should be 0 is below 1e-15; a parameter the softmax cancels would be found here.
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 1e-8, name
+    assert embeddings.grad is not None
+    assert torch.count_nonzero(embeddings.grad[attention_mask == 0]) == 0
+    assert model.embedding.weight.grad is not None
+    assert torch.count_nonzero(model.embedding.weight.grad[PAD]) == 0

@@ -22,7 +22,7 @@ from onnx import ModelProto, numpy_helper
 from reference import classify
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
-from small_models import TEXTS, VOCABULARY, WEIGHTED, padded
+from small_models import TEXTS, VOCABULARY, WEIGHTED, every_parameter_gets_a_gradient_and_padding_none, padded
 from torch import Tensor
 
 from textattn.export import graph
@@ -99,16 +99,7 @@ def test_every_parameter_gets_a_gradient_and_padding_none(
     anchor: str, attention: str, encoder: str, num_layers: int, bidirectional: bool
 ) -> None:
     model = build(anchor, attention, encoder, num_layers, bidirectional).double().train()
-    input_ids, attention_mask = padded(TEXTS, seq=9)
-    embeddings = model.embed(input_ids)
-    embeddings.retain_grad()
-    logits = model.forward_from_embeddings(embeddings, attention_mask).logits
-    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1])).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().max() > 1e-8, name
-    assert embeddings.grad is not None
-    assert torch.count_nonzero(embeddings.grad[attention_mask == 0]) == 0
+    every_parameter_gets_a_gradient_and_padding_none(model)
 
 
 @pytest.mark.parametrize("attention", WEIGHTED)

@@ -11,7 +11,14 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 from reference import Array, attend, encode, inside, parameters_of
-from small_models import MECHANISMS, PAD, TEXTS, VOCABULARY, build, padded
+from small_models import (
+    MECHANISMS,
+    TEXTS,
+    VOCABULARY,
+    build,
+    every_parameter_gets_a_gradient_and_padding_none,
+    padded,
+)
 from torch import Tensor
 
 from textattn.model.classifier import Architecture, TextClassifier
@@ -75,19 +82,7 @@ def test_every_parameter_gets_a_gradient_and_padding_none(
     attention: str, encoder: str, num_layers: int, bidirectional: bool
 ) -> None:
     model = build(attention, encoder, num_layers, bidirectional).double().train()
-    input_ids, attention_mask = padded(TEXTS, seq=9)
-    embeddings = model.embed(input_ids)
-    embeddings.retain_grad()
-    logits = model.forward_from_embeddings(embeddings, attention_mask).logits
-    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0, 1])).backward()
-    for name, parameter in model.named_parameters():
-        # In float64 what should be 0 is below 1e-15; a parameter the softmax cancels would be found here.
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().max() > 1e-8, name
-    assert embeddings.grad is not None
-    assert torch.count_nonzero(embeddings.grad[attention_mask == 0]) == 0
-    assert model.embedding.weight.grad is not None
-    assert torch.count_nonzero(model.embedding.weight.grad[PAD]) == 0
+    every_parameter_gets_a_gradient_and_padding_none(model)
 
 
 @every_mechanism
