@@ -23,6 +23,7 @@ import pytest
 # Before they are imported, so that what is asserted there is explained as in a test file.
 pytest.register_assert_rewrite("bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models")
 
+pytest_plugins = ["browser"]
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 # A model small enough to train in about two seconds, and still better than guessing.
