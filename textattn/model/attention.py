@@ -16,6 +16,7 @@ sum runs in the precision of the states; matrix products accumulate in fp32 anyw
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,32 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(scores.to(_wide(scores)).masked_fill(~mask, -torch.inf), dim=-1)
 
 
-def weighted_sum(weights: Tensor, states: Tensor) -> Tensor:
-    """sum_i weights_i states_i: (batch, seq), (batch, seq, dim) -> (batch, dim)."""
-    return torch.bmm(weights.unsqueeze(1).to(states.dtype), states).squeeze(1)
+def weighted_sums(weights: Tensor, states: Tensor) -> Tensor:
+    """sum_i weights_hi states_i: (batch, heads, seq), (batch, seq, dim) -> (batch, heads, dim)."""
+    with torch.autocast(states.device.type, enabled=False):
+        sums: Tensor = _WeightedSums.apply(weights.to(states.dtype), states)  # type: ignore[no-untyped-call]
+    return sums
+
+
+class _WeightedSums(torch.autograd.Function):
+    """`torch.bmm` whose gradients turn the small matrices, not the states: that copy cost more than the products."""
+
+    @staticmethod
+    def forward(weights: Tensor, states: Tensor) -> Tensor:
+        return torch.bmm(weights, states)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        weights, states = ctx.saved_tensors
+        to_weights = torch.bmm(states, gradient.transpose(1, 2)).transpose(1, 2)
+        # With one head there is nothing to sum over: an outer product.
+        one = weights.shape[1] == 1
+        to_states = weights.transpose(1, 2) * gradient if one else torch.bmm(weights.transpose(1, 2), gradient)
+        return to_weights, to_states
 
 
 def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +88,7 @@ class WeightedPooling(nn.Module):
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         """Any weights (batch, heads, seq) -> context (batch, context_dim): the heads' weighted sums in a row."""
-        return torch.bmm(weights.to(states.dtype), states).flatten(1)
+        return weighted_sums(weights, states).flatten(1)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.weigh(states, mask)
@@ -145,7 +169,7 @@ class MLPAttention(WeightedPooling):
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         pooled = super().pool(states, weights, mask)
-        mean = weighted_sum(uniform_weights(mask, states), states)
+        mean = weighted_sums(uniform_weights(mask, states).unsqueeze(1), states).squeeze(1)
         return torch.tanh(self.combine(torch.cat([pooled, mean], dim=-1)))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from textattn.model.attention import WeightedPooling, build_attention
+from textattn.model.dropout import Dropout
 from textattn.model.encoder import RecurrentEncoder
 from textattn.model.passages import Passages
 
@@ -109,7 +110,7 @@ class TextClassifier(nn.Module):
             self.anchor = nn.Linear(a.embedding_dim, state_dim, bias=False)
         if a.anchor == "values":
             self.values = nn.Linear(a.embedding_dim, state_dim)
-        self.recurrent_dropout = nn.Dropout(a.dropout.get("recurrent", 0.0))
+        self.recurrent_dropout = Dropout(a.dropout.get("recurrent", 0.0))
         self.attention = build_attention(
             a.attention, state_dim, a.attention_size, a.num_heads, a.bidirectional and a.encoder != "none"
         )
@@ -120,7 +121,7 @@ class TextClassifier(nn.Module):
             if not isinstance(self.attention, WeightedPooling):
                 raise ValueError(f"{a.attention} has no weights for attention_window and attention_position")
             self.passages = Passages(a.attention_window, a.attention_position)
-        self.classifier_dropout = nn.Dropout(a.dropout.get("classifier", 0.0))
+        self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:

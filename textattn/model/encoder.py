@@ -13,8 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from textattn.model.dropout import Dropout
+
 # sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1 in fp32, bf16 and fp16 (largest value 65504).
 SHUT = 1e4
+# One would do, but an odd number of inputs costs oneDNN's kernels a sixth of their speed.
+PADDING_INPUTS = 8
 
 
 class RecurrentEncoder(nn.Module):
@@ -26,7 +30,7 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         directions = 2 if bidirectional else 1
         self.output_size = hidden_size * directions
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         build = nn.LSTM if kind == "lstm" else nn.GRU
         self.layers = nn.ModuleList(
             build(
@@ -38,19 +42,19 @@ class RecurrentEncoder(nn.Module):
             for layer in range(num_layers)
         )
         num_gates = 4 if kind == "lstm" else 3
-        column = torch.zeros(num_gates * hidden_size, 1)
+        columns = torch.zeros(num_gates * hidden_size, PADDING_INPUTS)
         if kind == "lstm":
-            column[:hidden_size] = -SHUT  # gates are i, f, g, o
+            columns[:hidden_size, 0] = -SHUT  # gates are i, f, g, o
         else:
-            column[hidden_size : 2 * hidden_size] = SHUT  # gates are r, z, n
+            columns[hidden_size : 2 * hidden_size, 0] = SHUT  # gates are r, z, n
         self.padding_weight: Tensor
-        self.register_buffer("padding_weight", column, persistent=False)
+        self.register_buffer("padding_weight", columns, persistent=False)
         for recurrent in self.layers:
             _initialise(recurrent, hidden_size, kind)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """(batch, seq, input_size), (batch, seq) bool -> states (batch, seq, output_size), garbage on padding."""
-        padding = (~mask).unsqueeze(-1)  # (batch, seq, 1)
+        padding = (~mask).unsqueeze(-1).expand(-1, -1, PADDING_INPUTS)
         states = embeddings
         for number, layer in enumerate(self.layers):
             if number:
@@ -71,7 +75,8 @@ class RecurrentEncoder(nn.Module):
             outputs, _, _ = torch.lstm(inputs, (state, state), *arguments)
         else:
             outputs, _ = torch.gru(inputs, state, *arguments)
-        return outputs
+        # The kernels work time first; what comes after reads text by text.
+        return outputs.contiguous()
 
 
 def _initialise(layer: nn.Module, hidden_size: int, kind: str) -> None:
