@@ -5,6 +5,7 @@ loop inside one process, beside the least it could cost.
     .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
     .venv/bin/python scripts/bench.py train --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py scale --data ../shared/data/imdb
+    .venv/bin/python scripts/bench.py peers --data ../shared/data/imdb --configs imdb imdb_fast
     .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
 
 Machines are shared: what is compared runs in turns, and the table holds medians. --json prints the same as JSON.
@@ -187,19 +188,32 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return bench_training.train(arguments)
 
 
+def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Accuracy and whole time of our recipes, of fastText and of TF-IDF with logistic regression."""
+    import bench_peers
+
+    return bench_peers.peers(arguments, run)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     reviews = Path("../shared/data/imdb/test.parquet")
-    for function in (startup, predict, memory, train, scale):
+    for function in (startup, predict, memory, train, scale, peers):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.add_argument("--json", action="store_true")
         command.set_defaults(function=function)
-        if function in (train, scale):
-            command.add_argument("--data", default="../shared/data/imdb", help="data.path of configs/imdb.yaml")
-            if function is train:
-                command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of it")
-            else:
+        if function in (train, scale, peers):
+            command.add_argument("--data", default="../shared/data/imdb", help="folder with {train,test}.parquet")
+            if function in (train, peers):
+                command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of the recipe")
+            if function is peers:
+                command.add_argument("--configs", nargs="+", default=["imdb", "imdb_fast"], help="our recipes")
+                command.add_argument("--text", default="text", help="column")
+                command.add_argument("--label", default="label", help="column")
+                command.add_argument("--environment", default=".venv-peers", help="folder to install the peers in")
+                command.add_argument("--repeat", type=int, default=1)
+            elif function is scale:
                 command.add_argument("--documents", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
                 command.add_argument("--steps", type=int, default=150)
             continue

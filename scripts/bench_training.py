@@ -18,7 +18,7 @@ from textattn.data.batches import shuffled_batches
 from textattn.data.token_arrays import TokenArrays
 from textattn.prepare import build_model, prepare_data
 from textattn.report import Report
-from textattn.training.loop import Step, train_loop
+from textattn.training.loop import Step, TrainingLoop
 from textattn.training.loss import build_loss
 from textattn.training.optimizer import Placement, choose_placement
 
@@ -49,11 +49,11 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         torch.manual_seed(0)
         model, _, _ = build_model(config, corpus, tokenizer, Report())
         settings = config.training.model_copy(update={"epochs": 100, "evaluations_per_epoch": 1})
-        loop = train_loop(
+        loop = TrainingLoop(
             model.to(placement.device), tokens["train"], corpus.train.labels, build_loss("softmax", 0.0, None),
             settings, placement, pad_id=tokenizer.pad_id, seed=0, evaluate=None,
         )  # fmt: skip
-        contestants.append(Contestant("our loop", precision, rounds_of(loop)))
+        contestants.append(Contestant("our loop", precision, rounds_of(iter(loop))))
         floor = bare_lstm(
             config.model.embedding_dim, config.model.hidden_size, tokens["train"], config.training.batch_size, placement
         )

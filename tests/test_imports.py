@@ -28,6 +28,8 @@ LAYERS = (
     ("audit_run",),
     ("export",),
     ("prepare",),
+    ("signals",),
+    ("checkpoints",),
     ("pipeline",),
     ("",),  # textattn itself: `train` and `load`
     ("cli",),

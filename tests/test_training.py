@@ -18,9 +18,9 @@ from textattn.config.schema import TrainingConfig
 from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError, TrainingError
 from textattn.model.classifier import Architecture, TextClassifier
-from textattn.training.loop import Evaluation, Step, train_loop
+from textattn.training.loop import Evaluation, Step, TrainingLoop
 from textattn.training.loss import build_loss
-from textattn.training.optimizer import Placement, build_optimizer, build_schedule, choose_device, choose_placement
+from textattn.training.optimizer import Placement, build_optimizer, choose_device, choose_placement, learning_rate_at
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 NUM_TEXTS = 10
@@ -55,7 +55,7 @@ def events_of(
     **settings: Any,
 ) -> list[Step | Evaluation]:
     tokens = texts() if tokens is None else tokens
-    loop = train_loop(
+    loop = TrainingLoop(
         model,
         tokens,
         np.arange(len(tokens)) % 2,
@@ -242,7 +242,7 @@ def test_a_learning_rate_out_of_all_bounds_ends_in_an_error() -> None:
 @pytest.mark.parametrize(("limit", "clipped"), [(0.01, True), (None, False), (1e6, False)])
 def test_long_gradients_are_scaled_down(limit: float | None, clipped: bool) -> None:
     model, norms = build(), []
-    loop = train_loop(
+    loop = TrainingLoop(
         model,
         texts(),
         np.arange(NUM_TEXTS) % 2,
@@ -276,7 +276,7 @@ def test_multi_label_targets_are_trained_on() -> None:
     )
     settings = TrainingConfig(**{**STEADY, "epochs": 60, "learning_rate": 0.02})
     loss = build_loss("multi_label", 0.0, None)
-    events = list(train_loop(model, tokens, labels, loss, settings, CPU, pad_id=0, seed=0, evaluate=None))
+    events = list(TrainingLoop(model, tokens, labels, loss, settings, CPU, pad_id=0, seed=0, evaluate=None))
     assert steps_of(events)[-1].loss < 0.05
 
 
@@ -301,13 +301,7 @@ def test_only_matrices_decay() -> None:
 @pytest.mark.parametrize("total", [1, 7, 100])
 def test_schedule_rises_to_the_learning_rate_and_falls(schedule: str, warmup_ratio: float, total: int) -> None:
     config = TrainingConfig(schedule=schedule, warmup_ratio=warmup_ratio, learning_rate=0.5)  # type: ignore[arg-type]
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
-    scheduler = build_schedule(optimizer, config, total)
-    rates = []
-    for _ in range(total):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
+    rates = [learning_rate_at(step, total, config) for step in range(total)]
     warmup = round(warmup_ratio * total)
     assert np.diff(rates[: warmup + 1]) == pytest.approx([0.5 / (warmup + 1)] * min(warmup, total - 1))
     assert max(rates) == rates[min(warmup, total - 1)] == pytest.approx(0.5)

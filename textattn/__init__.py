@@ -26,6 +26,7 @@ def train(
     overrides: Sequence[str] = (),
     *,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> Path:
     """Trains a model and returns its run directory.
 
@@ -33,6 +34,7 @@ def train(
         config: a YAML file, the name of a shipped config, or the settings as a mapping.
         overrides: as on the command line, `["training.epochs=2"]`.
         overwrite: replace what an earlier run left in `output.dir`.
+        resume: go on with the run in `output.dir`, or with the newest of that config.
 
     Raises:
         textattn.errors.TextattnError: the config, the data or the training went wrong; the message says where.
@@ -41,9 +43,9 @@ def train(
     from textattn.pipeline import train as run_training
 
     if isinstance(config, Mapping):
-        return run_training(config_from_mapping(config, overrides), overwrite=overwrite)
+        return run_training(config_from_mapping(config, overrides), overwrite=overwrite, resume=resume)
     source = os.fspath(config)
-    return run_training(load_config(source, overrides), name=Path(source).stem, overwrite=overwrite)
+    return run_training(load_config(source, overrides), name=Path(source).stem, overwrite=overwrite, resume=resume)
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runtime: str | None = None) -> Classifier:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,24 +19,34 @@ from safetensors.torch import save
 
 from textattn import __version__
 from textattn import run as run_dir
+from textattn.checkpoints import (
+    check_same_config,
+    check_same_data,
+    has_checkpoint,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from textattn.config import Config, dump_config
-from textattn.data.read import Corpus
+from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
-from textattn.errors import CheckFailed, ConfigError, TextattnError
+from textattn.errors import CheckFailed, ConfigError, TrainingError
 from textattn.export.onnx_model import export_onnx
 from textattn.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metrics, select_metric
 from textattn.model.classifier import TextClassifier
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig, model_metadata
-from textattn.prepare import build_model, evidence_of, prepare_data
+from textattn.prepare import build_model, evidence_of, prepare_data, without_vectors
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
 from textattn.runtime.session import run_in_batches, to_probabilities
 from textattn.runtime.torch_session import TorchSession
+from textattn.signals import Interrupted, Signals, Terminated, signal_number
+from textattn.training.checkpoint import Checkpoint
 from textattn.training.faithfulness import FaithfulnessLoss
-from textattn.training.loop import Evaluation, Step, train_loop
+from textattn.training.loop import Evaluation, Step, TrainingLoop
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import choose_placement
 
@@ -59,23 +67,12 @@ PACKAGES = (
 )
 
 
-class Interrupted(TextattnError):
-    """Ctrl-C or SIGTERM during training; says what was kept."""
-
-    def __init__(self, signal_number: int, message: str, hint: str) -> None:
-        super().__init__(message, hint)
-        self.exit_code = 128 + signal_number
-
-
-class Terminated(BaseException):
-    """Raised in the main thread by the handler of SIGTERM, to share the way out with KeyboardInterrupt."""
-
-
 def train(
     config: Config,
     *,
     name: str = "run",
     overwrite: bool = False,
+    resume: bool = False,
     report: Report | None = None,
     command: str | None = None,
 ) -> Path:
@@ -84,6 +81,7 @@ def train(
     Args:
         name: goes into the default run directory, runs/<name>/<time>.
         overwrite: replace what an earlier run left in the directory.
+        resume: go on with the run in `output.dir`, or with the newest of that name; where there is none, begin one.
         report: is told what happens; default: nobody.
         command: the command line, for environment.json.
 
@@ -93,28 +91,59 @@ def train(
     report = report or Report()
     started = time.time()
     placement = choose_placement(config.training)
-    run = Path(config.output.dir or run_dir.RUNS / name / datetime.now().strftime("%Y-%m-%dT%H-%M-%S"))
-    run_dir.check_dir(run, overwrite)  # refuses now, before minutes of reading
+    run = _choose_dir(config, name, resume)
+    earlier = resume and run_dir.is_run(run)
+    if earlier:
+        check_same_config(run, config)
+        if run_dir.is_finished(run):
+            report.note(f"{run} is finished; there is nothing to go on with")
+            return run
+    else:
+        run_dir.check_dir(run, overwrite)  # refuses now, before minutes of reading
+        if resume:
+            report.note(f"no run to go on with in {run}; a new one begins")
     corpus, tokenizer, tokens = prepare_data(config, report)
+    checkpoint = None
+    if earlier:
+        if has_checkpoint(run):
+            check_same_data(run, corpus, tokenizer, report)
+            checkpoint = load_checkpoint(run, report)
+        if checkpoint is None:
+            report.note(f"{run} has no checkpoint to go on from; it begins again")
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model, model_config, vector_facts = build_model(config, corpus, tokenizer, report)
-        weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
-        run_dir.prepare_dir(run, overwrite)
-        _write_beginning(run, config, corpus, tokenizer, model_config, vector_facts, command)
-        history = _fit(
-            config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights, report
+        # The weights of a checkpoint come in the place of word vectors.
+        model, model_config, vector_facts = build_model(
+            config if checkpoint is None else without_vectors(config), corpus, tokenizer, report
         )
+        weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
+        if checkpoint is None:
+            run_dir.prepare_dir(run, overwrite or earlier)
+            _write_beginning(run, config, corpus, tokenizer, model_config, vector_facts, command)
+        history = _fit(
+            config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights,
+            checkpoint, report,
+        )  # fmt: skip
     try:
         metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
-            _signal_number(stop),
+            signal_number(stop),
             f"interrupted while measuring; training was complete, the best model is in {run}",
             f"textattn evaluate --model {run}",
         ) from None
+    remove_checkpoints(run)
     report.finished(run, metrics)
     return run
+
+
+def _choose_dir(config: Config, name: str, resume: bool) -> Path:
+    if config.output.dir is not None:
+        return Path(config.output.dir)
+    runs = run_dir.RUNS / name
+    if resume and (earlier := [path for path in sorted(runs.glob("*")) if run_dir.is_run(path)]):
+        return earlier[-1]
+    return runs / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
 
 
 def _fit(
@@ -127,9 +156,10 @@ def _fit(
     tokenizer: TextTokenizer,
     placement: Any,
     weights: torch.Tensor | None,
+    checkpoint: tuple[Checkpoint, Evaluation | None, list[dict[str, Any]]] | None,
     report: Report,
 ) -> dict[str, Any]:
-    """The loop, with the best weights kept in the run directory and the history in log.jsonl."""
+    """The loop, with the best weights kept in the run directory, the history in log.jsonl, and checkpoints."""
     settings = config.training
     metric = settings.metric or ("micro_f1" if corpus.multi_label else "accuracy")
     if corpus.multi_label and metric == "balanced_accuracy":
@@ -140,9 +170,14 @@ def _fit(
         "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
     )
     validation = corpus.validation
+    signals = Signals()
 
     def evaluate(_: torch.nn.Module) -> float:
         assert validation is not None
+        with signals.at_once():
+            return measure(validation)
+
+    def measure(validation: Split) -> float:
         session = TorchSession(model, str(placement.device))
         logits = run_in_batches(session, tokens["validation"], tokenizer.pad_id).logits
         probs = to_probabilities(logits, model_config.output, len(corpus.labels))
@@ -152,7 +187,7 @@ def _fit(
     log: list[dict[str, Any]] = []
     best: Evaluation | None = None
     step: Step | None = None
-    events = train_loop(
+    loop = TrainingLoop(
         model,
         tokens["train"],
         corpus.train.labels,
@@ -168,23 +203,41 @@ def _fit(
     )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement})")
+    if checkpoint is not None:
+        kept, best, log = checkpoint
+        loop.restore(kept)
+        step = loop.step()
+        report.note(f"going on after step {step.global_step:,} of {step.total_steps:,}")
     try:
-        with report.training(settings.epochs) as on_step:
-            for event in events:
+        with signals, report.training(settings.epochs) as on_step:
+            for event in loop:
                 if isinstance(event, Step):
                     step = event
                     on_step(event)
-                    continue
-                if event.is_best:
-                    best = event
-                    _save_weights(run, model, metadata)
-                log.append(_log_entry(event, metric, step))
-                run_dir.write_text(run / run_dir.LOG, "".join(json.dumps(entry) + "\n" for entry in log))
-                report.evaluated(event, metric, step)
+                else:
+                    if event.is_best:
+                        best = event
+                        _save_weights(run, model, metadata)
+                    log.append(_log_entry(event, metric, step))
+                    run_dir.write_log(run, log)
+                    report.evaluated(event, metric, step)
+                every = settings.checkpoint_steps
+                if isinstance(event, Evaluation) or (every is not None and event.global_step % every == 0):
+                    save_checkpoint(run, loop.state(), best, log)
+                signals.check()
     except (KeyboardInterrupt, Terminated) as stop:
-        if best is None and step is not None:
+        if step is None:
+            raise _interrupted(stop, run, metric, step, best) from None
+        if not signals.forced:
+            save_checkpoint(run, loop.state(), best, log)
+        if best is None:
             _save_weights(run, model, metadata)
         raise _interrupted(stop, run, metric, step, best) from None
+    except OSError as error:
+        raise TrainingError(
+            f"{run}: cannot be written ({error.strerror or error}); what was kept before is whole",
+            f"make room there, then the same command with --resume output.dir={run}",
+        ) from None
     assert best is not None
     assert step is not None
     return {
@@ -218,14 +271,10 @@ def _log_entry(event: Evaluation, metric: str, step: Step | None) -> dict[str, A
     return entry | {"seconds": round(event.seconds, 3)}
 
 
-def _signal_number(stop: BaseException) -> int:
-    return int(signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
-
-
 def _interrupted(
     stop: BaseException, run: Path, metric: str, step: Step | None, best: Evaluation | None
 ) -> Interrupted:
-    number = _signal_number(stop)
+    number = signal_number(stop)
     if step is None:
         return Interrupted(number, "interrupted before the first step; nothing was kept", "textattn train CONFIG")
     kept = (
@@ -236,7 +285,7 @@ def _interrupted(
     return Interrupted(
         number,
         f"interrupted at step {step.global_step} of {step.total_steps}; {kept} is in {run}",
-        f'textattn predict --model {run} "a sentence"; to train again: the same with --overwrite output.dir={run}',
+        f"the same command with --resume output.dir={run} goes on from there",
     )
 
 

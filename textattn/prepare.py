@@ -79,10 +79,8 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
     corpus, tokenizer, tokens = prepare_data(config, report)
     if config.model.vectors.source == "file":
         _word_vectors(config, corpus, tokenizer, report)
-    random = config.model.vectors.model_copy(update={"source": "random", "path": None})
-    plain = config.model_copy(update={"model": config.model.model_copy(update={"vectors": random})})
     with torch.random.fork_rng():
-        model, _, _ = build_model(plain, corpus, tokenizer, report)
+        model, _, _ = build_model(without_vectors(config), corpus, tokenizer, report)
     label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
     longest = int(tokens["train"].lengths.max())
     batch = min(config.training.batch_size, len(corpus.train))
@@ -118,6 +116,12 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
         "device": str(placement),
     }
     return facts
+
+
+def without_vectors(config: Config) -> Config:
+    """The same model, from random vectors."""
+    random = config.model.vectors.model_copy(update={"source": "random", "path": None})
+    return config.model_copy(update={"model": config.model.model_copy(update={"vectors": random})})
 
 
 def _label_counts(labels: np.ndarray[Any, np.dtype[np.integer[Any]]], num_labels: int) -> list[int]:

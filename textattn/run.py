@@ -4,6 +4,7 @@ what only writing needs is imported there.
 config.json  model.safetensors  tokenizer.json  tokenizer_config.json    the model
 model.onnx  model.int8.onnx                                                what predict loads
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how it came about
+checkpoints/                                                               while it trains, to go on from
 metrics.json                                                               written last: the run is finished
 predictions/<split>.parquet  attention/<split>.parquet  README.md          what it says
 """
@@ -33,11 +34,12 @@ METRICS = "metrics.json"
 MODEL_CARD = "README.md"
 PREDICTIONS = "predictions"
 ATTENTION = "attention"
+CHECKPOINTS = "checkpoints"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
     METRICS, MODEL_CARD,
 )  # fmt: skip
-OWN_FOLDERS = (PREDICTIONS, ATTENTION)
+OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS)
 
 RUNS = Path("runs")
 
@@ -80,6 +82,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_log(run: Path, entries: list[dict[str, Any]]) -> None:
+    """log.jsonl, one evaluation a line."""
+    write_text(run / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def remove_leftovers(run: Path) -> None:
+    """Files that a killed process was writing; only of names that are a run's."""
+    for folder in (run, *(run / name for name in OWN_FOLDERS)):
+        for path in folder.glob(".*.tmp"):
+            if folder != run or path.name[1:].startswith(tuple(f"{name}." for name in OWN_FILES)):
+                path.unlink(missing_ok=True)
+
+
 def read_json(path: Path) -> Any:
     """The value in a file.
 
@@ -110,9 +125,14 @@ def check_dir(path: Path, overwrite: bool) -> None:
             f"output.dir: {path} already holds files that are no run; nothing was changed", "output.dir=runs/my-run"
         )
     if not overwrite:
-        kind = "a finished run" if is_finished(path) else "a run"
+        if is_finished(path):
+            raise ConfigError(
+                f"output.dir: {path} already holds a finished run; nothing was changed",
+                "--overwrite, or another output.dir=…",
+            )
         raise ConfigError(
-            f"output.dir: {path} already holds {kind}; nothing was changed", "--overwrite, or another output.dir=…"
+            f"output.dir: {path} already holds an unfinished run; nothing was changed",
+            "--resume goes on with it, --overwrite begins again",
         )
 
 

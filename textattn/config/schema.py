@@ -236,6 +236,9 @@ class TrainingConfig(Section):
     """Stop after this many evaluations without improvement. null: run all epochs."""
     evaluations_per_epoch: PositiveInt = 1
     """Evaluations on the validation split in each epoch."""
+    checkpoint_steps: PositiveInt | None = 500
+    """Keep all that `--resume` needs after every so many batches; after each evaluation it is kept anyway. null: only
+    there."""
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

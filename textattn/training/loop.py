@@ -1,10 +1,10 @@
-"""The training loop: a generator that yields what happened. The caller saves, prints and stops."""
+"""The training loop: a generator of what happened. The caller saves, prints and stops, and may go on later."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
 from textattn.errors import TrainingError
 from textattn.model.classifier import TextClassifier
+from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
 from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss
-from textattn.training.optimizer import Placement, build_optimizer, build_schedule
+from textattn.training.optimizer import Placement, build_optimizer, learning_rate_at
 
 # Reading the loss waits for the device: every step on a processor, now and then elsewhere.
 STEPS_PER_READING = 20
@@ -56,113 +57,164 @@ class Evaluation:
     seconds: float
 
 
-def train_loop(
-    model: TextClassifier,
-    tokens: TokenArrays,
-    labels: NDArray[np.integer[Any]],
-    loss_function: Loss,
-    config: TrainingConfig,
-    placement: Placement,
-    *,
-    pad_id: int,
-    seed: int,
-    evaluate: Callable[[nn.Module], float] | None,
-    greater_is_better: bool = True,
-    faithfulness: FaithfulnessLoss | None = None,
-    evidence: NDArray[np.bool_] | None = None,
-) -> Iterator[Step | Evaluation]:
-    """Trains `model` in place.
+class TrainingLoop:
+    """Trains a model in place; between two events its whole state can be taken, and another loop goes on from it."""
 
-    Args:
-        tokens, labels: the training split.
-        evaluate: gives the value to select by; None (no validation split): every evaluation counts as the best, so that
-            the last weights are kept.
-        greater_is_better: direction of that value.
-        faithfulness: added to the loss.
-        evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
+    def __init__(
+        self,
+        model: TextClassifier,
+        tokens: TokenArrays,
+        labels: NDArray[np.integer[Any]],
+        loss_function: Loss,
+        config: TrainingConfig,
+        placement: Placement,
+        *,
+        pad_id: int,
+        seed: int,
+        evaluate: Callable[[nn.Module], float] | None,
+        greater_is_better: bool = True,
+        faithfulness: FaithfulnessLoss | None = None,
+        evidence: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Everything that is made once.
 
-    Raises:
-        TrainingError: the loss is not a finite number.
-    """
-    generator = np.random.default_rng(seed)
-    device = placement.device
-    lengths = tokens.lengths
-    steps = steps_of_epochs(lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, seed)
-    total_steps = min(sum(steps), config.max_steps or sum(steps))
-    optimizer = build_optimizer(model, config)
-    schedule = build_schedule(optimizer, config, total_steps)
-    scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
-    every = 1 if device.type == "cpu" else STEPS_PER_READING
-    evaluation_steps = {
-        sum(steps[:epoch]) + round(steps[epoch] * part / config.evaluations_per_epoch)
-        for epoch in range(config.epochs)
-        for part in range(1, config.evaluations_per_epoch + 1)
-    } | {total_steps}
-    target = torch.from_numpy(np.ascontiguousarray(labels))
-    best: float | None = None
-    without_improvement = global_step = num_tokens = 0
-    seconds = 0.0
-    unread: list[torch.Tensor] = []
-    since_evaluation: list[float] = []
-    model.train()
-    for epoch in range(config.epochs):
-        steps_before = global_step
-        for indices in shuffled_batches(lengths, config.batch_size, generator, config.max_tokens_per_batch):
-            started = time.perf_counter()
-            input_ids, attention_mask = (
-                torch.from_numpy(array).to(device, non_blocking=True) for array in collate(tokens, indices, pad_id)
+        Args:
+            tokens, labels: the training split.
+            evaluate: gives the value to select by; None (no validation split): every evaluation counts as the best, so
+                that the last weights are kept.
+            greater_is_better: direction of that value.
+            faithfulness: added to the loss.
+            evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
+        """
+        self.model, self.tokens, self.lengths = model, tokens, tokens.lengths
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels))
+        self.loss_function, self.faithfulness, self.evidence = loss_function, faithfulness, evidence
+        self.config, self.placement, self.pad_id = config, placement, pad_id
+        self.evaluate, self.greater_is_better = evaluate, greater_is_better
+        self.generator = np.random.default_rng(seed)
+        self.steps = steps_of_epochs(self.lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, seed)
+        self.total_steps = min(sum(self.steps), config.max_steps or sum(self.steps))
+        self.evaluation_steps = {
+            sum(self.steps[:epoch]) + round(self.steps[epoch] * part / config.evaluations_per_epoch)
+            for epoch in range(config.epochs)
+            for part in range(1, config.evaluations_per_epoch + 1)
+        } | {self.total_steps}
+        self.optimizer = build_optimizer(model, config)
+        device = placement.device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
+        self.steps_per_reading = 1 if device.type == "cpu" else STEPS_PER_READING
+        self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
+        self._unread: list[torch.Tensor] = []
+
+    def state(self) -> Checkpoint:
+        """All that decides what comes next; good when an event was just yielded, and until the next is asked for."""
+        return take_checkpoint(self.model, self.optimizer, self.scaler, self.placement.device, self.at)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a state that a loop with the same arguments gave.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        self.at = restore_checkpoint(checkpoint, self.model, self.optimizer, self.scaler, self.placement.device)
+
+    def __iter__(self) -> Iterator[Step | Evaluation]:
+        """What happens from here to the end.
+
+        Raises:
+            TrainingError: the loss is not a finite number.
+        """
+        at = self.at
+        self.model.train()
+        if at.global_step in self.evaluation_steps and at.evaluated < at.global_step:
+            yield self._evaluation()
+        while at.global_step < self.total_steps and not self._is_stopped():
+            # At the beginning of an epoch and in its middle: the same order, from the state it was drawn with.
+            self.generator.bit_generator.state = at.shuffle
+            batches = shuffled_batches(
+                self.lengths, self.config.batch_size, self.generator, self.config.max_tokens_per_batch
             )
-            batch_labels = target[torch.from_numpy(indices)].to(device, non_blocking=True)
-            with placement.autocast:
-                output = model(input_ids, attention_mask)
-            loss = loss_function(output.logits, batch_labels)
-            if faithfulness is not None:
-                marked = None if evidence is None else spread(evidence, tokens, indices, attention_mask)
-                loss = loss + faithfulness(model, output, attention_mask, batch_labels, marked)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            if config.max_grad_norm is not None:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            learning_rate = float(optimizer.param_groups[0]["lr"])
-            scaler.step(optimizer)
-            scaler.update()
-            schedule.step()
-            global_step += 1
-            num_tokens += int(lengths[indices].sum())
-            unread.append(loss.detach())
-            is_evaluation = global_step in evaluation_steps
-            if global_step % every == 0 or is_evaluation:
-                losses = torch.stack(unread).tolist()
-                unread = []
-                _check_finite(losses, global_step, learning_rate)
-                since_evaluation += losses
-                seconds += time.perf_counter() - started
-                done = epoch + (global_step - steps_before) / steps[epoch]
-                mean = sum(losses) / len(losses)
-                yield Step(global_step, total_steps, done, mean, learning_rate, num_tokens, seconds)
-            else:
-                seconds += time.perf_counter() - started
-            if is_evaluation:
-                model.eval()
-                metric = evaluate(model) if evaluate is not None else float("nan")
-                model.train()
-                # A tie is no improvement: the earlier, less trained checkpoint stays.
-                sign = 1 if greater_is_better else -1
-                # Nothing to compare with (no validation split, or a metric undefined on it): the latest counts.
-                is_best = best is None or math.isnan(best) or sign * metric > sign * best
-                if is_best:
-                    best, without_improvement = metric, 0
+            for indices in batches[at.batches :]:
+                started = time.perf_counter()
+                self._train_on(indices)
+                at.global_step += 1
+                at.batches += 1
+                at.num_tokens += int(self.lengths[indices].sum())
+                is_evaluation = at.global_step in self.evaluation_steps
+                if at.global_step % self.steps_per_reading == 0 or is_evaluation:
+                    losses = torch.stack(self._unread).tolist()
+                    self._unread = []
+                    _check_finite(losses, at.global_step, self._learning_rate(at.global_step - 1))
+                    at.losses += losses
+                    at.seconds += time.perf_counter() - started
+                    yield self.step(losses)
                 else:
-                    without_improvement += 1
-                train_loss = sum(since_evaluation) / len(since_evaluation)
-                since_evaluation = []
-                done = epoch + (global_step - steps_before) / steps[epoch]
-                yield Evaluation(global_step, done, train_loss, metric, is_best, seconds)
-                if config.patience is not None and without_improvement >= config.patience:
+                    at.seconds += time.perf_counter() - started
+                if is_evaluation:
+                    yield self._evaluation()
+                    if self._is_stopped():
+                        return
+                if at.global_step == self.total_steps:
                     return
-            if global_step == total_steps:
-                return
+            at.epoch, at.batches, at.shuffle = at.epoch + 1, 0, dict(self.generator.bit_generator.state)
+
+    def step(self, losses: Sequence[float] = ()) -> Step:
+        """Where it is."""
+        at = self.at
+        loss = sum(losses) / len(losses) if losses else float("nan")
+        learning_rate = self._learning_rate(at.global_step - 1)
+        return Step(at.global_step, self.total_steps, self._epoch(), loss, learning_rate, at.num_tokens, at.seconds)
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate_at(step, self.total_steps, self.config)
+
+    def _train_on(self, indices: NDArray[np.int64]) -> None:
+        """One optimiser step."""
+        device = self.placement.device
+        input_ids, attention_mask = (
+            torch.from_numpy(array).to(device, non_blocking=True)
+            for array in collate(self.tokens, indices, self.pad_id)
+        )
+        labels = self.labels[torch.from_numpy(indices)].to(device, non_blocking=True)
+        with self.placement.autocast:
+            output = self.model(input_ids, attention_mask)
+        loss = self.loss_function(output.logits, labels)
+        if self.faithfulness is not None:
+            marked = None if self.evidence is None else spread(self.evidence, self.tokens, indices, attention_mask)
+            loss = loss + self.faithfulness(self.model, output, attention_mask, labels, marked)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.config.max_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.at.global_step)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._unread.append(loss.detach())
+
+    def _evaluation(self) -> Evaluation:
+        at = self.at
+        self.model.eval()
+        metric = self.evaluate(self.model) if self.evaluate is not None else float("nan")
+        self.model.train()
+        # A tie is no improvement: the earlier, less trained checkpoint stays.
+        sign = 1 if self.greater_is_better else -1
+        # Nothing to compare with (no validation split, or a metric undefined on it): the latest counts.
+        is_best = at.best is None or math.isnan(at.best) or sign * metric > sign * at.best
+        if is_best:
+            at.best, at.without_improvement = metric, 0
+        else:
+            at.without_improvement += 1
+        train_loss = sum(at.losses) / len(at.losses)
+        at.losses, at.evaluated = [], at.global_step
+        return Evaluation(at.global_step, self._epoch(), train_loss, metric, is_best, at.seconds)
+
+    def _epoch(self) -> float:
+        return self.at.epoch + self.at.batches / self.steps[self.at.epoch]
+
+    def _is_stopped(self) -> bool:
+        return self.config.patience is not None and self.at.without_improvement >= self.config.patience
 
 
 def spread(

@@ -23,23 +23,17 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
-def build_schedule(
-    optimizer: torch.optim.Optimizer, config: TrainingConfig, total_steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Share of the highest learning rate at each step: a linear warm-up, then the schedule of the config."""
+def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """Of the step with that number, from 0: a linear warm-up to the highest, then the schedule of the config."""
     warmup = round(config.warmup_ratio * total_steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(total_steps - warmup, 1)
-        if config.schedule == "constant":
-            return 1.0
-        if config.schedule == "linear":
-            return max(1.0 - done, 0.0)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(total_steps - warmup, 1)
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "linear":
+        return config.learning_rate * max(1.0 - done, 0.0)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,453 @@
+"""A run that was stopped and goes on is the run that was never stopped, to the byte; what does not fit is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from inprocess import Result
+from inprocess import run as cli
+
+from textattn.config import config_from_mapping
+from textattn.errors import TrainingError
+from textattn.pipeline import train
+from textattn.report import Report
+from textattn.training import checkpoint as checkpoints
+from textattn.training.checkpoint import Checkpoint
+
+ROWS = 60
+SMALL: dict[str, Any] = {
+    "tokenizer": {"min_frequency": 1, "max_length": 20},
+    "model": {"embedding_dim": 8, "hidden_size": 8, "vectors": {"source": "skipgram", "epochs": 1}},
+    "training": {
+        "epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "evaluations_per_epoch": 2, "checkpoint_steps": 3,
+        "device": "cpu",
+    },
+    "output": {"audit_examples": 0, "attention_examples": 0},
+}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "as usual": {},
+    "bf16": {"training": {"precision": "bf16"}},
+    "two layers of GRU": {"model": {"encoder": "gru", "num_layers": 2, "vectors": {"source": "random"}}},
+    "masked words, aligned attention": {
+        "model": {"anchor": "values", "dropout": {"masking": 0.5}}, "training": {"attention_alignment": 0.2},
+    },
+    "batches of as many tokens": {"training": {"max_tokens_per_batch": 60, "max_steps": 25}},
+    "stopping early": {"training": {"patience": 6, "epochs": 30}},
+    "frozen vectors, constant rate": {
+        "model": {"vectors": {"source": "skipgram", "epochs": 1, "freeze": True}}, "training": {"schedule": "constant"},
+    },
+    "nothing to validate on": {"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 30}},
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """What SIGKILL would do: nothing after it is run. Not one of those that training knows."""
+
+
+class Killer(Report):
+    """Ends a run at its n-th step, or at its n-th evaluation, before anything of it is kept."""
+
+    def __init__(self, step: int | None = None, evaluation: int | None = None) -> None:
+        self.step, self.evaluation = step, evaluation
+        self.notes: list[str] = []
+        self.steps: list[int] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    @contextmanager
+    def training(self, epochs: int) -> Iterator[Callable[[Any], None]]:
+        def on_step(step: Any) -> None:
+            self.steps.append(step.global_step)
+            if self.step is not None and step.global_step >= self.step:
+                raise Killed
+
+        yield on_step
+
+    def evaluated(self, evaluation: Any, metric: str, step: Any) -> None:
+        if self.evaluation is not None and evaluation.global_step >= self.evaluation:
+            raise Killed
+
+
+def merged(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return base | {
+        key: merged(base.get(key, {}), value) if isinstance(value, dict) else value for key, value in other.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts whose label is learnable, not at once."""
+    path = tmp_path_factory.mktemp("data") / "texts.jsonl"
+    generator = np.random.default_rng(0)
+    with path.open("w") as file:
+        for _ in range(ROWS):
+            words = generator.choice(list("abcdefghijklmnopqrst"), generator.integers(3, 15))
+            file.write(json.dumps({"text": " ".join(words), "label": str("a" in words)}) + "\n")
+    return path
+
+
+def settings(data: Path, run: Path, kind: str = "as usual", **sections: Any) -> dict[str, Any]:
+    value = merged(SMALL, {"data": {"path": str(data), "validation_fraction": 0.2}, "output": {"dir": str(run)}})
+    return merged(merged(value, KINDS[kind]), sections)
+
+
+def start(config: dict[str, Any], report: Report | None = None, **how: bool) -> Path:
+    return train(config_from_mapping(config), report=report, **how)
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All a run leaves that does not tell the time."""
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    metrics = json.loads((run / "metrics.json").read_text())
+    for entry in (*log, metrics):
+        del entry["seconds"]
+    names = sorted(str(path.relative_to(run)) for path in run.rglob("*"))
+    return {
+        "weights": hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest(),
+        "onnx": hashlib.sha256((run / "model.onnx").read_bytes()).hexdigest(),
+        "log": log, "metrics": metrics, "files": names,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_again_and_again_ends_with_the_same_bytes(kind: str, data: Path, tmp_path: Path) -> None:
+    """At random steps and evaluations, until a start gets to the end."""
+    expected = outcome(start(settings(data, tmp_path / "whole", kind)))
+    config = settings(data, tmp_path / "killed", kind)
+    chance = random.Random(kind)
+    last = kills = 0
+    while True:
+        at = last + chance.randint(1, 7)
+        killer = Killer(**{chance.choice(["step", "evaluation"]): at})
+        try:
+            run = start(config, killer, resume=True)
+            break
+        except Killed:
+            kills += 1
+            last = max(last, max(killer.steps))
+    assert kills >= 2
+    assert outcome(run) == expected
+
+
+def test_goes_on_from_the_last_checkpoint_and_repeats_no_more_than_it_must(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run", training={"checkpoint_steps": 2, "evaluations_per_epoch": 1})
+    with pytest.raises(Killed):
+        start(config, Killer(step=4))  # of 6 in an epoch; step 4 itself was not kept
+    report = Killer()
+    start(config, report, resume=True)
+    assert report.steps == list(range(3, 19))
+    assert [note for note in report.notes if "going on" in note] == ["going on after step 2 of 18"]
+
+
+def test_killed_before_the_first_checkpoint_begins_again(data: Path, tmp_path: Path) -> None:
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    config = settings(data, tmp_path / "run")
+    with pytest.raises(Killed):
+        start(config, Killer(step=1))
+    report = Killer()
+    assert outcome(start(config, report, resume=True)) == expected
+    assert any("no checkpoint to go on from; it begins again" in note for note in report.notes)
+
+
+def test_without_a_run_a_new_one_begins_and_a_finished_one_stays(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    report = Killer()
+    run = start(config, report, resume=True)
+    assert report.notes[0] == f"no run to go on with in {run}; a new one begins"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    report = Killer()
+    assert start(config, report, resume=True) == run
+    assert report.notes == [f"{run} is finished; there is nothing to go on with"]
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_killed_while_measuring_trains_no_more(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    config = settings(data, tmp_path / "run")
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("textattn.pipeline.model_card", killed)
+        with pytest.raises(Killed):
+            start(config)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    report = Killer()
+    assert outcome(start(config, report, resume=True)) == expected
+    assert report.steps == []
+
+
+# Damage
+
+
+def stopped(config: dict[str, Any], step: int = 13) -> Path:
+    """A run that was killed at that step, with two checkpoints."""
+    with pytest.raises(Killed):
+        start(config, Killer(step=step))
+    return Path(config["output"]["dir"])
+
+
+def flipped(path: Path, place: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "first", "head", "middle", "last", "best"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage: str, data: Path, tmp_path: Path) -> None:
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    config = settings(data, tmp_path / "run")
+    run = stopped(config)
+    steps = sorted((run / "checkpoints").glob("step-*"))
+    assert len(steps) == 2
+    newest = steps[-1]
+    if damage == "cut":
+        newest.write_bytes(newest.read_bytes()[:-100])
+    elif damage == "empty":
+        newest.write_bytes(b"")
+    elif damage == "best":
+        newest = max((run / "checkpoints").glob("best-*"))
+        # The name is one of two for the same file: a new file, not the model's.
+        content = newest.read_bytes()
+        newest.unlink()
+        newest.write_bytes(content)
+        flipped(newest, 0.9)
+    else:
+        flipped(newest, {"first": 0.0, "head": 0.01, "middle": 0.5, "last": 1.0}[damage])
+    report = Killer()
+    result = start(config, report, resume=True)
+    assert any("damaged (" in note for note in report.notes)
+    assert outcome(result) == expected
+
+
+def test_all_checkpoints_damaged_begins_again(data: Path, tmp_path: Path) -> None:
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    config = settings(data, tmp_path / "run")
+    for path in (stopped(config) / "checkpoints").iterdir():
+        path.unlink() if path.name.startswith("best") else path.write_bytes(b"{}")
+    report = Killer()
+    assert outcome(start(config, report, resume=True)) == expected
+    assert any("it begins again" in note for note in report.notes)
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    run = stopped(config)
+    for name in (".model.safetensors.ab12.tmp", ".log.jsonl.x.tmp", "checkpoints/.step-000000099.safetensors.q.tmp"):
+        (run / name).write_bytes(b"half")
+    (run / ".notes.tmp").write_text("mine")
+    start(config, resume=True)
+    assert {path.name for path in run.rglob(".*")} == {".notes.tmp"}
+
+
+def test_two_checkpoints_and_their_best_weights_are_kept(data: Path, tmp_path: Path) -> None:
+    run = stopped(settings(data, tmp_path / "run", training={"epochs": 8}), step=37)
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert [name for name in names if name.startswith("step-")] == names[-2:]
+    assert 1 <= len(names[:-2]) <= 2
+    for path in (run / "checkpoints").glob("step-*"):
+        best = Checkpoint.from_bytes(path.read_bytes()).state["run"]["best"]
+        assert hashlib.sha256((run / "checkpoints" / best["weights"]).read_bytes()).hexdigest() == best["sha256"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("sections", "messages"),
+    [
+        ({"training": {"epochs": 4}}, ["training.epochs: 3 there, 4 here"]),
+        ({"seed": 9, "model": {"hidden_size": 9}}, ["model.hidden_size: 8 there, 9 here", "seed: 42 there, 9 here"]),
+        ({"data": {"validation_fraction": 0.3}}, ["data.validation_fraction: 0.2 there, 0.3 here"]),
+    ],
+)
+def test_another_config_is_refused_with_the_differences(
+    sections: dict[str, Any], messages: list[str], data: Path, tmp_path: Path
+) -> None:
+    config = settings(data, tmp_path / "run")
+    run = stopped(config)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = start_cli(tmp_path, merged(config, sections))
+    assert done.code == 2
+    for message in messages:
+        assert f"\n  {message}\n" in done.err
+    assert done.err.count("there,") == len(messages)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def start_cli(folder: Path, config: dict[str, Any], *more: str) -> Result:
+    (folder / "config.yaml").write_text(json.dumps(config))
+    return cli("train", folder / "config.yaml", "--resume", *more)
+
+
+def test_other_data_are_refused(data: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copy(data, tmp_path / "own.jsonl"))
+    config = settings(own, tmp_path / "run")
+    run = stopped(config)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    content = own.read_text()
+    own.write_text(content.replace('"label": "True"', '"label": "False"', 1))
+    done = start_cli(tmp_path, config)
+    assert done.code == 2
+    assert (
+        "the train split is another" in done.err
+        or "the test split is another" in done.err
+        or ("the validation split is another" in done.err)
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    own.write_text(content)
+    assert start_cli(tmp_path, config).code == 0
+
+
+def test_how_often_checkpoints_are_kept_may_change(data: Path, tmp_path: Path) -> None:
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    stopped(settings(data, tmp_path / "run"))
+    again = settings(data, tmp_path / "run", training={"checkpoint_steps": None})
+    assert outcome(start(again, resume=True)) == expected
+
+
+def test_resume_and_overwrite_exclude_each_other(data: Path, tmp_path: Path) -> None:
+    done = start_cli(tmp_path, settings(data, tmp_path / "run"), "--overwrite")
+    assert done.code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unfinished_run_is_not_trained_over(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    stopped(config)
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    done = cli("train", tmp_path / "config.yaml")
+    assert done.code == 2
+    assert "already holds an unfinished run; nothing was changed" in done.err
+    assert "--resume goes on with it" in done.err
+
+
+def test_without_a_directory_the_newest_run_of_the_config_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = settings(data, tmp_path / "unused")
+    del config["output"]["dir"]
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    first = cli("train", "config.yaml").out.strip()
+    Path(first).rename("runs/config/2001-01-01T00-00-00")
+    with pytest.raises(Killed):
+        train(config_from_mapping(config), name="config", report=Killer(step=7))
+    (newest,) = [path for path in Path("runs/config").iterdir() if "2001" not in path.name]
+    done = cli("train", "config.yaml", "--resume")
+    assert (done.code, done.out) == (0, f"{newest}\n")
+    assert outcome(newest) == outcome(Path("runs/config/2001-01-01T00-00-00"))
+
+
+# Disk
+
+
+def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    config = settings(data, tmp_path / "run")
+    saved = 0
+    to_bytes = Checkpoint.to_bytes
+
+    def full(self: Checkpoint) -> bytes:
+        nonlocal saved
+        saved += 1
+        if saved == 4:
+            raise OSError(28, "No space left on device")
+        return to_bytes(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "to_bytes", full)
+        with pytest.raises(TrainingError) as caught:
+            start(config)
+    assert "No space left on device" in caught.value.message
+    assert "--resume output.dir=" in str(caught.value.hint)
+    assert outcome(start(config, resume=True)) == expected
+
+
+# Processes and signals
+
+COMMAND = [sys.executable, "-m", "textattn", "train"]
+
+
+def spawn(folder: Path, config: dict[str, Any]) -> subprocess.Popen[str]:
+    (folder / "config.yaml").write_text(json.dumps(config))
+    return subprocess.Popen(
+        [*COMMAND, str(folder / "config.yaml"), "--resume"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUTF8": "1"},
+    )  # fmt: skip
+
+
+def test_sigkill_at_random_moments_of_real_processes(data: Path, tmp_path: Path) -> None:
+    """scripts/kill_resume.py does it thirty times and longer."""
+    slow = {"training": {"epochs": 25}}
+    expected = outcome(start(settings(data, tmp_path / "whole", **slow)))
+    config = settings(data, tmp_path / "run", **slow)
+    chance = random.Random(1)
+    for _ in range(2):
+        with spawn(tmp_path, config) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if line.startswith("epoch "):
+                    break
+            time.sleep(chance.random() * 0.3)
+            process.kill()
+    with spawn(tmp_path, config) as process:
+        assert process.wait(120) == 0
+    assert outcome(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_the_step_it_came_in(number: int, code: int, data: Path, tmp_path: Path) -> None:
+    slow = {"training": {"epochs": 25, "checkpoint_steps": None}}
+    expected = outcome(start(settings(data, tmp_path / "whole", **slow)))
+    config = settings(data, tmp_path / "run", **slow)
+    with spawn(tmp_path, config) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch "):
+                break
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(60) == code
+    step = int(rest.split("interrupted at step ")[1].split()[0])
+    newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert int(newest.stem.removeprefix("step-")) == step
+    report = Killer()
+    assert outcome(start(config, report, resume=True)) == expected
+    assert report.steps[0] == step + 1
+
+
+# The file
+
+
+def test_a_checkpoint_holds_what_it_was_given_and_notices_any_change() -> None:
+    tensors = {"model/a": torch.randn(3, 4), "random/cpu": torch.get_rng_state(), "optimizer/a/step": torch.tensor(3.0)}
+    state = {"progress": {"best": float("nan"), "shuffle": {"state": 2**100}}}
+    content = Checkpoint(tensors, state).to_bytes()
+    again = Checkpoint.from_bytes(content)
+    assert again.state["progress"]["shuffle"]["state"] == 2**100
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in tensors.items())
+    for place in range(0, len(content), 37):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        with pytest.raises(ValueError, match=r"\S"):
+            Checkpoint.from_bytes(bytes(damaged))

@@ -1,0 +1,177 @@
+"""The checkpoints of a run on disk, and whether another start may go on from them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from textattn import run as run_dir
+from textattn.config import Config, load_config
+from textattn.data.read import Corpus
+from textattn.data.tokenizer import TextTokenizer
+from textattn.errors import ConfigError, InputError
+from textattn.report import Report
+from textattn.training.checkpoint import Checkpoint
+from textattn.training.loop import Evaluation
+
+# The newest may be damaged by what ended the run; then there is one more.
+KEPT = 2
+STEP, BEST = "step-", "best-"
+SUFFIX = ".safetensors"
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, best: Evaluation | None, log: list[dict[str, Any]]) -> None:
+    """Writes it with the weights that are the best so far, and removes what is older than the two newest.
+
+    Args:
+        best: the evaluation whose weights lie in the run's model.safetensors.
+        log: what log.jsonl holds.
+    """
+    folder = run / run_dir.CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    run_state: dict[str, Any] = {"log": log, "best": None}
+    if best is not None:
+        # Beside the checkpoint, because model.safetensors may be a later one's by the time this is gone on from.
+        path = folder / f"{BEST}{best.global_step:09d}{SUFFIX}"
+        if not path.exists():
+            _link(run / run_dir.WEIGHTS, path)
+        run_state["best"] = {"evaluation": asdict(best), "weights": path.name, "sha256": _digest(path)}
+    step = checkpoint.state["progress"]["global_step"]
+    content = Checkpoint(checkpoint.tensors, checkpoint.state | {"run": run_state}).to_bytes()
+    run_dir.write_bytes(folder / f"{STEP}{step:09d}{SUFFIX}", content)
+    # Between two checkpoints is one evaluation at most, so two of them need no more than the two newest weights.
+    for path in [*_named(run, STEP)[KEPT:], *_named(run, BEST)[KEPT:]]:
+        path.unlink(missing_ok=True)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is one, whole or damaged."""
+    return bool(_named(run, STEP))
+
+
+def load_checkpoint(run: Path, report: Report) -> tuple[Checkpoint, Evaluation | None, list[dict[str, Any]]] | None:
+    """The newest whole checkpoint, with its best weights back in model.safetensors; None where there is none.
+
+    What a killed process left half written is removed, and so is what is damaged, or newer than what is taken.
+    """
+    run_dir.remove_leftovers(run)
+    damaged = []
+    for path in _named(run, STEP):
+        try:
+            checkpoint = Checkpoint.from_bytes(path.read_bytes())
+            state = checkpoint.state["run"]
+            best = None
+            if state["best"]:
+                weights = path.with_name(state["best"]["weights"])
+                if _digest(weights) != state["best"]["sha256"]:
+                    raise ValueError(f"{weights.name} is damaged")
+                best = Evaluation(**state["best"]["evaluation"])
+                run_dir.write_bytes(run / run_dir.WEIGHTS, weights.read_bytes())
+        except (OSError, ValueError) as error:
+            report.note(f"{path}: damaged ({error}); going back to what was before it")
+            damaged.append(path)
+            continue
+        newer = [weights for weights in _named(run, BEST) if _step_of(weights) > _step_of(path)]
+        for path in [*damaged, *newer]:
+            path.unlink(missing_ok=True)
+        run_dir.write_log(run, state["log"])
+        return checkpoint, best, state["log"]
+    return None
+
+
+def remove_checkpoints(run: Path) -> None:
+    """Once nothing needs them."""
+    shutil.rmtree(run / run_dir.CHECKPOINTS, ignore_errors=True)
+
+
+def check_same_config(run: Path, config: Config) -> None:
+    """Where the run writes to may differ, and how often it keeps checkpoints; nothing else.
+
+    Raises:
+        ConfigError: with the list of what differs.
+        InputError: the run's own config is damaged.
+    """
+    path = run / run_dir.TRAINING_CONFIG
+    try:
+        before = _flat(load_config(str(path)).model_dump())
+    except ConfigError as error:
+        raise InputError(f"{path}: damaged ({error.message})", "--overwrite begins again") from None
+    now = _flat(config.model_dump())
+    _refuse(run, [
+        f"{key}: {before.get(key)} there, {now.get(key)} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in ("output.dir", "training.checkpoint_steps")
+    ])  # fmt: skip
+
+
+def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report: Report) -> None:
+    """Texts, labels and tokens must be those the run began with; another torch is only reported.
+
+    Raises:
+        ConfigError: with the list of what differs.
+    """
+    try:
+        environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
+        before = {name: split["sha256"] for name, split in environment["dataset"]["splits"].items()}
+        versions, threads = environment["packages"], environment["threads"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{run / run_dir.ENVIRONMENT}: damaged ({error!r})", "--overwrite begins again") from None
+    now = {name: split.fingerprint() for name, split in corpus.splits().items()}
+    differences = [
+        f"data: the {name} split is another"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if not differences and (run / run_dir.TOKENIZER).read_bytes() != tokenizer.to_files()[run_dir.TOKENIZER].encode():
+        differences.append("tokenizer: another vocabulary")
+    _refuse(run, differences)
+    import torch
+
+    if (versions.get("torch"), threads) != (torch.__version__, torch.get_num_threads()):
+        report.note(
+            f"begun with torch {versions.get('torch')} and {threads} threads, now torch {torch.__version__} and "
+            f"{torch.get_num_threads()}: the last digits may come out otherwise"
+        )
+
+
+def _refuse(run: Path, differences: list[str]) -> None:
+    if differences:
+        listed = "".join(f"\n  {difference}" for difference in differences)
+        raise ConfigError(
+            f"--resume: not the same training as in {run}; nothing was changed:{listed}",
+            "put these back, or train anew without --resume (with --overwrite in the same directory)",
+        )
+
+
+def _named(run: Path, prefix: str) -> list[Path]:
+    """Newest first."""
+    return sorted((run / run_dir.CHECKPOINTS).glob(f"{prefix}*{SUFFIX}"), reverse=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name; writing is atomic, so the first will be replaced and never changed."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without
+        run_dir.write_bytes(target, source.read_bytes())
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {
+        key: inner for name, part in value.items() for key, inner in _flat(part, f"{prefix}.{name}".lstrip(".")).items()
+    }
