@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": ['textattn explain "Delicious food, friendly staff."', "textattn explain --json < reviews.txt"],
     "evaluate": ["textattn evaluate", "textattn evaluate more.csv text=review label=stars"],
     "audit": ["textattn audit", "textattn audit --model runs/seed1 --model runs/seed2"],
+    "compare": ["textattn compare runs/plain runs/faithful", "textattn compare runs/imdb/* --split validation --json"],
     "words": ["textattn words", "textattn words --model runs/imdb --top 30"],
     "cache": ["textattn cache", "textattn cache --clear"],
     "info": ["textattn info", "textattn info --model runs/imdb --json"],

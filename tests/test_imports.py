@@ -24,6 +24,7 @@ LAYERS = (
     ("model_files",),
     ("report",),
     ("runtime", "explain"),
+    ("compare",),
     ("model_card",),
     ("audit_run",),
     ("export",),
@@ -31,6 +32,7 @@ LAYERS = (
     ("signals",),
     ("checkpoints",),
     ("pipeline",),
+    ("seeds",),
     ("",),  # textattn itself: `train` and `load`
     ("cli",),
     ("__main__",),

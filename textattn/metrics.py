@@ -60,7 +60,7 @@ def select_metric(name: str, labels: Labels, probs: Probabilities, multi_label: 
         value = _auroc(labels, probs)
         return float("nan") if value is None else value
     decided = decide(probs, choose_thresholds(labels, probs) if multi_label else None)
-    return _headline(name, labels, decided, probs.shape[1])
+    return headline_value(name, labels, decided, probs.shape[1])
 
 
 def compute_metrics(
@@ -99,7 +99,7 @@ def compute_metrics(
         p, r, f, _ = sk.precision_recall_fscore_support(labels, decided, labels=ids, average=average, zero_division=0)
         result |= {f"{average}_precision": float(p), f"{average}_recall": float(r), f"{average}_f1": float(f)}
     if not multi_label:
-        result["balanced_accuracy"] = _headline("balanced_accuracy", labels, decided, num_labels)
+        result["balanced_accuracy"] = headline_value("balanced_accuracy", labels, decided, num_labels)
     result |= {
         "auroc": _auroc(labels, probs),
         "average_precision": _mean(average_precision),
@@ -161,12 +161,12 @@ def bootstrap_interval(metric: str, labels: Labels, decided: Labels, num_labels:
     values = []
     for _ in range(BOOTSTRAP_SAMPLES):
         rows = generator.integers(0, len(labels), len(labels))
-        values.append(_headline(metric, labels[rows], decided[rows], num_labels))
+        values.append(headline_value(metric, labels[rows], decided[rows], num_labels))
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _headline(metric: str, labels: Labels, decided: Labels, num_labels: int) -> float:
+def headline_value(metric: str, labels: Labels, decided: Labels, num_labels: int) -> float:
     """accuracy, balanced_accuracy, macro_f1 or micro_f1 from counts: quick enough for a thousand resamples."""
     if labels.ndim == 2:
         if metric == "accuracy":
@@ -219,5 +219,5 @@ def _majority(labels: Labels, label_names: Sequence[str]) -> dict[str, Any]:
     if labels.ndim == 2:
         always = np.zeros_like(labels)
         always[:, top] = 1
-        return {"label": label_names[top], "micro_f1": _headline("micro_f1", labels, always, len(label_names))}
+        return {"label": label_names[top], "micro_f1": headline_value("micro_f1", labels, always, len(label_names))}
     return {"label": label_names[top], "accuracy": float(counts[top] / counts.sum())}

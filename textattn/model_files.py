@@ -193,7 +193,7 @@ def is_model(path: Path) -> bool:
 def newest_run(root: Path = RUNS) -> Path | None:
     """The run under `root` that finished last."""
     finished = [path.parent for path in root.glob(f"*/{METRICS}")] + [
-        path.parent for path in root.glob(f"*/*/{METRICS}")
+        path.parent for depth in ("*/*", "*/*/*") for path in root.glob(f"{depth}/{METRICS}")
     ]
     finished = [run for run in finished if is_model(run)]
     return max(finished, key=lambda run: (run / METRICS).stat().st_mtime_ns, default=None)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from textattn import __version__
-from textattn.cli import audit, cache, check, configs, evaluate, explain, export, info, predict, train, words
+from textattn.cli import audit, cache, check, compare, configs, evaluate, explain, export, info, predict, train, words
 from textattn.cli.console import set_debug, set_no_color
 from textattn.cli.options import Quiet
 
@@ -25,6 +25,7 @@ app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
+app.command("compare")(compare.compare)
 app.command("words")(words.words)
 app.command("export")(export.export)
 app.command("info")(info.info)

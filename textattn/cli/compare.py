@@ -1,0 +1,87 @@
+"""`textattn compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textattn.cli.console import out, out_json, table
+from textattn.cli.evaluate import METRICS
+from textattn.cli.options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Of a text that is shown.
+CHARACTERS = 160
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Run directories.", show_default=False)],
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split whose predictions the runs hold.")] = (
+        "test"
+    ),
+    examples: Annotated[int, typer.Option("--examples", min=0, help="Texts to show for each side of a pair.")] = 3,
+    json: Json = False,
+) -> None:
+    """Compare runs on the same texts, and tell better from luckier.
+
+    \b
+    textattn compare runs/plain runs/faithful
+    textattn compare runs/imdb/* --split validation --json
+
+    Metrics side by side; for every pair the difference with its 95 % interval (paired bootstrap), McNemar's test, and
+    texts that only one of them gets right.
+    """
+    from textattn.compare import compare_runs
+    from textattn.model_files import find_model
+
+    found = compare_runs([find_model(run) for run in runs], split, examples=examples)
+    if json:
+        out_json(found, indent=True)
+        return
+    names = _short([one["run"] for one in found["runs"]])
+    rows = [
+        (name, *(f"{one['metrics'][name]:.4f}" for one in found["runs"]))
+        for name in METRICS
+        if all(one["metrics"].get(name) is not None for one in found["runs"])
+    ]
+    for line in table(rows, (f"{found['num_examples']:,} texts of {split}", *names)):
+        out(line)
+    of = dict(zip((one["run"] for one in found["runs"]), names, strict=True))
+    for pair in found["pairs"]:
+        out("")
+        _print_pair(pair, of[pair["a"]], of[pair["b"]], found["metric"])
+
+
+def _print_pair(pair: Mapping[str, Any], a: str, b: str, metric: str) -> None:
+    low, high = pair["interval_95"]
+    difference = pair["difference"]
+    sure = low > 0 or high < 0
+    better = b if difference > 0 else a
+    out(f"{b} against {a}: {metric} {difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
+    out(
+        f"  right: both {pair['both_right']:,}, {a} alone {pair['only_a_right']:,}, {b} alone "
+        f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}"
+    )
+    out(f"  {better} is better: more than chance" if sure else "  no difference that chance could not make")
+    for side, name in (("only_a_right", a), ("only_b_right", b)):
+        for example in pair["examples"][side]:
+            text = " ".join(example["text"].split())
+            shown = text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
+            out(f"  only {name}: {_label(example['label'])}, not {_label(example['said'])}  {shown}")
+
+
+def _label(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "+".join(value) or "none"
+
+
+def _short(runs: list[str]) -> list[str]:
+    """The parts of the paths that differ."""
+    parts = [Path(run).parts for run in runs]
+    common = 0
+    while all(len(p) > common + 1 for p in parts) and len({p[common] for p in parts}) == 1:
+        common += 1
+    return ["/".join(p[common:]) for p in parts]

@@ -1,0 +1,87 @@
+"""The same training with several seeds: how much of a result is luck."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textattn import run as run_dir
+from textattn.config import Config
+from textattn.pipeline import train
+from textattn.report import Report
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "ece")
+PREFIX = "seed-"
+
+
+def train_seeds(
+    config: Config,
+    number: int,
+    *,
+    name: str = "run",
+    overwrite: bool = False,
+    resume: bool = False,
+    report: Report | None = None,
+    command: str | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """A run for each of `number` seeds from the config's own upwards, in folders of one directory.
+
+    Args:
+        overwrite, resume: as of `pipeline.train`, for each of the runs.
+
+    Returns:
+        The directory and what `summarise` says of it, which lies there in seeds.json too.
+
+    Raises:
+        TextattnError: whatever one of the trainings raises; those before it stay.
+    """
+    report = report or Report()
+    folder = _choose_dir(config, name, resume)
+    runs: list[Path] = []
+    for seed in range(config.seed, config.seed + number):
+        run = folder / f"{PREFIX}{seed}"
+        report.stage(f"Seed {seed} ({len(runs) + 1} of {number})")
+        own = config.model_copy(update={"seed": seed, "output": config.output.model_copy(update={"dir": str(run)})})
+        runs.append(train(own, overwrite=overwrite, resume=resume, report=report, command=command))
+    summary = summarise(runs)
+    run_dir.write_json(folder / run_dir.SEEDS, summary)
+    return folder, summary
+
+
+def summarise(runs: list[Path]) -> dict[str, Any]:
+    """Of each split and metric: the value of each run, their mean and standard deviation, and the mean's interval.
+
+    The 95 % interval is Student's, for the mean over all seeds there could be; null with one run.
+    """
+    measured = {run: run_dir.read_json(run / run_dir.METRICS) for run in runs}
+    splits: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        for metric in METRICS:
+            values = [m.get(split, {}).get(metric) for m in measured.values()]
+            if all(value is not None for value in values):
+                splits.setdefault(split, {})[metric] = _spread(values)
+    return {"runs": [str(run) for run in runs], **splits}
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    from scipy.stats import t
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"values": values, "mean": mean, "std": None, "interval_95": None}
+    std = float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, len(values) - 1)) * std / math.sqrt(len(values))
+    return {"values": values, "mean": mean, "std": std, "interval_95": [mean - half, mean + half]}
+
+
+def _choose_dir(config: Config, name: str, resume: bool) -> Path:
+    if config.output.dir is not None:
+        return Path(config.output.dir)
+    parent = run_dir.RUNS / f"{name}-seeds"
+    if resume and (earlier := sorted(path for path in parent.glob("*") if any(path.glob(f"{PREFIX}*")))):
+        return earlier[-1]
+    return parent / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
