@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from textattn.config import Config
 from textattn.data import cache, prepared
 from textattn.data.batches import steps_of_epochs
 from textattn.data.evidence import marked_tokens
+from textattn.data.lint import lint
 from textattn.data.prepared import Prepared
 from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus, text_columns
 from textattn.data.splits import prepare_splits
@@ -70,7 +72,8 @@ def prepare_data(config: Config, report: Report) -> Prepared:
 
 
 def describe(config: Config, report: Report) -> dict[str, Any]:
-    """What a run would train on, and what: sizes, label counts, shapes. Trains nothing, not even word vectors.
+    """What a run would train on, and what: sizes, label counts, shapes, what is suspicious. Trains nothing, not even
+    word vectors.
 
     Raises:
         TextattnError: whatever would stop the run before its first step.
@@ -114,6 +117,7 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
         "steps": min(sum(steps), config.training.max_steps or sum(steps)),
         "batch_size": config.training.batch_size,
         "device": str(placement),
+        "findings": [asdict(finding) for finding in lint(corpus, tokenizer, tokens)],
     }
     return facts
 

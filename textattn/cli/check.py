@@ -11,6 +11,9 @@ from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 if TYPE_CHECKING:
     from textattn.config import Config
 
+# Of each finding, and of each of their texts.
+EXAMPLES, CHARACTERS = 2, 100
+
 
 def check(
     config: ConfigName,
@@ -23,6 +26,9 @@ def check(
     \b
     textattn check quickstart
     textattn check my.yaml data.path=reviews.csv
+
+    Looks for texts that stand in two splits or nearly so, texts with several labels, tokens that give a label away,
+    files sorted by label, and rare labels.
     """
     resolved = load(config, overrides)
     note("Loading torch …")
@@ -74,4 +80,28 @@ def _print(facts: dict[str, Any]) -> None:
     out("")
     out(f"{facts['num_parameters']:,} parameters")
     out(f"{facts['steps']:,} steps of {facts['batch_size']} texts on {facts['device']}")
-    out("The config is sound; nothing was trained.")
+    for finding in facts["findings"]:
+        out("")
+        out(f"{finding['kind'].replace('_', ' ')}: {finding['message']}")
+        for example in finding["examples"][:EXAMPLES]:
+            if "rows" in example:
+                out(f"  {_places(example)}  {_cut(example['text'])}")
+        out(f"  {finding['hint']}")
+    out("")
+    number = len(facts["findings"])
+    found = f"{number} thing{'s' * (number > 1)} to look at" if number else "the data look clean"
+    out(f"The config is sound, {found}; nothing was trained.")
+
+
+def _places(example: dict[str, Any]) -> str:
+    """Rows are counted from 0 inside a split."""
+    labels = example.get("labels")
+    places = [f"{split} {row}" for split, row in example["rows"]]
+    if labels:
+        places = [f"{place} {label}" for place, label in zip(places, labels, strict=True)]
+    return " = ".join(places)
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
