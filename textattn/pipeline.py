@@ -97,6 +97,7 @@ def train(
         check_same_config(run, config)
         if run_dir.is_finished(run):
             report.note(f"{run} is finished; there is nothing to go on with")
+            remove_checkpoints(run)  # where it was killed after its last file
             return run
     else:
         run_dir.check_dir(run, overwrite)  # refuses now, before minutes of reading
