@@ -38,7 +38,7 @@ def info(model: Model = None, json: Json = False) -> None:
         return
     rows = [
         ("path", facts["path"]),
-        ("finished", "yes" if facts["finished"] else "no (training was interrupted, or is going on; train … --resume goes on with it)"),
+        ("finished", "yes" if facts["finished"] else "no (training goes on, or will with train … --resume)"),
         ("labels", ", ".join(config.labels)),
         ("model", config.summary()),
         ("vocabulary", f"{config.architecture['vocab_size']:,} tokens"),
