@@ -205,8 +205,10 @@ def stopped(config: dict[str, Any], step: int = 13) -> Path:
 
 
 def flipped(path: Path, place: float) -> None:
+    """With one bit changed; a new file, because the best weights have two names."""
     content = bytearray(path.read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
+    path.unlink()
     path.write_bytes(content)
 
 
@@ -223,12 +225,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage: str, d
     elif damage == "empty":
         newest.write_bytes(b"")
     elif damage == "best":
-        newest = max((run / "checkpoints").glob("best-*"))
-        # The name is one of two for the same file: a new file, not the model's.
-        content = newest.read_bytes()
-        newest.unlink()
-        newest.write_bytes(content)
-        flipped(newest, 0.9)
+        flipped(max((run / "checkpoints").glob("best-*")), 0.9)
     else:
         flipped(newest, {"first": 0.0, "head": 0.01, "middle": 0.5, "last": 1.0}[damage])
     report = Killer()
@@ -265,6 +262,40 @@ def test_two_checkpoints_and_their_best_weights_are_kept(data: Path, tmp_path: P
     for path in (run / "checkpoints").glob("step-*"):
         best = Checkpoint.from_bytes(path.read_bytes()).state["run"]["best"]
         assert hashlib.sha256((run / "checkpoints" / best["weights"]).read_bytes()).hexdigest() == best["sha256"]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_model_is_that_of_the_checkpoint_it_goes_on_from(data: Path, tmp_path: Path) -> None:
+    """Killed between better weights and their checkpoint, then stopped again before they come a second time."""
+    config = settings(data, tmp_path / "run", training={"evaluations_per_epoch": 1, "checkpoint_steps": None})
+    with pytest.raises(Killed):
+        start(config, Killer(evaluation=12))  # the second of three; nothing after its weights was kept
+    run = tmp_path / "run"
+    (checkpoint,) = (run / "checkpoints").glob("step-*")
+    best = Checkpoint.from_bytes(checkpoint.read_bytes()).state["run"]["best"]
+    later = sha256(run / "model.safetensors")
+    if later == best["sha256"]:  # it was no better: as if it had been
+        flipped(run / "model.safetensors", 0.9)
+    with pytest.raises(Killed):
+        start(config, Killer(step=7), resume=True)
+    assert sha256(run / "model.safetensors") == best["sha256"]
+    assert len((run / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_after_going_back_nothing_newer_is_left(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    run = stopped(config)
+    older, newest = sorted((run / "checkpoints").glob("step-*"))
+    flipped(newest, 0.5)
+    weights = run / "checkpoints" / "best-000000099.safetensors"
+    weights.write_bytes(b"of a time that has not come")
+    with pytest.raises(Killed):
+        start(config, Killer(step=int(older.stem.removeprefix("step-")) + 1), resume=True)
+    assert [path.name for path in (run / "checkpoints").glob("step-*")] == [older.name]
+    assert not weights.exists()
 
 
 # Refusals
