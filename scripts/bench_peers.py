@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ PACKAGES = ["fasttext-wheel==0.9.2", "scikit-learn==1.7.2", "pyarrow==21.0.0", "
 def peers(arguments: argparse.Namespace, run: Callable[[list[str]], Any]) -> list[dict[str, Any]]:
     """From raw parquet to the accuracy on the test split, in turns; medians over the rounds."""
     python = _environment(Path(arguments.environment))
+    os.environ["TEXTATTN_CACHE"] = "off"  # the peers keep nothing either
     here = Path(__file__).parent
     results: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:

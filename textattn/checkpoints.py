@@ -71,7 +71,7 @@ def load_checkpoint(run: Path, report: Report) -> tuple[Checkpoint, Evaluation |
                     raise ValueError(f"{weights.name} is damaged")
                 best = Evaluation(**state["best"]["evaluation"])
                 run_dir.write_bytes(run / run_dir.WEIGHTS, weights.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: of another version
             report.note(f"{path}: damaged ({error}); going back to what was before it")
             damaged.append(path)
             continue
