@@ -31,6 +31,7 @@ LAYERS = (
     ("prepare",),
     ("signals",),
     ("checkpoints",),
+    ("fit",),
     ("pipeline",),
     ("seeds",),
     ("",),  # textattn itself: `train` and `load`

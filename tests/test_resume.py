@@ -414,6 +414,17 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
     assert outcome(start(config, resume=True)) == expected
 
 
+def test_a_disk_that_cannot_be_read_is_not_called_one_that_cannot_be_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("textattn.training.loop.collate", unreadable)
+    with pytest.raises(OSError, match="Input/output error"):
+        start(settings(data, tmp_path / "run"))
+
+
 # Processes and signals
 
 COMMAND = [sys.executable, "-m", "textattn", "train"]
