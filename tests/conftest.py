@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
-pytest.register_assert_rewrite("bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models")
+pytest.register_assert_rewrite(
+    "bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models", "stopped_runs"
+)
 
 pytest_plugins = ["browser"]
 SHARED = Path(__file__).parent.parent.parent / "shared"
