@@ -24,7 +24,7 @@ from textattn.training.faithfulness import (
     supervision_loss,
     tying_loss,
 )
-from textattn.training.loss import LossKind
+from textattn.training.loss import LossKind, Mean
 
 every_mechanism = pytest.mark.parametrize("attention", WEIGHTED)
 every_anchor = pytest.mark.parametrize("anchor", ["none", "states", "values"])
@@ -94,7 +94,7 @@ def votes_of(model: TextClassifier, values: Array, weights: Array, label: Any, k
 
 def align(model: TextClassifier, texts: list[list[int]], labels: Any, kind: LossKind, seq: int | None = None) -> Tensor:
     input_ids, mask = padded(texts, seq)
-    return alignment_loss(model, model(input_ids, mask), mask.bool(), torch.tensor(labels), kind)
+    return alignment_loss(model, model(input_ids, mask), mask.bool(), torch.tensor(labels), kind).value()
 
 
 @every_mechanism
@@ -166,7 +166,7 @@ def test_alignment_beside_the_loss_of_the_labels_adds_its_gradient_and_nothing_e
     def gradients(label: float, alignment: float) -> list[Tensor]:
         output = model(input_ids, mask)
         loss = label * torch.nn.functional.cross_entropy(output.logits, labels)
-        loss = loss + alignment * alignment_loss(model, output, mask.bool(), labels, "softmax")
+        loss = loss + alignment * alignment_loss(model, output, mask.bool(), labels, "softmax").value()
         return [g.clone() for g in torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)]
 
     for both, one, other in zip(gradients(1, 0.5), gradients(1, 0), gradients(0, 0.5), strict=True):
@@ -200,7 +200,7 @@ def test_supervision_is_cross_entropy_with_equal_shares_of_the_marked() -> None:
         if marked:
             each.append(-sum(math.log(weights[row, i].item()) / len(marked) for i in marked))
     assert len(each) == 4
-    loss = supervision_loss(weights, flags(TEXTS))
+    loss = supervision_loss(weights, flags(TEXTS)).value()
     assert loss.item() == pytest.approx(np.mean(each), rel=1e-5)
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.attention.parameters())
@@ -209,7 +209,7 @@ def test_supervision_is_cross_entropy_with_equal_shares_of_the_marked() -> None:
 
 def test_without_evidence_in_the_batch_supervision_is_nothing() -> None:
     model = build()
-    loss = supervision_loss(model(*padded(TEXTS)).attention_weights, torch.zeros(5, 7, dtype=torch.bool))
+    loss = supervision_loss(model(*padded(TEXTS)).attention_weights, torch.zeros(5, 7, dtype=torch.bool)).value()
     assert loss.item() == 0
     loss.backward()
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
@@ -217,10 +217,10 @@ def test_without_evidence_in_the_batch_supervision_is_nothing() -> None:
 
 def test_supervision_is_least_where_the_marked_share_the_attention() -> None:
     marked = torch.tensor([[True, True, False]])
-    best = supervision_loss(torch.tensor([[0.5, 0.5, 0.0]]), marked)
+    best = supervision_loss(torch.tensor([[0.5, 0.5, 0.0]]), marked).value()
     assert best.item() == pytest.approx(math.log(2))
     for weights in ([0.6, 0.4, 0.0], [0.9, 0.1, 0.0], [0.4, 0.4, 0.2]):
-        assert supervision_loss(torch.tensor([weights]), marked) > best
+        assert supervision_loss(torch.tensor([weights]), marked).value() > best
 
 
 @every_anchor
@@ -251,7 +251,7 @@ def test_tying_is_the_squared_distance_of_each_direction_from_the_embedding(
             distances.append(sum(np.sum((part - embedding) ** 2) for part in np.split(state, directions)))
     input_ids, mask = padded(TEXTS)
     output = model(input_ids, mask)
-    loss = tying_loss(output.encoder_states, output.embeddings, mask.bool())
+    loss = tying_loss(output.encoder_states, output.embeddings, mask.bool()).value()
     assert loss.item() == pytest.approx(np.mean(distances), rel=1e-5)
     loss.backward()
     assert model.embedding.weight.grad is not None
@@ -260,6 +260,10 @@ def test_tying_is_the_squared_distance_of_each_direction_from_the_embedding(
 
 
 # All of them.
+
+
+def added(parts: list[Mean]) -> Tensor:
+    return torch.stack([part.value() for part in parts]).sum()
 
 
 def losses(model: TextClassifier, texts: list[list[int]], labels: Sequence[int], seq: int) -> dict[str, Tensor]:
@@ -275,7 +279,7 @@ def losses(model: TextClassifier, texts: list[list[int]], labels: Sequence[int],
         for name in ("alignment", "supervision", "diversity", "tying")
     }
     target = torch.tensor(labels)
-    return {name: loss(model, output, mask, target, flags(texts, seq)) for name, loss in each.items()}
+    return {name: added(loss(model, output, mask, target, flags(texts, seq))) for name, loss in each.items()}
 
 
 NOTHING = {"alignment": 0.0, "supervision": 0.0, "diversity": 0.0, "tying": 0.0}
@@ -307,21 +311,21 @@ def test_the_losses_are_weighted_and_added(anchor: str) -> None:
     output, labels = model(input_ids, mask), torch.tensor(LABELS["softmax"])
     parts = {
         "alignment": alignment_by_hand(model, TEXTS, LABELS["softmax"], "softmax")[0],
-        "supervision": supervision_loss(output.attention_weights, flags(TEXTS)).item(),
+        "supervision": supervision_loss(output.attention_weights, flags(TEXTS)).value().item(),
         # Of what is pooled, and of what the encoder gave.
         "diversity": conicity(output.hidden_states, mask.bool()).mean().item(),
-        "tying": tying_loss(output.encoder_states, output.embeddings, mask.bool()).item(),
+        "tying": tying_loss(output.encoder_states, output.embeddings, mask.bool()).value().item(),
     }
     assert len({round(part, 3) for part in parts.values()}) == 4
     for name, part in parts.items():
         loss = FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
-        assert loss(model, output, mask, labels, flags(TEXTS)).item() == pytest.approx(part, rel=1e-4)
+        assert added(loss(model, output, mask, labels, flags(TEXTS))).item() == pytest.approx(part, rel=1e-4)
     weights = {"alignment": 0.5, "supervision": 2.0, "diversity": 0.3, "tying": 0.01}
     total = FaithfulnessLoss(**weights, kind="softmax")
     expected = sum(weight * parts[name] for name, weight in weights.items())
-    assert total(model, output, mask, labels, flags(TEXTS)).item() == pytest.approx(expected, rel=1e-4)
+    assert added(total(model, output, mask, labels, flags(TEXTS))).item() == pytest.approx(expected, rel=1e-4)
     without = expected - 2.0 * parts["supervision"]
-    assert total(model, output, mask, labels, None).item() == pytest.approx(without, rel=1e-4)
+    assert added(total(model, output, mask, labels, None)).item() == pytest.approx(without, rel=1e-4)
 
 
 def test_the_config_names_the_weights() -> None:
@@ -357,17 +361,19 @@ def test_gradients_are_finite_with_attention_on_one_word_and_in_bf16(
     full = model(input_ids, mask)
     for name in NOTHING:
         loss = FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
-        value = loss(model, output, mask, labels, flags(TEXTS, 9))
+        value = added(loss(model, output, mask, labels, flags(TEXTS, 9)))
         assert value.dtype == torch.float32
         assert value.isfinite()
         assert 0 <= value < 1000
         if scale == 1:
-            expected = loss(model, full, mask, labels, flags(TEXTS, 9)).item()
+            expected = added(loss(model, full, mask, labels, flags(TEXTS, 9))).item()
             assert value.item() == pytest.approx(expected, rel=0.1, abs=0.03)
         gradients = torch.autograd.grad(value, list(model.parameters()), retain_graph=True, materialize_grads=True)
         assert all(gradient.isfinite().all() for gradient in gradients), name
         with torch.autocast("cpu", torch.bfloat16):  # wherever it is computed, in fp32
-            assert loss(model, output, mask, labels, flags(TEXTS, 9)).item() == pytest.approx(value.item(), rel=1e-6)
+            assert added(loss(model, output, mask, labels, flags(TEXTS, 9))).item() == pytest.approx(
+                value.item(), rel=1e-6
+            )
         # The attention has a way back only where a weight is not yet 0.
         assert any(gradient.any() for gradient in gradients) or scale > 1
 
@@ -379,7 +385,7 @@ def test_states_of_zeros_have_finite_gradients() -> None:
     embeddings.data[1, 0] = 1.0
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
     output = model.forward_from_embeddings(embeddings, mask)
-    loss = FaithfulnessLoss(1.0, 0.0, 1.0, 0.0, "softmax")(model, output, mask, torch.tensor([0, 1]), None)
+    loss = added(FaithfulnessLoss(1.0, 0.0, 1.0, 0.0, "softmax")(model, output, mask, torch.tensor([0, 1]), None))
     assert loss.isfinite()
     loss.backward()
     assert embeddings.grad is not None

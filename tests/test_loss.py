@@ -31,7 +31,7 @@ def loss_of(
     weights: NDArray[np.float64] | None = None,
 ) -> float:
     loss = build_loss(kind, smoothing, None if weights is None else torch.tensor(weights, dtype=torch.float32))
-    return loss(torch.tensor(logits), torch.tensor(labels)).item()
+    return loss(torch.tensor(logits), torch.tensor(labels)).value().item()
 
 
 def log_sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +98,7 @@ def test_multi_label_loss_does_not_depend_on_the_layout_of_the_batch(smoothing: 
     transposed = build_loss("multi_label", smoothing, None if weights is None else torch.tensor(weights).float())(
         torch.tensor(LOGITS.T.copy()).T, torch.tensor(SEVERAL.astype(np.int64).T.copy()).T
     )
-    assert transposed.item() == expected
+    assert transposed.value().item() == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_loss_of_bf16_logits_is_computed_in_fp32(
     kind: LossKind, logits: NDArray[np.float32], labels: NDArray[np.integer]
 ) -> None:
     rounded = torch.tensor(logits).bfloat16()
-    loss = build_loss(kind, 0.1, None)(rounded, torch.tensor(labels))
+    loss = build_loss(kind, 0.1, None)(rounded, torch.tensor(labels)).value()
     assert loss.dtype == torch.float32
     assert loss.item() == loss_of(kind, rounded.float().numpy(), labels, 0.1)
 

@@ -14,6 +14,7 @@ from textattn.config import Config, load_config
 from textattn.data.read import Corpus
 from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import ConfigError, InputError
+from textattn.processes import number_of_processes
 from textattn.report import Report
 from textattn.training.checkpoint import Checkpoint
 from textattn.training.loop import Evaluation
@@ -53,7 +54,7 @@ def has_checkpoint(run: Path) -> bool:
     return bool(_named(run, STEP))
 
 
-def load_checkpoint(run: Path, report: Report) -> tuple[Checkpoint, Evaluation | None, list[dict[str, Any]]] | None:
+def load_checkpoint(run: Path, report: Report) -> Checkpoint | None:
     """The newest whole checkpoint, with its best weights back in model.safetensors; None where there is none.
 
     What a killed process left half written is removed, and so is what is damaged, or newer than what is taken.
@@ -63,13 +64,11 @@ def load_checkpoint(run: Path, report: Report) -> tuple[Checkpoint, Evaluation |
     for path in _named(run, STEP):
         try:
             checkpoint = Checkpoint.from_bytes(path.read_bytes())
-            state = checkpoint.state["run"]
-            best = None
-            if state["best"]:
-                weights = path.with_name(state["best"]["weights"])
-                if _digest(weights) != state["best"]["sha256"]:
+            best, log = checkpoint.state["run"]["best"], best_and_log(checkpoint)[1]
+            if best:
+                weights = path.with_name(best["weights"])
+                if _digest(weights) != best["sha256"]:
                     raise ValueError(f"{weights.name} is damaged")
-                best = Evaluation(**state["best"]["evaluation"])
                 run_dir.write_bytes(run / run_dir.WEIGHTS, weights.read_bytes())
         except (OSError, ValueError, KeyError, TypeError) as error:  # the last two: of another version
             report.note(f"{path}: damaged ({error}); going back to what was before it")
@@ -78,9 +77,16 @@ def load_checkpoint(run: Path, report: Report) -> tuple[Checkpoint, Evaluation |
         newer = [weights for weights in _named(run, BEST) if _step_of(weights) > _step_of(path)]
         for path in [*damaged, *newer]:
             path.unlink(missing_ok=True)
-        run_dir.write_log(run, state["log"])
-        return checkpoint, best, state["log"]
+        run_dir.write_log(run, log)
+        return checkpoint
     return None
+
+
+def best_and_log(checkpoint: Checkpoint) -> tuple[Evaluation | None, list[dict[str, Any]]]:
+    """The best evaluation up to it, and what log.jsonl held."""
+    state = checkpoint.state["run"]
+    best = state["best"]
+    return Evaluation(**best["evaluation"]) if best else None, list(state["log"])
 
 
 def remove_checkpoints(run: Path) -> None:
@@ -117,7 +123,7 @@ def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report:
     try:
         environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
         before = {name: split["sha256"] for name, split in environment["dataset"]["splits"].items()}
-        versions, threads = environment["packages"], environment["threads"]
+        versions, begun_with = environment["packages"], (environment["threads"], environment["processes"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run / run_dir.ENVIRONMENT}: damaged ({error!r})", "--overwrite begins again") from None
     now = {name: split.fingerprint() for name, split in corpus.splits().items()}
@@ -131,10 +137,15 @@ def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report:
     _refuse(run, differences)
     import torch
 
-    if (versions.get("torch"), threads) != (torch.__version__, torch.get_num_threads()):
+    now_with = torch.get_num_threads(), number_of_processes()
+    if (versions.get("torch"), *begun_with) != (torch.__version__, *now_with):
+        before_and_now = [
+            f"torch {version}, {n} process{'es' * (n > 1)} of {threads} thread{'s' * (threads > 1)}"
+            for version, (threads, n) in ((versions.get("torch"), begun_with), (torch.__version__, now_with))
+        ]
         report.note(
-            f"begun with torch {versions.get('torch')} and {threads} threads, now torch {torch.__version__} and "
-            f"{torch.get_num_threads()}: the last digits may come out otherwise"
+            f"begun with {before_and_now[0]}, now {before_and_now[1]}: the last digits may come out otherwise"
+            + (", and so does what dropout leaves out" if begun_with[1] != now_with[1] else "")
         )
 
 

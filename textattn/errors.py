@@ -46,3 +46,11 @@ class MissingExtra(TextattnError):
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} needs the package {package}", f"pip install 'textattn[{extra}]'")
+
+
+class Elsewhere(TextattnError):
+    """Another process of the same training has said what is wrong; this one ends with the same code, and silently."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this training has stopped")
+        self.exit_code = exit_code

@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
 from textattn import run as run_dir
-from textattn.checkpoints import save_checkpoint
+from textattn.checkpoints import best_and_log, save_checkpoint
 from textattn.config import Config
 from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
-from textattn.errors import ConfigError, TrainingError
+from textattn.errors import ConfigError, Elsewhere, TrainingError
 from textattn.metrics import GREATER_IS_BETTER, select_metric
 from textattn.model.classifier import TextClassifier
 from textattn.model_files import ModelConfig, model_metadata
 from textattn.prepare import evidence_of
+from textattn.processes import Processes
 from textattn.report import Report
 from textattn.runtime.session import run_in_batches, to_probabilities
 from textattn.runtime.torch_session import TorchSession
@@ -42,7 +44,8 @@ def fit(
     tokenizer: TextTokenizer,
     placement: Placement,
     weights: torch.Tensor | None,
-    checkpoint: tuple[Checkpoint, Evaluation | None, list[dict[str, Any]]] | None,
+    checkpoint: Checkpoint | None,
+    processes: Processes,
     report: Report,
 ) -> dict[str, Any]:
     """Trains `model` in place: the best weights, log.jsonl and checkpoints go to the run directory.
@@ -50,6 +53,7 @@ def fit(
     Args:
         weights: (labels,) of the loss.
         checkpoint: what `load_checkpoint` gave, to go on from.
+        processes: that train together; the first writes.
 
     Returns:
         What trainer_state.json holds.
@@ -73,12 +77,17 @@ def fit(
 
     def evaluate(_: torch.nn.Module) -> float:
         assert validation is not None
-        with signals.at_once():
+        # Several processes must break off together.
+        with signals.at_once() if processes.size == 1 else contextlib.nullcontext():
             return measure(validation)
 
     def measure(validation: Split) -> float:
         session = TorchSession(model, str(placement.device))
-        logits = run_in_batches(session, tokens["validation"], tokenizer.pad_id).logits
+        rows = np.arange(processes.rank, len(validation), processes.size)
+        own = run_in_batches(session, tokens["validation"], tokenizer.pad_id, rows=rows).logits
+        logits = np.zeros((len(validation), own.shape[1]), np.float32)
+        logits[rows] = own
+        processes.sum(torch.from_numpy(logits))
         probs = to_probabilities(logits, model_config.output, len(corpus.labels))
         return select_metric(metric, validation.labels, probs, corpus.multi_label)
 
@@ -90,7 +99,12 @@ def fit(
         model,
         tokens["train"],
         corpus.train.labels,
-        build_loss(kind, settings.label_smoothing, None if weights is None else weights.to(placement.device)),
+        build_loss(
+            kind,
+            settings.label_smoothing,
+            None if weights is None else weights.to(placement.device),
+            settings.focal_gamma,
+        ),
         settings,
         placement,
         pad_id=tokenizer.pad_id,
@@ -99,12 +113,14 @@ def fit(
         greater_is_better=GREATER_IS_BETTER[metric],
         faithfulness=FaithfulnessLoss.from_config(settings, kind),
         evidence=evidence_of(corpus.train, tokenizer, tokens["train"]) if settings.attention_supervision else None,
+        processes=processes,
     )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement})")
+    together = f", {processes.size} processes" if processes.size > 1 else ""
+    report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement}{together})")
     if checkpoint is not None:
-        kept, best, log = checkpoint
-        loop.restore(kept)
+        best, log = best_and_log(checkpoint)
+        loop.restore(checkpoint)
         step = loop.step()
         report.note(f"going on after step {step.global_step:,} of {step.total_steps:,}")
     try:
@@ -114,19 +130,25 @@ def fit(
                     step = event
                     on_step(event)
                 else:
-                    with _written(run):
-                        if event.is_best:
-                            best = event
-                            _save_weights(run, model, metadata)
-                        log.append(_log_entry(event, metric, step))
-                        run_dir.write_log(run, log)
+                    if event.is_best:
+                        best = event
+                    log.append(_log_entry(event, metric, step))
+                    if processes.is_first:
+                        with _written(run):
+                            if event.is_best:
+                                _save_weights(run, model, metadata)
+                            run_dir.write_log(run, log)
                     report.evaluated(event, metric, step)
                 every = settings.checkpoint_steps
-                if isinstance(event, Evaluation) or (every is not None and event.global_step % every == 0):
+                due = isinstance(event, Evaluation) or (every is not None and event.global_step % every == 0)
+                if due and processes.is_first:
                     with _written(run):
                         save_checkpoint(run, loop.state(), best, log)
-                signals.check()
+                # A signal may reach the processes in different steps; they stop after the same one.
+                signals.check(processes.largest(signals.waiting))
     except (KeyboardInterrupt, Terminated) as stop:
+        if not processes.is_first:
+            raise Elsewhere(128 + signal_number(stop)) from None
         if step is not None:
             with _written(run):
                 if not signals.forced:

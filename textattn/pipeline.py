@@ -36,10 +36,12 @@ from textattn.metrics import choose_thresholds, compute_metrics
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig
 from textattn.prepare import build_model, prepare_data, without_vectors
+from textattn.processes import Processes, join_processes, number_of_processes
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
 from textattn.signals import Interrupted, Terminated, signal_number
+from textattn.training.checkpoint import Checkpoint
 from textattn.training.loss import label_weights
 from textattn.training.optimizer import choose_placement
 
@@ -81,45 +83,39 @@ def train(
     Raises:
         TextattnError: see `textattn.errors`; `Interrupted` on Ctrl-C or SIGTERM.
     """
-    report = report or Report()
     started = time.time()
     placement = choose_placement(config.training)
-    run = _choose_dir(config, name, resume)
-    earlier = resume and run_dir.is_run(run)
-    if earlier:
-        check_same_config(run, config)
-        if run_dir.is_finished(run):
-            report.note(f"{run} is finished; there is nothing to go on with")
-            remove_checkpoints(run)  # where it was killed after its last file
+    with join_processes(placement.device.type) as processes:
+        listener = report if report is not None and processes.is_first else Report()
+        place = processes.first(lambda: _choose_place(config, name, overwrite, resume, listener))
+        run, goes_on = Path(place["run"]), place["goes_on"]
+        if place["finished"]:
             return run
-    else:
-        run_dir.check_dir(run, overwrite)  # refuses now, before minutes of reading
-        if resume:
-            report.note(f"no run to go on with in {run}; a new one begins")
-    corpus, tokenizer, tokens = prepare_data(config, report)
-    checkpoint = None
-    if earlier:
-        if has_checkpoint(run):
-            check_same_data(run, corpus, tokenizer, report)
-            checkpoint = load_checkpoint(run, report)
-        if checkpoint is None:
-            report.note(f"{run} has no checkpoint to go on from; it begins again")
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        # The weights of a checkpoint come in the place of word vectors.
-        model, model_config, vector_facts = build_model(
-            config if checkpoint is None else without_vectors(config), corpus, tokenizer, report
-        )
-        weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
-        if checkpoint is None:
-            run_dir.prepare_dir(run, overwrite or earlier)
-            _write_beginning(run, config, corpus, tokenizer, model_config, vector_facts, command)
-        history = fit(
-            config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights,
-            checkpoint, report,
-        )  # fmt: skip
+        corpus, tokenizer, tokens = processes.in_turn(lambda: prepare_data(config, listener))
+        checkpoint = None
+        if goes_on:
+            checkpoint = _load_checkpoint(run, corpus, tokenizer, processes, listener)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            # The weights of a checkpoint come in the place of word vectors.
+            of_model = config if checkpoint is None else without_vectors(config)
+            model, model_config, facts = processes.in_turn(lambda: build_model(of_model, corpus, tokenizer, listener))
+            weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
+            if checkpoint is None:
+
+                def begin() -> None:
+                    run_dir.prepare_dir(run, overwrite or goes_on)
+                    _write_beginning(run, config, corpus, tokenizer, model_config, facts, command)
+
+                processes.first(begin)
+            history = fit(
+                config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights,
+                checkpoint, processes, listener,
+            )  # fmt: skip
+    if not processes.is_first:
+        return run
     try:
-        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
+        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, listener)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
             signal_number(stop),
@@ -127,8 +123,47 @@ def train(
             f"textattn evaluate --model {run}",
         ) from None
     remove_checkpoints(run)
-    report.finished(run, metrics)
+    listener.finished(run, metrics)
     return run
+
+
+def _choose_place(config: Config, name: str, overwrite: bool, resume: bool, report: Report) -> dict[str, Any]:
+    """Which directory to write to, whether to go on with the run in it, and whether that is finished."""
+    run = _choose_dir(config, name, resume)
+    goes_on = resume and run_dir.is_run(run)
+    finished = goes_on and run_dir.is_finished(run)
+    if goes_on:
+        check_same_config(run, config)
+        if finished:
+            report.note(f"{run} is finished; there is nothing to go on with")
+            remove_checkpoints(run)  # where it was killed after its last file
+    else:
+        run_dir.check_dir(run, overwrite)  # refuses now, before minutes of reading
+        if resume:
+            report.note(f"no run to go on with in {run}; a new one begins")
+    return {"run": str(run), "goes_on": goes_on, "finished": finished}
+
+
+def _load_checkpoint(
+    run: Path, corpus: Corpus, tokenizer: TextTokenizer, processes: Processes, report: Report
+) -> Checkpoint | None:
+    """The newest, read by the first process for all of them; None where there is none."""
+    content = b""
+
+    def read() -> None:
+        nonlocal content
+        checkpoint = None
+        if has_checkpoint(run):
+            check_same_data(run, corpus, tokenizer, report)
+            checkpoint = load_checkpoint(run, report)
+        if checkpoint is None:
+            report.note(f"{run} has no checkpoint to go on from; it begins again")
+        else:
+            content = checkpoint.to_bytes()
+
+    processes.first(read)
+    content = processes.bytes_of_first(content)
+    return Checkpoint.from_bytes(content) if content else None
 
 
 def _choose_dir(config: Config, name: str, resume: bool) -> Path:
@@ -163,6 +198,7 @@ def _write_beginning(
             "platform": platform.platform(),
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "processes": number_of_processes(),
             "packages": dict(_versions()),
             "command": command or " ".join(sys.argv),
             "seed": config.seed,

@@ -92,7 +92,9 @@ def describe(config: Config, report: Report) -> dict[str, Any]:
             torch.full((batch, longest), tokenizer.unk_id), torch.ones((batch, longest), dtype=torch.int64)
         )
     t = config.training
-    steps = steps_of_epochs(tokens["train"].lengths, t.batch_size, t.max_tokens_per_batch, t.epochs, config.seed)
+    balance = corpus.train.labels if t.sampling == "balanced" else None
+    lengths = tokens["train"].lengths
+    steps = steps_of_epochs(lengths, t.batch_size, t.max_tokens_per_batch, t.epochs, config.seed, balance)
     facts: dict[str, Any] = {
         "labels": corpus.labels,
         "splits": {
@@ -147,6 +149,11 @@ def build_model(
         raise ConfigError(
             f"model.output: sigmoid needs two labels or multi-label data, but there are {len(corpus.labels)} labels",
             "model.output=softmax",
+        )
+    if corpus.multi_label and config.training.sampling == "balanced":
+        raise ConfigError(
+            "training.sampling: balanced needs one label a text, but the data have several",
+            "training.sampling=shuffled training.class_weights=balanced",
         )
     architecture = Architecture(
         vocab_size=tokenizer.vocab_size,

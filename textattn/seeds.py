@@ -12,7 +12,9 @@ import numpy as np
 from textattn import run as run_dir
 from textattn.config import Config
 from textattn.pipeline import train
+from textattn.processes import join_processes
 from textattn.report import Report
+from textattn.training.optimizer import choose_placement
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "ece")
 PREFIX = "seed-"
@@ -40,13 +42,17 @@ def train_seeds(
         TextattnError: whatever one of the trainings raises; those before it stay.
     """
     report = report or Report()
-    folder = _choose_dir(config, name, resume)
-    runs: list[Path] = []
-    for seed in range(config.seed, config.seed + number):
-        run = folder / f"{PREFIX}{seed}"
-        report.stage(f"Seed {seed} ({len(runs) + 1} of {number})")
-        own = config.model_copy(update={"seed": seed, "output": config.output.model_copy(update={"dir": str(run)})})
-        runs.append(train(own, overwrite=overwrite, resume=resume, report=report, command=command))
+    with join_processes(choose_placement(config.training).device.type) as processes:
+        folder = Path(processes.first(lambda: str(_choose_dir(config, name, resume))))
+        runs: list[Path] = []
+        for seed in range(config.seed, config.seed + number):
+            run = folder / f"{PREFIX}{seed}"
+            if processes.is_first:
+                report.stage(f"Seed {seed} ({len(runs) + 1} of {number})")
+            own = config.model_copy(update={"seed": seed, "output": config.output.model_copy(update={"dir": str(run)})})
+            runs.append(train(own, overwrite=overwrite, resume=resume, report=report, command=command))
+    if not processes.is_first:
+        return folder, {}
     summary = summarise(runs)
     run_dir.write_json(folder / run_dir.SEEDS, summary)
     return folder, summary

@@ -36,7 +36,8 @@ class Signals:
         self.forced = False
         """A second signal broke off whatever was being done."""
         self._previous: dict[int, Any] = {}
-        self._waiting: int | None = None
+        self.waiting = 0
+        """The number of a signal that came and was not answered yet."""
         self._may_break = False
 
     def __enter__(self) -> Signals:
@@ -52,10 +53,11 @@ class Signals:
         for number, previous in self._previous.items():
             signal.signal(number, previous)
 
-    def check(self) -> None:
-        """Raises what a signal that came meanwhile would have raised."""
-        if self._waiting is not None:
-            self._previous[self._waiting](self._waiting, None)
+    def check(self, number: int | None = None) -> None:
+        """Raises what a signal that came meanwhile would have raised, here or (its `number`) in another process."""
+        number = self.waiting if number is None else number
+        if number:
+            self._previous[number](number, None)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -68,8 +70,8 @@ class Signals:
             self._may_break = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._waiting is None and not self._may_break:
-            self._waiting = number
+        if not self.waiting and not self._may_break:
+            self.waiting = number
             return
         self.forced = not self._may_break
         self._previous[number](number, frame)

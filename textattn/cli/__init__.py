@@ -9,7 +9,7 @@ import sys
 
 from textattn.cli.console import is_debug, print_error, tolerate_encodings
 from textattn.cli.quick import run_quickly
-from textattn.errors import TextattnError
+from textattn.errors import Elsewhere, TextattnError
 
 ISSUES = "https://github.com/textattn/textattn/issues"
 
@@ -35,7 +35,8 @@ def main() -> None:
     except TextattnError as error:
         if is_debug():
             raise
-        print_error(error)
+        if not isinstance(error, Elsewhere):
+            print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # `| head` has seen enough.

@@ -13,7 +13,8 @@ import typer
 from textattn.cli.check import check, load
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Elsewhere, TextattnError
+from textattn.processes import local_rank_of_process, rank_of_process
 
 
 def train(
@@ -42,14 +43,25 @@ def train(
 
     With --seeds 5: runs in seed-… folders of one directory, and the mean, deviation and 95 % interval of their metrics.
 
+    Several processes, here or on several machines, train one model together when torchrun starts them:
+
+    \b
+    torchrun --nproc-per-node 2 -m textattn train my.yaml
+
     Prints the run directory (with --json the metrics) on stdout; progress goes to stderr.
     """
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
     if dry_run:
         return check(config, overrides, json, quiet)
-    resolved = load(config, overrides)
-    note("Loading torch …")
+    is_first = rank_of_process() == 0
+    try:
+        resolved = load(config, overrides)
+    except TextattnError as error:
+        # The same in every process of a machine.
+        raise error if local_rank_of_process() == 0 else Elsewhere(error.exit_code) from None
+    if is_first:
+        note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
     from textattn.pipeline import train as run_training
     from textattn.signals import Interrupted, Terminated
@@ -75,6 +87,8 @@ def train(
         hint = "the same command again, with --overwrite where output.dir is given"
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         raise Interrupted(number, "interrupted before the run was complete", hint) from None
+    if not is_first:
+        return
     if summary is not None and json:
         out_json({"run": str(run)} | summary, indent=True)
     elif summary is not None:

@@ -204,7 +204,7 @@ class TrainingConfig(Section):
     max_steps: PositiveInt | None = None
     """End after so many batches, with an evaluation, if the epochs do not end before."""
     batch_size: PositiveInt = 64
-    """Texts in a batch."""
+    """Texts in a batch, of all processes together."""
     max_tokens_per_batch: PositiveInt | None = None
     """Fewer texts where they are so long that a batch would hold more tokens than this, padding counted."""
     learning_rate: PositiveFloat = 2e-3
@@ -221,6 +221,10 @@ class TrainingConfig(Section):
     """Share of the target spread over the other labels."""
     class_weights: Literal["balanced"] | dict[Name, PositiveFloat] | None = None
     """`balanced`: rare labels weigh more; or a weight for each label name."""
+    focal_gamma: NonNegative = 0.0
+    """What the model already knows counts less: each text by (1 - p of its label) to this power (Lin et al. 2017)."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """`balanced`: each label gets the same number of places in an epoch; texts of rare labels come several times."""
     attention_alignment: NonNegative = 0.0
     """Weight of a loss that pulls the attention to the words whose values speak for the true label."""
     attention_supervision: NonNegative = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,11 @@ BATCHES_PER_BUCKET = 50
 
 
 def shuffled_batches(
-    lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator, max_tokens: int | None = None
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    generator: np.random.Generator,
+    max_tokens: int | None = None,
+    balance: NDArray[np.integer[Any]] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Every index exactly once, in random batches of texts of similar length.
 
@@ -21,8 +27,10 @@ def shuffled_batches(
 
     Args:
         max_tokens: the most a batch may hold with its padding, if it holds more than one text; None: any number.
+        balance: (num_texts,) the label of each, to get as many texts of each as of any other: those of rare labels
+            several times, and some of frequent ones not at all.
     """
-    order = generator.permutation(len(lengths))
+    order = generator.permutation(len(lengths)) if balance is None else _balanced(balance, generator)
     batches = []
     bucket_size = batch_size * BATCHES_PER_BUCKET
     for first in range(0, len(order), bucket_size):
@@ -30,6 +38,19 @@ def shuffled_batches(
         bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
         batches += _cut(bucket, lengths[bucket], batch_size, max_tokens)
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _balanced(labels: NDArray[np.integer[Any]], generator: np.random.Generator) -> NDArray[np.int64]:
+    """As many indices as labels, in random order."""
+    found = generator.permutation(np.unique(labels))
+    drawn = []
+    for i, label in enumerate(found):
+        rows = np.flatnonzero(labels == label)
+        places = len(labels) // len(found) + (i < len(labels) % len(found))
+        # All of them once, then once again, so that no text comes twice more than another.
+        drawn += [generator.permutation(rows) for _ in range(places // len(rows))]
+        drawn.append(generator.permutation(rows)[: places % len(rows)])
+    return generator.permutation(np.concatenate(drawn))
 
 
 def _cut(
@@ -49,13 +70,18 @@ def _cut(
 
 
 def steps_of_epochs(
-    lengths: NDArray[np.int64], batch_size: int, max_tokens: int | None, epochs: int, seed: int
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    max_tokens: int | None,
+    epochs: int,
+    seed: int,
+    balance: NDArray[np.integer[Any]] | None = None,
 ) -> list[int]:
     """How many batches each epoch will have, with the generator that a seed gives."""
     if max_tokens is None:
         return [-(-len(lengths) // batch_size)] * epochs
     generator = np.random.default_rng(seed)
-    return [len(shuffled_batches(lengths, batch_size, generator, max_tokens)) for _ in range(epochs)]
+    return [len(shuffled_batches(lengths, batch_size, generator, max_tokens, balance)) for _ in range(epochs)]
 
 
 def sorted_batches(lengths: NDArray[np.int64], max_tokens: int, batch_size: int = 256) -> list[NDArray[np.int64]]:

@@ -58,11 +58,13 @@ def run_in_batches(
     *,
     with_attention: bool = False,
     with_context: bool = False,
+    rows: NDArray[np.int64] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Outputs:
     """All rows through the session, in batches of similar length; the results are in the order of the rows.
 
     Args:
+        rows: only these, in ascending order.
         on_batch: called with the number of rows done.
     """
     logits: list[Floats] = []
@@ -70,7 +72,7 @@ def run_in_batches(
     weights: dict[int, Floats] = {}
     order = []
     done = 0
-    for indices, output in _run_all(session, tokens, pad_id):
+    for indices, output in _run_all(session, tokens, rows, pad_id):
         order.append(indices)
         logits.append(output.logits)
         if with_context:
@@ -88,14 +90,18 @@ def run_in_batches(
     back = np.argsort(np.concatenate(order))
     return Outputs(
         np.concatenate(logits)[back],
-        [weights[i] for i in range(len(weights))],
+        [weights[i] for i in sorted(weights)],
         np.concatenate(contexts)[back] if with_context else None,
     )
 
 
-def _run_all(session: Session, tokens: TokenArrays, pad_id: int) -> Iterator[tuple[NDArray[np.int64], BatchOutput]]:
+def _run_all(
+    session: Session, tokens: TokenArrays, rows: NDArray[np.int64] | None, pad_id: int
+) -> Iterator[tuple[NDArray[np.int64], BatchOutput]]:
     """Row numbers and results of each batch, longest texts first, so that several workers end together."""
-    batches = sorted_batches(tokens.lengths, session.max_tokens)[::-1]
+    if rows is None:
+        rows = np.arange(len(tokens))
+    batches = [rows[batch] for batch in sorted_batches(tokens.lengths[rows], session.max_tokens)[::-1]]
 
     def run(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], BatchOutput]:
         return indices, session.run(*collate(tokens, indices, pad_id))

@@ -11,7 +11,7 @@ from torch.nn import functional
 from textattn.config.schema import TrainingConfig
 from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import Output, TextClassifier
-from textattn.training.loss import LossKind
+from textattn.training.loss import LossKind, Mean
 
 # How much more a word counts that speaks for the label twice as clearly: between linear and squared, as a target.
 SHARPNESS = 1.5
@@ -37,8 +37,8 @@ class FaithfulnessLoss:
 
     def __call__(
         self, model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, evidence: Tensor | None
-    ) -> Tensor:
-        """A number to add to the loss, in fp32.
+    ) -> list[Mean]:
+        """What to add to the loss, each already weighted.
 
         Args:
             mask: (batch, seq)
@@ -46,19 +46,21 @@ class FaithfulnessLoss:
             evidence: (batch, seq) True at tokens people marked; None without any.
         """
         mask = mask.bool()
-        total = output.logits.new_zeros((), dtype=torch.float32)
+        parts = []
         if self.alignment:
-            total = total + self.alignment * alignment_loss(model, output, mask, labels, self.kind)
+            parts.append(alignment_loss(model, output, mask, labels, self.kind).times(self.alignment))
         if self.supervision and evidence is not None:
-            total = total + self.supervision * supervision_loss(output.attention_weights, evidence)
+            parts.append(supervision_loss(output.attention_weights, evidence).times(self.supervision))
         if self.diversity:
-            total = total + self.diversity * conicity(output.hidden_states.float(), mask).mean()
+            each = conicity(output.hidden_states.float(), mask)
+            parts.append(Mean(each.sum(), each.new_full((), len(each))).times(self.diversity))
         if self.tying:
-            total = total + self.tying * tying_loss(output.encoder_states.float(), output.embeddings.float(), mask)
-        return total
+            states = output.encoder_states.float()
+            parts.append(tying_loss(states, output.embeddings.float(), mask).times(self.tying))
+        return parts
 
 
-def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, kind: LossKind) -> Tensor:
+def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, kind: LossKind) -> Mean:
     """Cross-entropy of the attention with what its own values say of the true label.
 
     A token's target is max(0, dF / da_i) ** SHARPNESS, scaled to sum 1: F is how far the true label's logit is above
@@ -96,7 +98,7 @@ def _for_the_label(logits: Tensor, labels: Tensor, kind: LossKind) -> Tensor:
     return own - (logits.sum(dim=1) - own) / (logits.shape[1] - 1)
 
 
-def supervision_loss(attention_weights: Tensor, evidence: Tensor) -> Tensor:
+def supervision_loss(attention_weights: Tensor, evidence: Tensor) -> Mean:
     """Cross-entropy of the attention with an equal share for each marked token (Mathew et al. 2021, HateXplain).
 
     Args:
@@ -106,14 +108,14 @@ def supervision_loss(attention_weights: Tensor, evidence: Tensor) -> Tensor:
     return _cross_entropy(attention_weights, evidence.float())
 
 
-def _cross_entropy(attention_weights: Tensor, target: Tensor) -> Tensor:
+def _cross_entropy(attention_weights: Tensor, target: Tensor) -> Mean:
     """Mean over the texts that have a target, (batch, seq) not yet scaled to sum 1."""
     total = target.sum(dim=1)
     target = target / total.clamp(min=1e-12)[:, None]
     # A weight that softmax has made 0 has no logarithm.
     each = -(target * attention_weights.float().clamp(min=1e-9).log()).sum(dim=1)
     known = total > 0
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return Mean((each * known).sum(), known.sum().float())
 
 
 def conicity(states: Tensor, mask: Tensor) -> Tensor:
@@ -124,8 +126,8 @@ def conicity(states: Tensor, mask: Tensor) -> Tensor:
     return cosines.sum(dim=1) / mask.sum(dim=1)
 
 
-def tying_loss(encoder_states: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor:
+def tying_loss(encoder_states: Tensor, embeddings: Tensor, mask: Tensor) -> Mean:
     """Mean squared distance of a token's states, of each direction, from its embedding (Tutek & Šnajder 2020)."""
     directions = encoder_states.shape[-1] // embeddings.shape[-1]
     distance = (encoder_states - embeddings.repeat(1, 1, directions)).square().sum(dim=-1)  # (batch, seq)
-    return distance.masked_fill(~mask, 0).sum() / mask.sum()
+    return Mean(distance.masked_fill(~mask, 0).sum(), mask.sum().float())

@@ -18,9 +18,10 @@ from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
 from textattn.errors import TrainingError
 from textattn.model.classifier import TextClassifier
+from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
 from textattn.training.faithfulness import FaithfulnessLoss
-from textattn.training.loss import Loss
+from textattn.training.loss import Loss, Mean
 from textattn.training.optimizer import Placement, build_optimizer, learning_rate_at
 
 # Reading the loss waits for the device: every step on a processor, now and then elsewhere.
@@ -75,6 +76,7 @@ class TrainingLoop:
         greater_is_better: bool = True,
         faithfulness: FaithfulnessLoss | None = None,
         evidence: NDArray[np.bool_] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         """Everything that is made once.
 
@@ -85,22 +87,33 @@ class TrainingLoop:
             greater_is_better: direction of that value.
             faithfulness: added to the loss.
             evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
+            processes: each trains on its share of every batch; the losses are those of the whole batch. All of them
+                have the same arguments.
         """
+        self.processes = processes or Processes()
+        self.seed = seed
         self.model, self.tokens, self.lengths = model, tokens, tokens.lengths
         self.labels = torch.from_numpy(np.ascontiguousarray(labels))
         self.loss_function, self.faithfulness, self.evidence = loss_function, faithfulness, evidence
         self.config, self.placement, self.pad_id = config, placement, pad_id
         self.evaluate, self.greater_is_better = evaluate, greater_is_better
         self.generator = np.random.default_rng(seed)
-        self.steps = steps_of_epochs(self.lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, seed)
+        self.balance = labels if config.sampling == "balanced" else None
+        self.steps = steps_of_epochs(
+            self.lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, seed, self.balance
+        )
         self.total_steps = min(sum(self.steps), config.max_steps or sum(self.steps))
         self.evaluation_steps = {
             sum(self.steps[:epoch]) + round(self.steps[epoch] * part / config.evaluations_per_epoch)
             for epoch in range(config.epochs)
             for part in range(1, config.evaluations_per_epoch + 1)
         } | {self.total_steps}
-        self.optimizer = build_optimizer(model, config)
         device = placement.device
+        self.parallel: nn.Module = model
+        if self.processes.size > 1:
+            # From here on a backward pass ends with the mean of everybody's gradients.
+            self.parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
         self.steps_per_reading = 1 if device.type == "cpu" else STEPS_PER_READING
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
@@ -132,7 +145,7 @@ class TrainingLoop:
             # At the beginning of an epoch and in its middle: the same order, from the state it was drawn with.
             self.generator.bit_generator.state = at.shuffle
             batches = shuffled_batches(
-                self.lengths, self.config.batch_size, self.generator, self.config.max_tokens_per_batch
+                self.lengths, self.config.batch_size, self.generator, self.config.max_tokens_per_batch, self.balance
             )
             for indices in batches[at.batches :]:
                 started = time.perf_counter()
@@ -142,7 +155,8 @@ class TrainingLoop:
                 at.num_tokens += int(self.lengths[indices].sum())
                 is_evaluation = at.global_step in self.evaluation_steps
                 if at.global_step % self.steps_per_reading == 0 or is_evaluation:
-                    losses = torch.stack(self._unread).tolist()
+                    # Each process has its share of the batch's loss, times their number.
+                    losses = (self.processes.sum(torch.stack(self._unread)) / self.processes.size).tolist()
                     self._unread = []
                     _check_finite(losses, at.global_step, self._learning_rate(at.global_step - 1))
                     at.losses += losses
@@ -171,17 +185,25 @@ class TrainingLoop:
     def _train_on(self, indices: NDArray[np.int64]) -> None:
         """One optimiser step."""
         device = self.placement.device
+        own, share = indices, 1.0
+        if self.processes.size > 1:
+            # A batch is sorted by length, so that every process gets short texts and long ones.
+            own = indices[self.processes.rank :: self.processes.size]
+            if len(own) == 0:  # but all must take part
+                own, share = indices[:1], 0.0
+            # Noise of its own for each process, which going on from a checkpoint finds again.
+            torch.manual_seed(_seed_of(self.seed, self.at.global_step, self.processes.rank))
         input_ids, attention_mask = (
-            torch.from_numpy(array).to(device, non_blocking=True)
-            for array in collate(self.tokens, indices, self.pad_id)
+            torch.from_numpy(array).to(device, non_blocking=True) for array in collate(self.tokens, own, self.pad_id)
         )
-        labels = self.labels[torch.from_numpy(indices)].to(device, non_blocking=True)
+        labels = self.labels[torch.from_numpy(own)].to(device, non_blocking=True)
         with self.placement.autocast:
-            output = self.model(input_ids, attention_mask)
-        loss = self.loss_function(output.logits, labels)
+            output = self.parallel(input_ids, attention_mask)
+        parts = [self.loss_function(output.logits, labels)]
         if self.faithfulness is not None:
-            marked = None if self.evidence is None else spread(self.evidence, self.tokens, indices, attention_mask)
-            loss = loss + self.faithfulness(self.model, output, attention_mask, labels, marked)
+            marked = None if self.evidence is None else spread(self.evidence, self.tokens, own, attention_mask)
+            parts += self.faithfulness(self.model, output, attention_mask, labels, marked)
+        loss = self._mean_of_all(parts, share)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.config.max_grad_norm is not None:
@@ -192,6 +214,18 @@ class TrainingLoop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._unread.append(loss.detach())
+
+    def _mean_of_all(self, parts: list[Mean], share: float) -> torch.Tensor:
+        """The share of this process in the loss of the batch, times the number of processes.
+
+        Args:
+            share: 0 where it holds no text of the batch.
+        """
+        if self.processes.size == 1:
+            return torch.stack([part.value() for part in parts]).sum()
+        counts = self.processes.sum(share * torch.stack([part.count.detach() for part in parts]))
+        totals = share * torch.stack([part.total for part in parts])
+        return self.processes.size * (totals / counts.clamp(min=1e-12)).sum()
 
     def _evaluation(self) -> Evaluation:
         at = self.at
@@ -225,6 +259,10 @@ def spread(
     return torch.zeros_like(attention_mask, dtype=torch.bool).masked_scatter(
         attention_mask.bool(), torch.from_numpy(flat).to(attention_mask.device)
     )
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
 
 def _check_finite(losses: list[float], global_step: int, learning_rate: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,35 +14,75 @@ from torch.nn import functional
 
 from textattn.errors import ConfigError
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 LossKind = Literal["softmax", "binary", "multi_label"]
 
 
-def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None) -> Loss:
-    """A function of logits (batch, num_outputs) and labels, in fp32, mean over the batch.
+@dataclass(frozen=True)
+class Mean:
+    """A mean not yet divided, so that the parts of a batch that several processes hold give that of the whole."""
+
+    total: Tensor
+    """A number in fp32, with its gradient."""
+    count: Tensor
+    """What to divide by: rows, tokens or the sum of weights. Where it is 0, so is the mean."""
+
+    def value(self) -> Tensor:
+        """The mean of what is here."""
+        return self.total / self.count.clamp(min=1e-12)
+
+    def times(self, weight: float) -> Mean:
+        """The mean `weight` times as large."""
+        return Mean(weight * self.total, self.count)
+
+
+Loss = Callable[[Tensor, Tensor], Mean]
+
+
+def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, focal_gamma: float = 0.0) -> Loss:
+    """A function of logits (batch, num_outputs) and labels; a mean over the batch, weighted where there are weights.
 
     Args:
         kind: `softmax`: labels (batch,), cross-entropy. `binary`: labels (batch,) 0 or 1 and one logit. `multi_label`:
             labels (batch, num_labels) 0/1, mean binary cross-entropy over the labels.
         weights: (num_labels,) weight of each label (for multi-label: of its positive cases).
+        focal_gamma: what the model already knows counts less: times (1 - p of the truth) ** gamma (Lin et al. 2017).
     """
 
-    def softmax(logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(logits.float(), labels, weight=weights, label_smoothing=label_smoothing)
+    def softmax(logits: Tensor, labels: Tensor) -> Mean:
+        logits = logits.float()
+        each = functional.cross_entropy(
+            logits, labels, weight=weights, label_smoothing=label_smoothing, reduction="none"
+        )
+        if focal_gamma:
+            each = each * _unknown(logits.softmax(-1).gather(1, labels[:, None]).squeeze(1), focal_gamma)
+        return Mean(each.sum(), each.new_full((), len(each)) if weights is None else weights[labels].sum())
 
-    def binary(logits: Tensor, labels: Tensor) -> Tensor:
-        target = labels.float() * (1 - label_smoothing) + label_smoothing / 2
-        each = functional.binary_cross_entropy_with_logits(logits.float().squeeze(-1), target, reduction="none")
+    def binary(logits: Tensor, labels: Tensor) -> Mean:
+        each = _binary_cross_entropy(logits.float().squeeze(-1), labels.float(), None)
         if weights is None:
-            return each.mean()
+            return Mean(each.sum(), each.new_full((), len(each)))
         weight = weights[labels]
-        return (each * weight).sum() / weight.sum()
+        return Mean((each * weight).sum(), weight.sum())
 
-    def multi_label(logits: Tensor, labels: Tensor) -> Tensor:
-        target = labels.float() * (1 - label_smoothing) + label_smoothing / 2
-        return functional.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=weights)
+    def multi_label(logits: Tensor, labels: Tensor) -> Mean:
+        each = _binary_cross_entropy(logits.float(), labels.float(), weights)
+        return Mean(each.sum(), each.new_full((), each.numel()))
+
+    def _binary_cross_entropy(logits: Tensor, labels: Tensor, positive_weights: Tensor | None) -> Tensor:
+        target = labels * (1 - label_smoothing) + label_smoothing / 2
+        each = functional.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=positive_weights, reduction="none"
+        )
+        if focal_gamma:
+            each = each * _unknown(torch.where(labels == 1, logits, -logits).sigmoid(), focal_gamma)
+        return each
 
     return {"softmax": softmax, "binary": binary, "multi_label": multi_label}[kind]
+
+
+def _unknown(probability: Tensor, gamma: float) -> Tensor:
+    # Not quite 0: there the slope of a power below 1 has no end.
+    return (1 - probability).clamp(min=1e-6) ** gamma
 
 
 def label_weights(

@@ -10,6 +10,7 @@ from torch import nn
 
 from textattn.config.schema import TrainingConfig
 from textattn.errors import ConfigError
+from textattn.processes import local_rank_of_process, number_of_processes
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
@@ -54,12 +55,15 @@ class Placement:
 
 
 def choose_placement(config: TrainingConfig) -> Placement:
-    """The device and precision the config asks for; `auto` takes the fastest there is.
+    """The device and precision the config asks for; `auto` takes the fastest there is, each process a GPU of its own.
 
     Raises:
         ConfigError: the device is not there, or cannot compute in that precision.
     """
     device = choose_device(config.device)
+    if device.type == "cuda" and number_of_processes() > 1:
+        device = choose_device(f"cuda:{local_rank_of_process()}")
+        torch.cuda.set_device(device)
     if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"training.precision: fp16 needs CUDA, but the device is {device}", "training.precision=auto")
     if config.precision != "auto":
