@@ -50,6 +50,34 @@ def test_a_budget_that_never_binds_changes_nothing() -> None:
 
 
 @settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_balanced_epoch_has_as_many_texts_of_each_label(values: list[int], batch_size: int, seed: int) -> None:
+    labels, lengths = np.array(values), np.arange(len(values)) % 7 + 1
+    batches = shuffled_batches(lengths, batch_size, np.random.default_rng(seed), balance=labels)
+    assert list(map(len, batches)).count(batch_size) >= len(values) // batch_size
+    drawn = np.concatenate(batches)
+    assert len(drawn) == len(values)
+    found = [np.count_nonzero(labels[drawn] == label) for label in set(values)]
+    assert max(found) - min(found) <= 1
+    for label in set(values):
+        times = [np.count_nonzero(drawn == row) for row in np.flatnonzero(labels == label)]
+        assert max(times) - min(times) <= 1  # all of a label equally often, as far as that goes
+    assert steps_of_epochs(lengths, batch_size, 10, 2, seed, labels) == [
+        len(shuffled_batches(lengths, batch_size, generator, 10, labels))
+        for generator in [np.random.default_rng(seed)]
+        for _ in range(2)
+    ]
+
+
+def test_labels_are_mixed_in_balanced_batches() -> None:
+    labels = np.array([0] * 980 + [1] * 20)
+    batches = shuffled_batches(np.full(1000, 5), 50, np.random.default_rng(0), balance=labels)
+    shares = [labels[batch].mean() for batch in batches]
+    assert min(shares) > 0.25
+    assert max(shares) < 0.75
+
+
+@settings(deadline=None)
 @given(many_lengths, st.integers(1, 40), st.integers(1, 2000))
 def test_every_text_is_in_exactly_one_sorted_batch_within_the_limit(
     lengths: np.ndarray, batch_size: int, max_tokens: int

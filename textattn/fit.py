@@ -148,6 +148,7 @@ def fit(
                 signals.check(processes.largest(signals.waiting))
     except (KeyboardInterrupt, Terminated) as stop:
         if not processes.is_first:
+            processes.largest(0)  # until the first has written: torchrun ends all when one has ended
             raise Elsewhere(128 + signal_number(stop)) from None
         if step is not None:
             with _written(run):
@@ -155,6 +156,8 @@ def fit(
                     save_checkpoint(run, loop.state(), best, log)
                 if best is None:
                     _save_weights(run, model, metadata)
+        if not signals.forced:
+            processes.largest(0)
         raise _interrupted(stop, run, metric, step, best) from None
     assert best is not None
     assert step is not None

@@ -29,7 +29,7 @@ from textattn.config import Config, dump_config
 from textattn.data.read import Corpus
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
-from textattn.errors import CheckFailed
+from textattn.errors import CheckFailed, Elsewhere, TrainingError
 from textattn.export.onnx_model import export_onnx
 from textattn.fit import fit
 from textattn.metrics import choose_thresholds, compute_metrics
@@ -108,10 +108,14 @@ def train(
                     _write_beginning(run, config, corpus, tokenizer, model_config, facts, command)
 
                 processes.first(begin)
-            history = fit(
-                config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights,
-                checkpoint, processes, listener,
-            )  # fmt: skip
+            try:
+                history = fit(
+                    config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement,
+                    weights, checkpoint, processes, listener,
+                )  # fmt: skip
+            except TrainingError as error:
+                # The first has met the same.
+                raise error if processes.is_first else Elsewhere(error.exit_code) from None
     if not processes.is_first:
         return run
     try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import time
 
 from textattn.cli.console import is_debug, print_error, tolerate_encodings
 from textattn.cli.quick import run_quickly
 from textattn.errors import Elsewhere, TextattnError
 
 ISSUES = "https://github.com/textattn/textattn/issues"
+# Of the process that says what is wrong, while the others of the same training wait.
+SECONDS_TO_SPEAK = 5.0
 
 
 def main() -> None:
@@ -35,7 +39,11 @@ def main() -> None:
     except TextattnError as error:
         if is_debug():
             raise
-        if not isinstance(error, Elsewhere):
+        if isinstance(error, Elsewhere):
+            # torchrun ends all as soon as it sees that one has ended: that must be the one with the message.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(SECONDS_TO_SPEAK)
+        else:
             print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:

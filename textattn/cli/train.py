@@ -86,6 +86,8 @@ def train(
     except (KeyboardInterrupt, Terminated) as stop:
         hint = "the same command again, with --overwrite where output.dir is given"
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        if not is_first:
+            raise Elsewhere(128 + number) from None
         raise Interrupted(number, "interrupted before the run was complete", hint) from None
     if not is_first:
         return
