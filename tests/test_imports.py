@@ -20,7 +20,7 @@ LAYERS = (
     ("data",),
     ("model",),
     ("training",),
-    ("metrics",),
+    ("metrics", "calibration"),
     ("run",),
     ("model_files",),
     ("report",),

@@ -118,6 +118,8 @@ class ModelConfig:
     """Columns the text stood in."""
     thresholds: list[float] | None = None
     """Multi-label: a label is given from this probability on."""
+    temperature: float = 1.0
+    """Logits are divided by it before they become probabilities."""
 
     def summary(self) -> str:
         """The parts of the model in a line."""
@@ -141,6 +143,7 @@ class ModelConfig:
             "output": self.output,
             "text_columns": self.text_columns,
             "thresholds": self.thresholds,
+            "temperature": self.temperature,
             "architecture": self.architecture,
         }
 
@@ -170,7 +173,10 @@ def read_model_config(files: ModelFiles) -> ModelConfig:
             output=str(value["output"]),
             text_columns=[str(column) for column in value["text_columns"]],
             thresholds=None if value.get("thresholds") is None else [float(t) for t in value["thresholds"]],
+            temperature=float(value.get("temperature", 1.0)),
         )
+        if not 0 < config.temperature < float("inf"):
+            raise ValueError(f"temperature {config.temperature}")
         outputs = config.architecture["num_outputs"]
         if value["problem_type"] not in PROBLEM_TYPES or config.output not in ("softmax", "sigmoid"):
             raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")

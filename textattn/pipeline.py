@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from textattn import __version__
 from textattn import run as run_dir
+from textattn.calibration import fit_temperature
 from textattn.checkpoints import (
     check_same_config,
     check_same_data,
@@ -32,7 +32,7 @@ from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import CheckFailed, Elsewhere, TrainingError
 from textattn.export.onnx_model import export_onnx
 from textattn.fit import fit
-from textattn.metrics import choose_thresholds, compute_metrics
+from textattn.metrics import choose_thresholds, compute_metrics, expected_calibration_error
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig
 from textattn.prepare import build_model, prepare_data, without_vectors
@@ -40,6 +40,7 @@ from textattn.processes import Processes, join_processes, number_of_processes
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
+from textattn.runtime.session import Floats
 from textattn.signals import Interrupted, Terminated, signal_number
 from textattn.training.checkpoint import Checkpoint
 from textattn.training.loss import label_weights
@@ -246,18 +247,22 @@ def _finish(
     classifier = Classifier.load(run)
     metric = history["metric_for_best_model"]
     measured: dict[str, dict[str, Any]] = {}
-    probs: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+    logits: dict[str, Floats] = {}
     wanted = ["validation", "test", *config.output.prediction_splits]
     for name in [n for n in ("train", "validation", "test") if n in wanted and n in tokens]:
         with report.progress(f"Measuring on {name}", len(tokens[name]), "texts") as advance:
-            probs[name] = classifier.probabilities(tokens[name], advance)
+            logits[name] = classifier.logits(tokens[name], advance)
+    if config.training.calibration == "temperature" and corpus.validation is not None:
+        temperature = fit_temperature(logits["validation"], corpus.validation.labels)
+        classifier.config = replace(classifier.config, temperature=temperature)
+    probs = {name: classifier.logits_to_probabilities(found) for name, found in logits.items()}
     if corpus.multi_label:
         # Thresholds are part of the model; without validation rows the neutral 0.5 is all there is.
         thresholds = [0.5] * len(corpus.labels)
         if corpus.validation is not None:
             thresholds = choose_thresholds(corpus.validation.labels, probs["validation"])
-        classifier.config = replace(model_config, thresholds=thresholds)
-        run_dir.write_json(run / run_dir.CONFIG, classifier.config.to_json())
+        classifier.config = replace(classifier.config, thresholds=thresholds)
+    run_dir.write_json(run / run_dir.CONFIG, classifier.config.to_json())
     for name in [n for n in ("validation", "test") if n in probs]:
         measured[name] = compute_metrics(
             corpus.splits()[name].labels,
@@ -267,6 +272,8 @@ def _finish(
             thresholds=classifier.config.thresholds,
             seed=config.seed,
         )
+        before = classifier.uncalibrated().logits_to_probabilities(logits[name])
+        measured[name]["ece_uncalibrated"] = expected_calibration_error(corpus.splits()[name].labels, before)
         measured[name]["num_truncated"] = tokens[name].num_truncated
     for name in config.output.prediction_splits:
         if name in probs:
@@ -281,6 +288,7 @@ def _finish(
         **measured,
         "best": {k: history[k] for k in ("metric_for_best_model", "best_metric", "best_global_step")},
         "num_parameters": history["num_parameters"],
+        "temperature": classifier.config.temperature,
         "export": exported,
         "seconds": {"training": round(history["train_runtime"], 1), "total": round(time.time() - started, 1)},
     }

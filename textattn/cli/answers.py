@@ -11,6 +11,9 @@ from textattn.errors import InputError
 if TYPE_CHECKING:
     from textattn.runtime.classifier import Classifier, Prediction
 
+# In the place of a label that is not given.
+UNSURE = "?"
+
 
 def open_model(model: str | None, device: str = "cpu", runtime: str | None = None) -> Classifier:
     """The model of --model."""
@@ -33,25 +36,42 @@ def check_arguments(texts: Sequence[str]) -> None:
 
 
 def print_predictions(
-    classifier: Classifier, groups: Iterable[Sequence[str]], *, top_k: int = 1, json: bool = False
+    classifier: Classifier,
+    groups: Iterable[Sequence[str]],
+    *,
+    top_k: int = 1,
+    min_score: float = 0.0,
+    json: bool = False,
 ) -> None:
     """A line a text, as the groups come."""
     multi_label = classifier.config.multi_label
-    total = truncated = 0
+    total = truncated = unsure = 0
     for texts in groups:
         tokens = classifier.tokenizer.encode(classifier.normalise(texts))
         total, truncated = total + len(texts), truncated + tokens.num_truncated
         for text, probs in zip(texts, classifier.probabilities(tokens), strict=True):
-            prediction = classifier.prediction(probs)
+            prediction = classifier.prediction(probs, min_score)
+            is_unsure = prediction.score < min_score
+            unsure += is_unsure
             if json:
-                out_json(as_json(prediction, top_k, multi_label) | {"text": text})
+                unsure_or_not = {"label": None} if is_unsure else {}
+                out_json(as_json(prediction, top_k, multi_label) | unsure_or_not | {"text": text})
             elif multi_label and top_k == 1:
                 given = prediction.labels
                 out(f"{','.join(given)}\t{','.join(f'{prediction.scores[label]:.4f}' for label in given)}")
+            elif is_unsure:
+                out(f"{UNSURE}\t{prediction.score:.4f}")
             else:
                 out("\t".join(f"{label}\t{score:.4f}" for label, score in _top(prediction, top_k)))
         flush()
     note_truncated(classifier, truncated, total)
+    note_unsure(min_score, unsure, total)
+
+
+def note_unsure(min_score: float, unsure: int, total: int) -> None:
+    """Says how many texts got no label."""
+    if unsure:
+        note(f"{unsure:,} of {total:,} texts got no label: the most probable one has less than {min_score:g}", "Note")
 
 
 def note_truncated(classifier: Classifier, truncated: int, total: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textattn.cli.answers import check_arguments, note_truncated, open_model, print_predictions
+from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
 from textattn.cli.console import note, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError
@@ -56,6 +56,10 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted --output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --output.")] = False,
     top_k: Annotated[int, typer.Option("--top-k", "-k", metavar="K", min=1, help="The K most probable labels.")] = 1,
+    min_score: Annotated[
+        float,
+        typer.Option("--min-score", metavar="P", min=0.0, max=1.0, help="Give no label that is less probable."),
+    ] = 0.0,
     json: Json = False,
     device: Device = "cpu",
     runtime: Runtime = None,
@@ -70,6 +74,8 @@ def predict(
 
     Prints label, tab, score: one line a text, in order. With --output the rows of the input are kept, and label, score
     and the score of every label added to them; an interrupted job goes on with --resume.
+
+    With --min-score 0.8 a text whose most probable label has less gets none: ? on stdout, null in JSON and files.
     """
     from textattn.cli.texts import input_files, open_tables, read_texts, require_texts
     from textattn.data import write
@@ -90,6 +96,8 @@ def predict(
                 raise ConfigError(f"{name} needs --output", "--output answers.jsonl")
     if output is not None and top_k != 1:
         raise ConfigError("--top-k is for answers that are printed; --output holds the score of every label")
+    if min_score and top_k != 1:
+        raise ConfigError("--top-k lists labels whatever their probability, --min-score leaves out", "one of the two")
     if output is not None and texts and list(texts) != ["-"]:
         raise ConfigError("--output needs --input", "--input reviews.csv")
     require_texts(context, texts or input or [])
@@ -98,7 +106,7 @@ def predict(
     if output is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
         # Answered as they come.
         classifier = open_model(model, device, runtime)
-        print_predictions(classifier, read_texts(texts or []), top_k=top_k, json=json)
+        print_predictions(classifier, read_texts(texts or []), top_k=top_k, min_score=min_score, json=json)
         return
     with open_tables(files, input_format, encoding) as tables:
         classifier = open_model(model, device, runtime)
@@ -106,16 +114,23 @@ def predict(
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
         if output is None:
-            _print_lines(classifier, tables, columns, on_error == "skip", top_k, json)
+            _print_lines(classifier, tables, columns, on_error == "skip", top_k, min_score, json)
         else:
             _write(
                 classifier, tables, columns, output, output_format,
-                attention=attention, skip=on_error == "skip", resume=resume, overwrite=overwrite, json=json,
+                attention=attention, skip=on_error == "skip", resume=resume, overwrite=overwrite,
+                min_score=min_score, json=json,
             )  # fmt: skip
 
 
 def _print_lines(
-    classifier: Classifier, tables: list[Table], columns: list[str], skip: bool, top_k: int, json: bool
+    classifier: Classifier,
+    tables: list[Table],
+    columns: list[str],
+    skip: bool,
+    top_k: int,
+    min_score: float,
+    json: bool,
 ) -> None:
     from textattn.data.chunks import read_chunks
     from textattn.errors import InputError
@@ -131,7 +146,7 @@ def _print_lines(
                 for problem in chunk.problems:
                     note(f"{problem}; skipped", "Warning")
 
-    print_predictions(classifier, groups(), top_k=top_k, json=json)
+    print_predictions(classifier, groups(), top_k=top_k, min_score=min_score, json=json)
 
 
 def _write(
@@ -145,6 +160,7 @@ def _write(
     skip: bool,
     resume: bool,
     overwrite: bool,
+    min_score: float,
     json: bool,
 ) -> None:
     from textattn.cli.progress import ConsoleReport
@@ -161,7 +177,7 @@ def _write(
         raise ConfigError("--output -: parquet needs a file", "--output answers.parquet")
     if to_stream and resume:
         raise ConfigError("--resume needs a file that was written to", "--output answers.jsonl")
-    job = BulkJob(classifier, tables, columns, kind, attention, skip)
+    job = BulkJob(classifier, tables, columns, kind, attention, skip, min_score)
     report = ConsoleReport()
     started = time.monotonic()
     total = sum(table.size() for table in tables if table.size is not None)
@@ -187,10 +203,11 @@ def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json
     resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
     skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
     where = "" if output == "-" else f": {output}"
+    note_unsure(job.min_score, summary.unsure, summary.rows)
     note(f"{summary.rows:,} row{'s' * (summary.rows != 1)} answered{resumed}{skipped} in {seconds:.1f} s{where}")
     if json and output != "-":
         out_json(
             {"output": output, "rows": summary.rows, "skipped": summary.skipped, "truncated": summary.truncated}
-            | {"tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
+            | {"unsure": summary.unsure, "tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
             indent=True,
         )

@@ -234,6 +234,9 @@ class TrainingConfig(Section):
     state_tying: NonNegative = 0.0
     """Weight of the squared distance of the encoder's states from the embeddings of their words (Tutek & Šnajder 2020);
     needs hidden_size equal to embedding_dim."""
+    calibration: Literal["temperature", "none"] = "temperature"
+    """`temperature`: one number, fitted on the validation split after training, makes the probabilities fit how often
+    the answers are right (Guo et al. 2017). It changes no answer."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
     """Validation metric the best checkpoint is chosen by. null: accuracy, or micro_f1 for multi-label."""
     patience: PositiveInt | None = None

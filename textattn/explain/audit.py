@@ -65,6 +65,9 @@ def audit(
 ) -> dict[str, Any]:
     """Measures the explanations of a model on some texts of a split, drawn at random.
 
+    Probabilities are those of the network, as in the literature; calibration would make all differences larger or
+    smaller, and no explanation better.
+
     Args:
         examples: most texts.
         methods: those to measure, besides a random ranking.
@@ -83,6 +86,7 @@ def audit(
     for method in methods:
         check_method(method)
     report = report or Report()
+    classifier = classifier.uncalibrated()
     generator = np.random.default_rng(seed)
     if len(split) > examples:
         split = split.take(np.sort(generator.permutation(len(split))[:examples]))

@@ -4,7 +4,7 @@ The number is the log-odds, in nats. For one label among several (softmax) it is
 logit less the log-sum-exp of the other logits; for a label of its own (sigmoid) it is the logit. For A rather than B it
 is the difference of their logits: log(p_A / p_B), or where each label is its own the difference of their log-odds.
 Unlike a probability it does not saturate, and unlike a bare logit under softmax it does not move when the same number
-is added to all of them.
+is added to all of them. It is the network's, before calibration: that changes its scale, and no answer.
 """
 
 from __future__ import annotations

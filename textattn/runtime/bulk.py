@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from textattn import run as run_dir
 from textattn.data import write
 from textattn.data.chunks import Chunk, read_chunks
@@ -47,6 +49,8 @@ class Summary:
     """Read by the model."""
     truncated: int = 0
     """Texts longer than the model reads."""
+    unsure: int = 0
+    """Whose most probable label is not probable enough to be given."""
     resumed: int = 0
     """Rows, of those answered, that an earlier run had answered."""
     problems: list[str] = field(default_factory=list)
@@ -67,6 +71,8 @@ class BulkJob:
     """Add tokens, their offsets and weights."""
     skip: bool = False
     """Leave out rows that cannot be answered; otherwise the first one ends the job."""
+    min_score: float = 0.0
+    """Give no label that is less probable."""
 
     def input_columns(self) -> list[str]:
         """The columns of all files together."""
@@ -98,6 +104,7 @@ class BulkJob:
             "format": self.kind,
             "attention": self.attention,
             "on_error": "skip" if self.skip else "stop",
+            "min_score": self.min_score,
         }
 
     def chunks(self, advance: Advance) -> Iterator[Chunk]:
@@ -135,9 +142,13 @@ class BulkJob:
         outputs = run_in_batches(classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.attention)
         probs = classifier.logits_to_probabilities(outputs.logits)
         labels = classifier.labels
-        values: list[write.Column] = [[labels[i] for i in probs.argmax(axis=1)], probs.max(axis=1, initial=0.0)]
+        top, scores = probs.argmax(axis=1), probs.max(axis=1, initial=0.0)
+        sure = scores >= self.min_score
+        summary.unsure += int(np.count_nonzero(~sure))
+        given = [labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
+        values: list[write.Column] = [given, scores]
         if classifier.config.multi_label:
-            values.append([classifier.prediction(row).labels for row in probs])
+            values.append([classifier.prediction(row, self.min_score).labels for row in probs])
         values += [probs[:, i] for i in range(probs.shape[1])]
         if self.attention:
             located = classifier.tokenizer.encode_with_offsets(texts)

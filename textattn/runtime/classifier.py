@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -43,7 +44,8 @@ class Prediction:
     scores: dict[str, float]
     """Probability of every label."""
     labels: list[str]
-    """The labels given: the one above, or for a multi-label model all from their thresholds on (perhaps none)."""
+    """The labels given: the one above, or for a multi-label model all from their thresholds on. None of them with a
+    probability below `min_score`, so that there may be no label."""
 
 
 class Classifier:
@@ -123,15 +125,18 @@ class Classifier:
         """Label names, in the order of the columns of `predict_proba`."""
         return list(self.config.labels)
 
-    def predict(self, texts: Text | Iterable[Text]) -> list[Prediction]:
+    def predict(self, texts: Text | Iterable[Text], min_score: float = 0.0) -> list[Prediction]:
         """One prediction a text, in order. A single string is one text.
 
         For a model of several text columns, a text is a sequence of strings, or one string with tabs between them.
 
+        Args:
+            min_score: where the most probable label is less probable than this, `labels` is empty.
+
         Raises:
             ConfigError: a text has the wrong number of segments.
         """
-        return [self.prediction(row) for row in self.predict_proba(texts)]
+        return [self.prediction(row, min_score) for row in self.predict_proba(texts)]
 
     def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
         """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""
@@ -139,8 +144,11 @@ class Classifier:
 
     def probabilities(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> NDArray[np.float64]:
         """Like `predict_proba`, for texts already tokenised."""
-        outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, on_batch=on_batch)
-        return self.logits_to_probabilities(outputs.logits)
+        return self.logits_to_probabilities(self.logits(tokens, on_batch))
+
+    def logits(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> Floats:
+        """(texts, num_outputs) of the network, before calibration."""
+        return run_in_batches(self.session, tokens, self.tokenizer.pad_id, on_batch=on_batch).logits
 
     def explain(
         self,
@@ -225,20 +233,26 @@ class Classifier:
         """(texts, num_outputs) as the session gave them -> (texts, labels)."""
         if not np.isfinite(logits).all():
             raise InputError(f"{self.files.where(RUNTIMES[self.runtime])}: damaged (its answers are no numbers)")
-        return to_probabilities(logits, self.config.output, len(self.config.labels))
+        return to_probabilities(logits / self.config.temperature, self.config.output, len(self.config.labels))
 
-    def prediction(self, probs: NDArray[np.float64]) -> Prediction:
-        """The answer from the probabilities of one text, (labels,)."""
+    def uncalibrated(self) -> Classifier:
+        """The same with the probabilities that the network gives by itself."""
+        same = copy.copy(self)
+        same.config = replace(self.config, temperature=1.0)
+        return same
+
+    def prediction(self, probs: NDArray[np.float64], min_score: float = 0.0) -> Prediction:
+        """The answer from the probabilities of one text, (labels,).
+
+        Args:
+            min_score: no label is given with a smaller probability.
+        """
         labels = self.config.labels
         top = int(probs.argmax())
-        thresholds = self.config.thresholds
-        given = (
-            [labels[top]]
-            if thresholds is None
-            else [name for name, p, limit in zip(labels, probs, thresholds, strict=True) if p >= limit]
-        )
+        limits = self.config.thresholds
+        given = [top] if limits is None else [i for i, limit in enumerate(limits) if probs[i] >= limit]
         scores = {name: float(p) for name, p in zip(labels, probs, strict=True)}
-        return Prediction(labels[top], float(probs[top]), scores, given)
+        return Prediction(labels[top], float(probs[top]), scores, [labels[i] for i in given if probs[i] >= min_score])
 
     def fingerprint(self) -> str:
         """Tells whether two classifiers are the same: a digest of their files."""
