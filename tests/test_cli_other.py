@@ -18,6 +18,10 @@ from textattn.config import load_config, shipped_configs
 
 COMMANDS = {
     "train": ["textattn train quickstart", "textattn train my.yaml data.path=reviews.csv training.epochs=2"],
+    "tune": [
+        "textattn tune my.yaml --trials 30",
+        "textattn tune my.yaml --space space.yaml training.epochs=3",
+    ],
     "predict": [
         'textattn predict "Delicious food, friendly staff." "The soup was cold."',
         "textattn predict < reviews.txt",

@@ -35,6 +35,8 @@ LAYERS = (
     ("fit",),
     ("pipeline",),
     ("seeds",),
+    ("study",),
+    ("tune",),
     ("",),  # textattn itself: `train` and `load`
     ("cli",),
     ("__main__",),

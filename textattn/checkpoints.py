@@ -103,15 +103,20 @@ def check_same_config(run: Path, config: Config) -> None:
     """
     path = run / run_dir.TRAINING_CONFIG
     try:
-        before = _flat(load_config(str(path)).model_dump())
+        before = load_config(str(path))
     except ConfigError as error:
         raise InputError(f"{path}: damaged ({error.message})", "--overwrite begins again") from None
-    now = _flat(config.model_dump())
-    _refuse(run, [
-        f"{key}: {before.get(key)} there, {now.get(key)} here"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in ("output.dir", "training.checkpoint_steps")
-    ])  # fmt: skip
+    _refuse(run, differences(before, config))
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """What two configs set otherwise, but for what changes no result: where it is written, and how often."""
+    there, here = _flat(before.model_dump()), _flat(now.model_dump())
+    return [
+        f"{key}: {there.get(key)} there, {here.get(key)} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key) and key not in ("output.dir", "training.checkpoint_steps")
+    ]
 
 
 def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report: Report) -> None:

@@ -39,6 +39,10 @@ class TrainingError(TextattnError):
     """Training cannot go on, for instance because the loss is not a number (exit code 1)."""
 
 
+class Diverged(TrainingError):
+    """The loss is not a finite number: the settings are to blame."""
+
+
 class MissingExtra(TextattnError):
     """An optional dependency is not installed (exit code 2)."""
 

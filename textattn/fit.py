@@ -14,6 +14,7 @@ from safetensors.torch import save
 from textattn import run as run_dir
 from textattn.checkpoints import best_and_log, save_checkpoint
 from textattn.config import Config
+from textattn.config.schema import TrainingConfig
 from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -64,11 +65,7 @@ def fit(
         Interrupted: Ctrl-C or SIGTERM; the step it came in is kept.
     """
     settings = config.training
-    metric = settings.metric or ("micro_f1" if corpus.multi_label else "accuracy")
-    if corpus.multi_label and metric == "balanced_accuracy":
-        raise ConfigError(
-            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
-        )
+    metric = choose_metric(settings, corpus.multi_label)
     kind: LossKind = (
         "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
     )
@@ -176,6 +173,20 @@ def fit(
         "device": str(placement),
         "log_history": log,
     }
+
+
+def choose_metric(settings: TrainingConfig, multi_label: bool) -> str:
+    """The validation metric that the best checkpoint is chosen by.
+
+    Raises:
+        ConfigError: it does not fit the data.
+    """
+    metric = settings.metric or ("micro_f1" if multi_label else "accuracy")
+    if multi_label and metric == "balanced_accuracy":
+        raise ConfigError(
+            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
+        )
+    return metric
 
 
 def _save_weights(run: Path, model: TextClassifier, metadata: dict[str, str]) -> None:

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from textattn import __version__
-from textattn.cli import audit, cache, check, compare, configs, evaluate, explain, export, info, predict, train, words
+from textattn.cli import (
+    audit,
+    cache,
+    check,
+    compare,
+    configs,
+    evaluate,
+    explain,
+    export,
+    info,
+    predict,
+    train,
+    tune,
+    words,
+)
 from textattn.cli.console import set_debug, set_no_color
 from textattn.cli.options import Quiet
 
@@ -21,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)

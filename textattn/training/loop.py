@@ -16,7 +16,7 @@ from torch import nn
 from textattn.config.schema import TrainingConfig
 from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
-from textattn.errors import TrainingError
+from textattn.errors import Diverged
 from textattn.model.classifier import TextClassifier
 from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
@@ -135,7 +135,7 @@ class TrainingLoop:
         """What happens from here to the end.
 
         Raises:
-            TrainingError: the loss is not a finite number.
+            Diverged: the loss is not a finite number.
         """
         at = self.at
         self.model.train()
@@ -269,7 +269,7 @@ def _check_finite(losses: list[float], global_step: int, learning_rate: float) -
     for i, loss in enumerate(losses):
         if not np.isfinite(loss):
             step = global_step - len(losses) + 1 + i
-            raise TrainingError(
+            raise Diverged(
                 f"the loss is {loss} at step {step} (learning rate {learning_rate:.2g})",
                 f"training.learning_rate={learning_rate / 10:.1g} training.max_grad_norm=1.0 training.precision=fp32",
             )
