@@ -20,6 +20,7 @@ from inprocess import run as cli
 from safetensors import safe_open
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+import textattn
 from textattn import model_files
 from textattn import run as run_dir
 from textattn.data.read import CORPUS
@@ -328,3 +329,13 @@ def test_a_damaged_model_is_refused_and_the_file_named(what: str, trained_run: P
     assert (done.code, done.out) == (3, "")
     assert message in done.err
     assert done.err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("how", [{}, {"resume": True}])
+def test_a_run_killed_while_it_wrote_its_first_file_does_not_stand_in_the_way(tmp_path: Path, how: Any) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".training_config.yaml.x1y2.tmp").write_text("half")
+    config = ["model.embedding_dim=8", "model.hidden_size=8", "training.epochs=1", "output.audit_examples=0"]
+    textattn.train("quickstart", [*config, f"output.dir={run}"], **how)
+    assert not list(run.glob(".*"))

@@ -60,8 +60,8 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     if last is not None and metrics["temperature"] != 1:
         lines += [
             "",
-            f"Probabilities are calibrated on the validation split (temperature {metrics['temperature']:.3f}, Guo et al. "
-            f"2017): expected calibration error {last['ece_uncalibrated']:.4f} before, {last['ece']:.4f} after.",
+            f"Probabilities are calibrated on the validation split (temperature {metrics['temperature']:.3f}, Guo et "
+            f"al. 2017): expected calibration error {last['ece_uncalibrated']:.4f} before, {last['ece']:.4f} after.",
         ]
     if last is not None:
         lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]

@@ -92,8 +92,13 @@ def remove_leftovers(run: Path) -> None:
     """Files that a killed process was writing; only of names that are a run's."""
     for folder in (run, *(run / name for name in OWN_FOLDERS)):
         for path in folder.glob(".*.tmp"):
-            if folder != run or path.name[1:].startswith(tuple(f"{name}." for name in OWN_FILES)):
+            if folder != run or _is_leftover(path):
                 path.unlink(missing_ok=True)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a killed process may have been writing that file of a run."""
+    return path.suffix == ".tmp" and path.name.startswith(tuple(f".{name}." for name in OWN_FILES))
 
 
 def read_json(path: Path) -> Any:
@@ -118,7 +123,8 @@ def check_dir(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not path.is_dir():
         raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
-    if not path.is_dir() or not any(path.iterdir()):
+    # The first file of a run may be half written, and the process killed then.
+    if not path.is_dir() or all(map(_is_leftover, path.iterdir())):
         return
     if not is_run(path):
         # A folder of something else may hold a README.md or config.json of its own.
@@ -155,6 +161,7 @@ def prepare_dir(path: Path, overwrite: bool) -> None:
             shutil.rmtree(path / folder, ignore_errors=True)
         (path / TRAINING_CONFIG).unlink(missing_ok=True)
         path.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
