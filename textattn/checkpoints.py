@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textattn import run as run_dir
-from textattn.config import Config, load_config
+from textattn.config import Config, flat_settings, load_config
 from textattn.data.read import Corpus
 from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import ConfigError, InputError
@@ -22,6 +22,7 @@ from textattn.training.loop import Evaluation
 KEPT = 2
 STEP, BEST = "step-", "best-"
 SUFFIX = ".safetensors"
+MAY_DIFFER = ("output.dir", "output.plots", "output.tracking", "training.checkpoint_steps")
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, best: Evaluation | None, log: list[dict[str, Any]]) -> None:
@@ -89,7 +90,7 @@ def remove_checkpoints(run: Path) -> None:
 
 
 def check_same_config(run: Path, config: Config) -> None:
-    """Where the run writes to may differ, and how often it keeps checkpoints; nothing else.
+    """Where the run writes to may differ, how often it keeps checkpoints, and who else is told; nothing else.
 
     Raises:
         ConfigError: with the list of what differs.
@@ -97,14 +98,14 @@ def check_same_config(run: Path, config: Config) -> None:
     """
     path = run / run_dir.TRAINING_CONFIG
     try:
-        before = _flat(load_config(str(path)).model_dump())
+        before = flat_settings(load_config(str(path)))
     except ConfigError as error:
         raise InputError(f"{path}: damaged ({error.message})", "--overwrite begins again") from None
-    now = _flat(config.model_dump())
+    now = flat_settings(config)
     _refuse(run, [
         f"{key}: {before.get(key)} there, {now.get(key)} here"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in ("output.dir", "training.checkpoint_steps")
+        if before.get(key) != now.get(key) and key not in MAY_DIFFER
     ])  # fmt: skip
 
 
@@ -166,12 +167,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without
         run_dir.write_bytes(target, source.read_bytes())
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {
-        key: inner for name, part in value.items() for key, inner in _flat(part, f"{prefix}.{name}".lstrip(".")).items()
-    }

@@ -35,11 +35,13 @@ from textattn.fit import fit
 from textattn.metrics import choose_thresholds, compute_metrics
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig
+from textattn.plots import draw_plots
 from textattn.prepare import build_model, prepare_data, without_vectors
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
 from textattn.signals import Interrupted, Terminated, signal_number
+from textattn.tracking import tracked
 from textattn.training.loss import label_weights
 from textattn.training.optimizer import choose_placement
 
@@ -81,7 +83,11 @@ def train(
     Raises:
         TextattnError: see `textattn.errors`; `Interrupted` on Ctrl-C or SIGTERM.
     """
-    report = report or Report()
+    with tracked(config, name, report or Report()) as told:
+        return _train(config, name, overwrite, resume, told, command)
+
+
+def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Report, command: str | None) -> Path:
     started = time.time()
     placement = choose_placement(config.training)
     run = _choose_dir(config, name, resume)
@@ -114,6 +120,7 @@ def train(
         if checkpoint is None:
             run_dir.prepare_dir(run, overwrite or earlier)
             _write_beginning(run, config, corpus, tokenizer, model_config, vector_facts, command)
+        report.begun(run, 0 if checkpoint is None else checkpoint[0].state["progress"]["global_step"])
         history = fit(
             config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement, weights,
             checkpoint, report,
@@ -246,6 +253,8 @@ def _finish(
     }
     if config.output.audit_examples:
         metrics["audit"] = _audit(config, classifier, corpus, report)
+    if config.output.plots:
+        metrics["plots"] = _draw(metrics, history, run, report)
     metrics["seconds"]["total"] = round(time.time() - started, 1)
     environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
     run_dir.write_text(run / run_dir.MODEL_CARD, model_card(config, model_config, metrics, environment))
@@ -269,6 +278,15 @@ def _audit(config: Config, classifier: Classifier, corpus: Corpus, report: Repor
         slow_tokens=TOKENS_OF_SHORT_AUDIT,
         report=report,
     )
+
+
+def _draw(metrics: dict[str, Any], history: dict[str, Any], run: Path, report: Report) -> list[str]:
+    """A label that cannot be drawn must not cost a trained model."""
+    try:
+        return draw_plots(metrics, history["log_history"], run / run_dir.PLOTS)
+    except Exception as error:
+        report.note(f"the plots could not be drawn ({type(error).__name__}: {error})")
+        return []
 
 
 def _export(run: Path, report: Report) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def train_seeds(
         run = folder / f"{PREFIX}{seed}"
         report.stage(f"Seed {seed} ({len(runs) + 1} of {number})")
         own = config.model_copy(update={"seed": seed, "output": config.output.model_copy(update={"dir": str(run)})})
-        runs.append(train(own, overwrite=overwrite, resume=resume, report=report, command=command))
+        runs.append(train(own, name=name, overwrite=overwrite, resume=resume, report=report, command=command))
     summary = summarise(runs)
     run_dir.write_json(folder / run_dir.SEEDS, summary)
     return folder, summary
