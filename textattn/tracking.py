@@ -244,8 +244,9 @@ class MLflow:
         import mlflow
         from mlflow.entities import Param
 
+        # What it cannot do is raised as well, and then said in one line.
         for chatty in ("mlflow", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+            logging.getLogger(chatty).setLevel(logging.CRITICAL)
         self.client = mlflow.MlflowClient()
         self.resumed = id is not None and self._go_on_with(id)
         if self.resumed:
