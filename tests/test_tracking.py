@@ -45,7 +45,7 @@ class Scene(NamedTuple):
 
 def tracked(data: Path, run: Path, tools: list[str], **sections: Any) -> dict[str, Any]:
     config = settings(data, run, **sections)
-    return config | {"output": config["output"] | {"tracking": tools}}
+    return config | {"output": config["output"] | {"tracking": tools, "plots": tools == ALL}}
 
 
 @pytest.fixture(scope="module")
