@@ -151,7 +151,7 @@ def test_of_many_labels_the_most_confused_are_drawn_and_the_rest_is_one(tmp_path
     [
         ["电影很好", "差评"],
         ["a very long name of a label, longer than any picture is wide, one", "a very long name of a label, two"],
-        ["$x$ and $y", "\\frac{1}{$"],
+        ["$x_$", "$\\frac{1}{$"],
         ["line\nbreak\ttab", "\x07 bell"],
         ["👩‍🚀", "عربي"],
         ["", " "],

@@ -334,6 +334,9 @@ class WandB:
             settings=wandb.Settings(**settings),
             reinit="create_new",
         )
+        # It wants to know of every import of scikit-learn and others, which would fail with the process it asks.
+        with contextlib.suppress(AttributeError):  # not public
+            self.run._unregister_telemetry_import_hooks(self.run.id)
         self.id = self.run.id
         self.where = f"wandb sync {self.run.settings.sync_dir}" if self.run.offline else str(self.run.url)
 
