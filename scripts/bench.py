@@ -165,6 +165,7 @@ def scale(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     *TEXTATTN, "--quiet", "train", "imdb", f"data.path={path}", "model.vectors.source=random",
                     "data.validation_fraction=0.001", f"training.max_steps={arguments.steps}",
                     "output.audit_examples=0",
+                    "output.plots=false",
                     "training.evaluations_per_epoch=1", f"output.dir={finished}", "--overwrite",
                 ]
             )  # fmt: skip

@@ -131,7 +131,13 @@ def measure(arguments: argparse.Namespace, config: str, overrides: list[str], ru
     if not (run / METRICS).exists():
         textattn.train(
             config,
-            [*overrides, f"output.dir={run}", "output.audit_examples=0", "output.attention_examples=0"],
+            [
+                *overrides,
+                f"output.dir={run}",
+                "output.audit_examples=0",
+                "output.attention_examples=0",
+                "output.plots=false",
+            ],
             overwrite=True,
         )
     classifier = textattn.load(run)

@@ -23,7 +23,7 @@ import safetensors.numpy
 # Small, with something written every few milliseconds.
 DEFAULT = [
     "quickstart", "model.embedding_dim=32", "model.hidden_size=32", "training.epochs=6", "training.batch_size=16",
-    "training.evaluations_per_epoch=4", "training.checkpoint_steps=2", "output.audit_examples=0",
+    "training.evaluations_per_epoch=4", "training.checkpoint_steps=2", "output.audit_examples=0", "output.plots=false",
 ]  # fmt: skip
 KILLS = 3
 

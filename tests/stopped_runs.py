@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
         "epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "evaluations_per_epoch": 2, "checkpoint_steps": 3,
         "device": "cpu",
     },
-    "output": {"audit_examples": 0, "attention_examples": 0},
+    "output": {"audit_examples": 0, "attention_examples": 0, "plots": False},
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "as usual": {},

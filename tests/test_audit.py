@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     "tokenizer": {"min_frequency": 1},
     "model": {"embedding_dim": 16, "hidden_size": 8},
     "training": {"batch_size": 32, "epochs": 8, "learning_rate": 2e-2},
-    "output": {"attention_splits": [], "prediction_splits": [], "audit_examples": 0},
+    "output": {"attention_splits": [], "prediction_splits": [], "audit_examples": 0, "plots": False},
 }
 
 

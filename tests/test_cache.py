@@ -46,7 +46,7 @@ def train(out: str, *overrides: str) -> str:
             "tokenizer": {"min_frequency": 1, "max_length": 3},
             "model": {"embedding_dim": 8, "hidden_size": 8, "vectors": {"source": "skipgram", "epochs": 1}},
             "training": {"epochs": 1, "attention_supervision": 0.5},
-            "output": {"audit_examples": 0, "dir": out},
+            "output": {"audit_examples": 0, "plots": False, "dir": out},
         },
         overrides,
     )

@@ -68,7 +68,7 @@ def test_a_bundle_is_a_plain_zip_of_what_prediction_needs(
     run, bundle, small, _ = exports
     common = {
         "config.json", "tokenizer.json", "tokenizer_config.json", "training_config.yaml", "metrics.json", "README.md",
-    }  # fmt: skip
+    } | {str(path.relative_to(run)) for path in run.glob("plots/*.png")}  # fmt: skip
     for file, graph_file in ((bundle, "model.onnx"), (small, "model.int8.onnx")):
         with zipfile.ZipFile(file) as members:
             assert members.testzip() is None
@@ -85,6 +85,8 @@ def test_the_same_run_gives_the_same_bundle_whenever_it_is_made(small_run: Path,
     for path in sorted(small_run.iterdir(), reverse=True):
         if path.is_file():
             shutil.copyfile(path, copy / path.name)
+        elif path.name == "plots":
+            shutil.copytree(path, copy / path.name, copy_function=shutil.copyfile)
     for run, name in ((small_run, "a.zip"), (copy, "b.zip")):
         assert cli("export", "--model", run, "--bundle", tmp_path / name).code == 0
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()

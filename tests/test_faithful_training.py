@@ -57,7 +57,7 @@ def fit(folder: Path, marks: Callable[[list[str], int | None], list[str]], *sett
             "tokenizer": {"min_frequency": 1},
             "model": {"embedding_dim": 16, "hidden_size": 16, "attention_size": 16, "dropout": {"embedding": 0.1}},
             "training": {"epochs": 8, "batch_size": 16, "learning_rate": 1e-2, "precision": "fp32"},
-            "output": {"dir": str(folder / "run"), "audit_examples": 0, "prediction_splits": []},
+            "output": {"dir": str(folder / "run"), "audit_examples": 0, "plots": False, "prediction_splits": []},
         },
         ["model.dropout.words=0.0", "model.dropout.recurrent=0.0", "model.dropout.classifier=0.0", "seed=1", *settings],
     )
@@ -123,6 +123,7 @@ def weights_of(folder: Path, *settings: str, evidence: bool = False) -> bytes:
             "output": {
                 "dir": str(folder / "run"),
                 "audit_examples": 0,
+                "plots": False,
                 "prediction_splits": [],
                 "attention_splits": [],
             },
@@ -167,7 +168,8 @@ def test_all_losses_together_train_every_kind_of_model(
         "quickstart",
         [
             f"data.path={tmp_path / 'rows.jsonl'}", "data.evidence=why", "model.embedding_dim=6", "model.hidden_size=6",
-            "training.epochs=1", f"output.dir={tmp_path / 'run'}", "output.audit_examples=0", *ALL, *settings,
+            "training.epochs=1", f"output.dir={tmp_path / 'run'}", "output.audit_examples=0",
+            "output.plots=false", *ALL, *settings,
         ],
     )  # fmt: skip
     entry = json.loads((run / "log.jsonl").read_text())

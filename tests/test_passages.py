@@ -127,7 +127,7 @@ def test_attention_learns_that_only_the_end_counts(tmp_path: Path) -> None:
                 "data": {"path": str(file), "validation_fraction": 0.3},
                 "model": {"encoder": "none", "embedding_dim": 8, "dropout": {"words": 0.0, "embedding": 0.0}},
                 "training": {"epochs": 15, "batch_size": 16, "learning_rate": 2e-2},
-                "output": {"dir": str(tmp_path / f"run{len(settings)}"), "audit_examples": 0},
+                "output": {"dir": str(tmp_path / f"run{len(settings)}"), "audit_examples": 0, "plots": False},
             },
             settings,
         )

@@ -30,6 +30,7 @@ FILES = {
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
     "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
     "predictions/test.parquet", "attention/test.parquet",
+    "plots/training.png", "plots/confusion_matrix.png", "plots/reliability.png",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textattn import run as run_dir
-from textattn.config import Config, load_config
+from textattn.config import Config, flat_settings, load_config
 from textattn.data.read import Corpus
 from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import ConfigError, InputError
@@ -23,6 +23,7 @@ from textattn.training.loop import Evaluation
 KEPT = 2
 STEP, BEST = "step-", "best-"
 SUFFIX = ".safetensors"
+MAY_DIFFER = ("output.dir", "output.plots", "output.tracking", "training.checkpoint_steps")
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, best: Evaluation | None, log: list[dict[str, Any]]) -> None:
@@ -95,7 +96,7 @@ def remove_checkpoints(run: Path) -> None:
 
 
 def check_same_config(run: Path, config: Config) -> None:
-    """Where the run writes to may differ, and how often it keeps checkpoints; nothing else.
+    """Where the run writes to may differ, how often it keeps checkpoints, and who else is told; nothing else.
 
     Raises:
         ConfigError: with the list of what differs.
@@ -111,11 +112,11 @@ def check_same_config(run: Path, config: Config) -> None:
 
 def differences(before: Config, now: Config) -> list[str]:
     """What two configs set otherwise, but for what changes no result: where it is written, and how often."""
-    there, here = _flat(before.model_dump()), _flat(now.model_dump())
+    there, here = flat_settings(before), flat_settings(now)
     return [
         f"{key}: {there.get(key)} there, {here.get(key)} here"
         for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key) and key not in ("output.dir", "training.checkpoint_steps")
+        if there.get(key) != here.get(key) and key not in MAY_DIFFER
     ]
 
 
@@ -182,12 +183,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without
         run_dir.write_bytes(target, source.read_bytes())
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {
-        key: inner for name, part in value.items() for key, inner in _flat(part, f"{prefix}.{name}".lstrip(".")).items()
-    }

@@ -106,6 +106,7 @@ def compute_metrics(
         "log_loss": log_loss(labels, probs),
         "brier": brier(labels, probs),
         "ece": expected_calibration_error(labels, probs),
+        "reliability": reliability(labels, probs),
         "majority_class": _majority(labels, label_names),
         "per_class": {
             name: {
@@ -145,14 +146,30 @@ def brier(labels: Labels, probs: Probabilities) -> float:
 
 def expected_calibration_error(labels: Labels, probs: Probabilities) -> float:
     """Naeini et al. 2015: gap between confidence and accuracy over 15 equal bins; over all labels if several."""
+    confidence, correct, bins = _binned(labels, probs)
+    gap = np.bincount(bins, correct - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gap).sum() / len(bins))
+
+
+def reliability(labels: Labels, probs: Probabilities) -> list[dict[str, Any]]:
+    """The bins of the expected calibration error, those that hold anything: what a reliability diagram shows."""
+    confidence, correct, bins = _binned(labels, probs)
+    found = []
+    for number in range(CALIBRATION_BINS):
+        inside = bins == number
+        if inside.any():
+            means = {"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean())}
+            found.append(means | {"count": int(inside.sum())})
+    return found
+
+
+def _binned(labels: Labels, probs: Probabilities) -> tuple[Probabilities, Probabilities, NDArray[np.int64]]:
+    """Confidence and whether it was right, of each answer (of each label where there are several), and their bin."""
     if labels.ndim == 2:
         confidence, correct = probs.ravel(), labels.ravel().astype(float)
     else:
         confidence, correct = probs.max(axis=1), (probs.argmax(axis=1) == labels).astype(float)
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    weight = np.bincount(bins, minlength=CALIBRATION_BINS)
-    gap = np.bincount(bins, correct - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / weight.sum())
+    return confidence, correct, np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def bootstrap_interval(metric: str, labels: Labels, decided: Labels, num_labels: int, seed: int) -> tuple[float, float]:

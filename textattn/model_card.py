@@ -8,6 +8,8 @@ import yaml
 
 from textattn.config import Config
 from textattn.model_files import ModelConfig
+from textattn.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
+from textattn.run import PLOTS
 
 SHOWN = (
     "accuracy",
@@ -20,6 +22,12 @@ SHOWN = (
     "brier",
     "ece",
 )
+PICTURES = {
+    TRAINING: "Training loss and validation metric over the steps",
+    CONFUSION: "Answers for each true label",
+    LABELS: "Precision, recall and F1 of each label",
+    RELIABILITY: "How often answers of each probability are right, and how many there are",
+}
 
 
 def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: dict[str, Any]) -> str:
@@ -68,6 +76,8 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         for label, row in last["per_class"].items():
             cells = [label.replace("|", "\\|"), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
             lines.append(f"| {' | '.join(cells)} | {row['support']} |")
+    for name in metrics.get("plots", []):
+        lines += ["", f"![{PICTURES.get(name, name)}]({PLOTS}/{name})"]
     lines += [
         "",
         "## How to use it",

@@ -35,13 +35,15 @@ from textattn.fit import fit
 from textattn.metrics import choose_thresholds, compute_metrics, expected_calibration_error
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig
+from textattn.plots import draw_plots
 from textattn.prepare import build_model, prepare_data, without_vectors
-from textattn.processes import Processes, join_processes, number_of_processes
+from textattn.processes import Processes, join_processes, number_of_processes, rank_of_process
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention, write_predictions
 from textattn.runtime.session import Floats
 from textattn.signals import Interrupted, Terminated, signal_number
+from textattn.tracking import tracked
 from textattn.training.checkpoint import Checkpoint
 from textattn.training.loss import label_weights
 from textattn.training.optimizer import choose_placement
@@ -84,23 +86,29 @@ def train(
     Raises:
         TextattnError: see `textattn.errors`; `Interrupted` on Ctrl-C or SIGTERM.
     """
+    if rank_of_process() > 0:  # the first speaks
+        return _train(config, name, overwrite, resume, Report(), command)
+    with tracked(config, name, report or Report()) as told:
+        return _train(config, name, overwrite, resume, told, command)
+
+
+def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Report, command: str | None) -> Path:
     started = time.time()
     placement = choose_placement(config.training)
     with join_processes(placement.device.type) as processes:
-        listener = report if report is not None and processes.is_first else Report()
-        place = processes.first(lambda: _choose_place(config, name, overwrite, resume, listener))
+        place = processes.first(lambda: _choose_place(config, name, overwrite, resume, report))
         run, goes_on = Path(place["run"]), place["goes_on"]
         if place["finished"]:
             return run
-        corpus, tokenizer, tokens = processes.in_turn(lambda: prepare_data(config, listener))
+        corpus, tokenizer, tokens = processes.in_turn(lambda: prepare_data(config, report))
         checkpoint = None
         if goes_on:
-            checkpoint = _load_checkpoint(run, corpus, tokenizer, processes, listener)
+            checkpoint = _load_checkpoint(run, corpus, tokenizer, processes, report)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             # The weights of a checkpoint come in the place of word vectors.
             of_model = config if checkpoint is None else without_vectors(config)
-            model, model_config, facts = processes.in_turn(lambda: build_model(of_model, corpus, tokenizer, listener))
+            model, model_config, facts = processes.in_turn(lambda: build_model(of_model, corpus, tokenizer, report))
             weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
             if checkpoint is None:
 
@@ -109,10 +117,11 @@ def train(
                     _write_beginning(run, config, corpus, tokenizer, model_config, facts, command)
 
                 processes.first(begin)
+            report.begun(run, 0 if checkpoint is None else checkpoint.state["progress"]["global_step"])
             try:
                 history = fit(
                     config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement,
-                    weights, checkpoint, processes, listener,
+                    weights, checkpoint, processes, report,
                 )  # fmt: skip
             except TrainingError as error:
                 # The first has met the same.
@@ -120,7 +129,7 @@ def train(
     if not processes.is_first:
         return run
     try:
-        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, listener)
+        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
             signal_number(stop),
@@ -128,7 +137,7 @@ def train(
             f"textattn evaluate --model {run}",
         ) from None
     remove_checkpoints(run)
-    listener.finished(run, metrics)
+    report.finished(run, metrics)
     return run
 
 
@@ -294,6 +303,8 @@ def _finish(
     }
     if config.output.audit_examples:
         metrics["audit"] = _audit(config, classifier, corpus, report)
+    if config.output.plots:
+        metrics["plots"] = _draw(metrics, history, run, report)
     metrics["seconds"]["total"] = round(time.time() - started, 1)
     environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
     run_dir.write_text(run / run_dir.MODEL_CARD, model_card(config, model_config, metrics, environment))
@@ -317,6 +328,15 @@ def _audit(config: Config, classifier: Classifier, corpus: Corpus, report: Repor
         slow_tokens=TOKENS_OF_SHORT_AUDIT,
         report=report,
     )
+
+
+def _draw(metrics: dict[str, Any], history: dict[str, Any], run: Path, report: Report) -> list[str]:
+    """A label that cannot be drawn must not cost a trained model."""
+    try:
+        return draw_plots(metrics, history["log_history"], run / run_dir.PLOTS)
+    except Exception as error:
+        report.note(f"the plots could not be drawn ({type(error).__name__}: {error})")
+        return []
 
 
 def _export(run: Path, report: Report) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class Report:
     def note(self, text: str) -> None:
         """Something the user should know: rows skipped, texts truncated."""
 
+    def begun(self, run: Path, step: int) -> None:
+        """Training begins in this directory, or goes on there after so many steps."""
+
     @contextlib.contextmanager
     def progress(self, title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """A long piece of work; yields a function that takes how much is done."""

@@ -7,6 +7,8 @@ training_config.yaml  environment.json  log.jsonl  trainer_state.json      how i
 checkpoints/                                                               while it trains, to go on from
 metrics.json                                                               written last: the run is finished
 predictions/<split>.parquet  attention/<split>.parquet  README.md          what it says
+plots/                                                                     the same as pictures
+tracking.json  tensorboard/  wandb/                                        for those who look elsewhere
 """
 
 from __future__ import annotations
@@ -36,11 +38,15 @@ MODEL_CARD = "README.md"
 PREDICTIONS = "predictions"
 ATTENTION = "attention"
 CHECKPOINTS = "checkpoints"
+PLOTS = "plots"
+TRACKING = "tracking.json"
+TENSORBOARD = "tensorboard"
+WANDB = "wandb"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
-    METRICS, MODEL_CARD,
+    METRICS, MODEL_CARD, TRACKING,
 )  # fmt: skip
-OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS)
+OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS, PLOTS, TENSORBOARD, WANDB)
 
 RUNS = Path("runs")
 

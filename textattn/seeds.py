@@ -50,7 +50,7 @@ def train_seeds(
             if processes.is_first:
                 report.stage(f"Seed {seed} ({len(runs) + 1} of {number})")
             own = config.model_copy(update={"seed": seed, "output": config.output.model_copy(update={"dir": str(run)})})
-            runs.append(train(own, overwrite=overwrite, resume=resume, report=report, command=command))
+            runs.append(train(own, name=name, overwrite=overwrite, resume=resume, report=report, command=command))
     if not processes.is_first:
         return folder, {}
     summary = summarise(runs)

@@ -99,7 +99,8 @@ def without_test(config: Config) -> Config:
     if files is not None and not {"test", data.test_split} & {*data.unlabelled_splits}:
         files = files.model_copy(update={"test": None})
     nothing: dict[str, Any] = {
-        "dir": None, "prediction_splits": [], "attention_splits": [], "attention_examples": 0, "audit_examples": 0
+        "dir": None, "prediction_splits": [], "attention_splits": [], "attention_examples": 0, "audit_examples": 0,
+        "plots": False,
     }  # fmt: skip
     return config.model_copy(
         update={

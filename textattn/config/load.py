@@ -75,6 +75,21 @@ def dump_config(config: Config) -> str:
     return dump_yaml(config.model_dump())
 
 
+def flat_settings(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+    return _flat(config.model_dump(), "")
+
+
+def _flat(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    return {
+        key: inner
+        for part, content in value.items()
+        for key, inner in _flat(content, f"{name}.{part}".lstrip(".")).items()
+    }
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a config file, for completion and checks in editors."""
     schema = Config.model_json_schema()

@@ -265,6 +265,11 @@ class OutputConfig(Section):
     """Most examples of a split in the attention dump."""
     audit_examples: Annotated[StrictInt, Field(ge=0)] = 100
     """Texts on which the run ends by measuring how far its explanations can be trusted (`textattn audit`); 0: none."""
+    plots: StrictBool = True
+    """Draw training, confusion and calibration into plots/ and the model card; takes a second or two."""
+    tracking: list[Literal["tensorboard", "mlflow", "wandb"]] = []
+    """Tell the run to these tools as well; each is an extra (`pip install 'textattn[mlflow]'`) and follows its own
+    variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""
 
 
 class Config(Section):

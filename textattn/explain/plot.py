@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.explain.explanations import Explanation
+from textattn.plots import BLUE, ORANGE, VERMILLION, fonts_for
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.words import Word, find_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ORANGE, BLUE, VERMILLION = "#e68a00", "#3477b8", "#d9571e"
 # Of a longer text the strongest words are drawn, in their order.
 MOST_WORDS = 40
 INCHES_PER_WORD = 0.32
@@ -36,7 +36,7 @@ def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str
     if classifier.tokenizer.kind == "formula":
         explanation = _by_element(explanation)
     # The same picture gives the same bytes: no date, and ids that do not depend on the process.
-    with mpl.rc_context({"svg.hashsalt": "textattn", "font.sans-serif": _fonts(explanation.text)}):
+    with mpl.rc_context({"svg.hashsalt": "textattn", "font.sans-serif": fonts_for(explanation.text)}):
         shown = _shown(explanation)
         heads = head_weights(explanation, classifier) if explanation.method == "attention" else None
         width = max(4.0, 1.6 + INCHES_PER_WORD * len(shown))
@@ -147,17 +147,3 @@ def _title(explanation: Explanation) -> str:
     other = f" rather than {explanation.against}" if explanation.against else ""
     why = f"why {explanation.target}{other}" if explanation.signed else "where it looked"
     return f"{answer}: {why} ({explanation.method}{rest})"
-
-
-def _fonts(text: str) -> list[str]:
-    """Fonts installed here that have the letters of the text, best first; the usual one for ASCII."""
-    if text.isascii():
-        return ["DejaVu Sans"]
-    from matplotlib import font_manager
-
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    wanted = (
-        "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei",
-        "SimHei", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans", "Arial Unicode MS", "Segoe UI",
-    )  # fmt: skip
-    return ["DejaVu Sans", *(name for name in wanted if name in there)]

@@ -8,7 +8,17 @@ from pathlib import Path
 from textattn import run as run_dir
 from textattn.errors import ConfigError
 from textattn.model_files import ModelFiles
-from textattn.run import CONFIG, METRICS, MODEL_CARD, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG
+from textattn.run import (
+    CONFIG,
+    METRICS,
+    MODEL_CARD,
+    ONNX,
+    ONNX_INT8,
+    PLOTS,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    TRAINING_CONFIG,
+)
 
 # The same content gives the same bytes: the oldest time a zip can say.
 TIME = (1980, 1, 1, 0, 0, 0)
@@ -39,7 +49,8 @@ def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
     check_bundle(file, overwrite)
     files = ModelFiles(run)
     needed = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, ONNX_INT8 if int8 else ONNX]
-    optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD) if files.has(name)]
+    pictures = sorted(path.relative_to(run).as_posix() for path in (run / PLOTS).glob("*.png"))  # of the model card
+    optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD, *pictures) if files.has(name)]
     contents = {name: files.read(name) for name in (*needed, *optional)}
     try:
         with run_dir.atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
