@@ -16,7 +16,7 @@ from textattn.config import Config
 from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
-from textattn.errors import ConfigError, TrainingError
+from textattn.errors import TrainingError
 from textattn.metrics import GREATER_IS_BETTER, select_metric
 from textattn.model.classifier import TextClassifier
 from textattn.model_files import ModelConfig, model_metadata
@@ -55,16 +55,11 @@ def fit(
         What trainer_state.json holds.
 
     Raises:
-        ConfigError: the metric does not fit the data.
         TrainingError: the loss is not a finite number, or the directory cannot be written.
         Interrupted: Ctrl-C or SIGTERM; the step it came in is kept.
     """
     settings = config.training
     metric = settings.metric or ("micro_f1" if corpus.multi_label else "accuracy")
-    if corpus.multi_label and metric == "balanced_accuracy":
-        raise ConfigError(
-            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
-        )
     kind: LossKind = (
         "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
     )

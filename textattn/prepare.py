@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from textattn.config import Config
+from textattn.config.schema import ModelConfig as ModelSettings
 from textattn.data import cache, prepared
 from textattn.data.batches import steps_of_epochs
+from textattn.data.cells import text_columns
 from textattn.data.evidence import marked_tokens
 from textattn.data.lint import lint
 from textattn.data.prepared import Prepared
-from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus, text_columns
+from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus
 from textattn.data.splits import prepare_splits
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -148,6 +150,10 @@ def build_model(
             f"model.output: sigmoid needs two labels or multi-label data, but there are {len(corpus.labels)} labels",
             "model.output=softmax",
         )
+    if corpus.multi_label and config.training.metric == "balanced_accuracy":
+        raise ConfigError(
+            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
+        )
     architecture = Architecture(
         vocab_size=tokenizer.vocab_size,
         num_outputs=1 if output == "sigmoid" and not corpus.multi_label else len(corpus.labels),
@@ -169,6 +175,13 @@ def build_model(
         model = TextClassifier(architecture, tokenizer.pad_id, tokenizer.unk_id)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            "model: too large for the memory of this machine",
+            f"model.embedding_dim={ModelSettings().embedding_dim} model.hidden_size={ModelSettings().hidden_size}",
+        ) from None
     facts: dict[str, Any] = {"source": m.vectors.source}
     vectors = _word_vectors(config, corpus, tokenizer, report)
     if vectors is not None:
