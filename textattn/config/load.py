@@ -97,7 +97,11 @@ def _read_source(source: str) -> tuple[str, str]:
             origin = str(shipped[source])
         return Path(origin).read_text(encoding="utf-8-sig"), origin
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{origin}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        before = error.object[: error.start]
+        place = f"{origin}:{before.count(10) + 1}:{error.start - before.rfind(10)}"
+        raise ConfigError(
+            f"{place}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{origin}: {error.strerror}") from None
 
@@ -105,6 +109,8 @@ def _read_source(source: str) -> tuple[str, str]:
 def _not_found(source: str, shipped: list[str]) -> str:
     what = "is a folder, not a config" if Path(source).is_dir() else "no such file or shipped config"
     near = _nearest(Path(source).stem, shipped)
+    beside = [] if near or not Path(source).parent.is_dir() else Path(source).parent.glob("*.yaml")
+    near = near or _nearest(source, [str(path) for path in beside])
     return f"{source}: {what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 
 
