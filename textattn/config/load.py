@@ -109,8 +109,9 @@ def _read_source(source: str) -> tuple[str, str]:
 def _not_found(source: str, shipped: list[str]) -> str:
     what = "is a folder, not a config" if Path(source).is_dir() else "no such file or shipped config"
     near = _nearest(Path(source).stem, shipped)
-    beside = [] if near or not Path(source).parent.is_dir() else Path(source).parent.glob("*.yaml")
-    near = near or _nearest(source, [str(path) for path in beside])
+    if near is None and Path(source).parent.is_dir():
+        beside = {path.stem: str(path) for path in Path(source).parent.glob("*.yaml") if path.is_file()}
+        near = beside.get(_nearest(Path(source).stem, list(beside)) or "")
     return f"{source}: {what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 
 
