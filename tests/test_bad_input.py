@@ -167,7 +167,8 @@ FILES = [
     Case("Hub, offline", {}, "train mine.yaml data.path=nobody/nothing", 3,
          "data.path: 'nobody/nothing' is no file or folder here, and the Hugging Face Hub was not reached: "
          "HF_HUB_OFFLINE is set",
-         "unset HF_HUB_OFFLINE, or give a local copy: data.path=FOLDER_OR_FILE; offline at once: textattn train quickstart"),
+         "unset HF_HUB_OFFLINE, or give a local copy: data.path=FOLDER_OR_FILE; "
+         "offline at once: textattn train quickstart"),
     Case("no Hub id", {}, "train mine.yaml data.path=nobody//nothing", 3,
          "data.path: no such file or folder: nobody//nothing"),
     Case("no such corpus", {}, "train mine.yaml data.path=bundled:review", 3,

@@ -225,7 +225,8 @@ USAGE = [
     ("no config", "train", "Missing argument 'CONFIG'."),
     ("no such command", "trian mine.yaml", "No such command 'trian'. Did you mean 'train'?"),
     ("no such option", "train mine.yaml --epochs 3", "No such option: --epochs"),
-    ("no seeds", "train mine.yaml --seeds 0", "Invalid value for '--seeds': Input should be greater than or equal to 1"),
+    ("no seeds", "train mine.yaml --seeds 0",
+     "Invalid value for '--seeds': Input should be greater than or equal to 1"),
     ("no labels", f"predict {OURS} --top-k 0 fine",
      "Invalid value for '--top-k' / '-k': Input should be greater than or equal to 1"),
 ]  # fmt: skip
