@@ -22,7 +22,7 @@ import pytest
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
 pytest.register_assert_rewrite(
-    "bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models", "stopped_runs"
+    "bad_input", "bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models", "stopped_runs"
 )
 
 pytest_plugins = ["browser"]

@@ -60,6 +60,7 @@ def test_a_config_is_a_mapping(text: str, got: str, refuse: Refuse) -> None:
     assert refuse(text) == [f"x.yaml:1: expected a mapping (key: value), got {got}"]
 
 
+ONE_VALUE = "expected one value, [a, b] or {a: b};"
 CHOICES = "must be one of 'one_cycle', 'linear', 'constant', got"
 WRONG_VALUES = [
     ("seed", "-1", "must be at least 0, got -1"),
@@ -244,8 +245,8 @@ training2: 1
         ("training..epochs=3", "expected key=value, got 'training..epochs=3'"),
         ("data.name=", "the value is empty; write data.name=null or data.name='\"\"'"),
         ("data.name=#1", "empty; quote a text that begins with '#' or '-'"),
-        ("data.name=a: b", "expected one value, [a, b] or {a: b}; quote a text that holds ': '"),
-        ("data.name=|", "expected one value, [a, b] or {a: b}; quote a text that holds ': '"),
+        ("data.name=a: b", f"{ONE_VALUE} quote a text that holds ': ', or that begins with | or >"),
+        ("data.name=|", f"{ONE_VALUE} quote a text that holds ': ', or that begins with | or >"),
         ("data.name=,", "expected a value here; quote a text that holds only signs"),
         ("data.files=*.csv", "a text that begins with '*' or '&' must be quoted"),
         ("data.text=[a", "this list is not closed by ']', or lacks a ','"),

@@ -62,12 +62,12 @@ def test_a_boolean_among_integers_is_refused_though_true_equals_one(values: list
     with pytest.raises(InputError) as caught:
         build_label_map(values, None, multi_label=False)
     assert caught.value.message == (
-        "the label column mixes bool and int; expected strings, integers, booleans, or lists of them"
+        "the values are of several kinds, bool and int; expected strings, integers, booleans, or lists of them"
     )
 
 
 def test_booleans_among_strings_are_refused() -> None:
-    with pytest.raises(InputError, match=r"^the label column mixes bool and str;"):
+    with pytest.raises(InputError, match=r"^the values are of several kinds, bool and str;"):
         build_label_map([True, "x", False], None, multi_label=False)
 
 

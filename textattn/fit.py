@@ -14,15 +14,14 @@ from safetensors.torch import save
 from textattn import run as run_dir
 from textattn.checkpoints import best_and_log, save_checkpoint
 from textattn.config import Config
-from textattn.config.schema import TrainingConfig
 from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
-from textattn.errors import ConfigError, Elsewhere, TrainingError
+from textattn.errors import Elsewhere, TrainingError
 from textattn.metrics import GREATER_IS_BETTER, select_metric
 from textattn.model.classifier import TextClassifier
 from textattn.model_files import ModelConfig, model_metadata
-from textattn.prepare import evidence_of
+from textattn.prepare import choose_metric, evidence_of
 from textattn.processes import Processes
 from textattn.report import Report
 from textattn.runtime.session import run_in_batches, to_probabilities
@@ -60,7 +59,6 @@ def fit(
         What trainer_state.json holds.
 
     Raises:
-        ConfigError: the metric does not fit the data.
         TrainingError: the loss is not a finite number, or the directory cannot be written.
         Interrupted: Ctrl-C or SIGTERM; the step it came in is kept.
     """
@@ -173,20 +171,6 @@ def fit(
         "device": str(placement),
         "log_history": log,
     }
-
-
-def choose_metric(settings: TrainingConfig, multi_label: bool) -> str:
-    """The validation metric that the best checkpoint is chosen by.
-
-    Raises:
-        ConfigError: it does not fit the data.
-    """
-    metric = settings.metric or ("micro_f1" if multi_label else "accuracy")
-    if multi_label and metric == "balanced_accuracy":
-        raise ConfigError(
-            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
-        )
-    return metric
 
 
 def _save_weights(run: Path, model: TextClassifier, metadata: dict[str, str]) -> None:

@@ -250,9 +250,14 @@ def _from_hub(name: str) -> Path:
     try:
         path = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=[*OWN_FILES, "*.zip"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
+        from textattn.data.hub import first_line, offline_variable
+
+        variable = offline_variable()
+        newest = newest_run()
         raise InputError(
-            f"--model: {name!r} is neither a folder here nor could it be read from the Hub: {first}"
+            f"--model: {name!r} is neither a folder here nor could it be read from the Hub: "
+            + (f"{variable} is set" if variable else first_line(error)),
+            f"--model {newest}" if newest else "textattn train quickstart",
         ) from None
     bundles = list(path.glob("*.zip"))
     if not is_model(path) and len(bundles) == 1:

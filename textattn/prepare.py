@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from textattn.config import Config
+from textattn.config.schema import ModelConfig as ModelSettings
+from textattn.config.schema import TrainingConfig
 from textattn.data import cache, prepared
 from textattn.data.batches import steps_of_epochs
+from textattn.data.cells import text_columns
 from textattn.data.evidence import marked_tokens
 from textattn.data.lint import lint
 from textattn.data.prepared import Prepared
-from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus, text_columns
+from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus
 from textattn.data.splits import prepare_splits
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -155,6 +158,7 @@ def build_model(
             "training.sampling: balanced needs one label a text, but the data have several",
             "training.sampling=shuffled training.class_weights=balanced",
         )
+    choose_metric(config.training, corpus.multi_label)
     architecture = Architecture(
         vocab_size=tokenizer.vocab_size,
         num_outputs=1 if output == "sigmoid" and not corpus.multi_label else len(corpus.labels),
@@ -176,6 +180,13 @@ def build_model(
         model = TextClassifier(architecture, tokenizer.pad_id, tokenizer.unk_id)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            "model: too large for the memory of this machine",
+            f"model.embedding_dim={ModelSettings().embedding_dim} model.hidden_size={ModelSettings().hidden_size}",
+        ) from None
     facts: dict[str, Any] = {"source": m.vectors.source}
     vectors = _word_vectors(config, corpus, tokenizer, report)
     if vectors is not None:
@@ -189,6 +200,20 @@ def build_model(
         architecture.to_dict(), corpus.labels, corpus.multi_label, output, text_columns(config.data)
     )
     return model, model_config, facts
+
+
+def choose_metric(settings: TrainingConfig, multi_label: bool) -> str:
+    """The validation metric that the best checkpoint is chosen by.
+
+    Raises:
+        ConfigError: it does not fit the data.
+    """
+    metric = settings.metric or ("micro_f1" if multi_label else "accuracy")
+    if multi_label and metric == "balanced_accuracy":
+        raise ConfigError(
+            "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
+        )
+    return metric
 
 
 def _check_faithfulness(config: Config) -> None:

@@ -125,8 +125,25 @@ def check_dir(path: Path, overwrite: bool) -> None:
     """Refuses a directory a run must not write to; changes nothing.
 
     Raises:
-        ConfigError: it is a file, holds a run and `overwrite` is not given, or holds something else.
+        ConfigError: it is a file, holds a run and `overwrite` is not given, or holds something else; or the system does
+            not let us look.
     """
+    with _writable(path):
+        _check_dir(path, overwrite)
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """What the system has against `path` is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"output.dir: {path} cannot be written: {error.strerror or error}", "output.dir=/some/other/folder"
+        ) from None
+
+
+def _check_dir(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
     # The first file of a run may be half written, and the process killed then.
@@ -158,7 +175,7 @@ def prepare_dir(path: Path, overwrite: bool) -> None:
     import shutil
     import tempfile
 
-    try:
+    with _writable(path):
         check_dir(path, overwrite)
         # metrics.json goes first: a run half removed must not look finished. What marks it as a run goes last.
         for name in (METRICS, *(name for name in OWN_FILES if name != TRAINING_CONFIG)):
@@ -170,10 +187,6 @@ def prepare_dir(path: Path, overwrite: bool) -> None:
         remove_leftovers(path)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise ConfigError(
-            f"output.dir: {path} cannot be written: {error.strerror or error}", "output.dir=/some/other/folder"
-        ) from None
 
 
 def is_run(path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from textattn import run as run_dir
 from textattn.config import Config
+from textattn.errors import ConfigError
 from textattn.pipeline import train
 from textattn.processes import join_processes
 from textattn.report import Report
@@ -39,11 +40,13 @@ def train_seeds(
         The directory and what `summarise` says of it, which lies there in seeds.json too.
 
     Raises:
+        ConfigError: the directory holds something else, such as a run of its own.
         TextattnError: whatever one of the trainings raises; those before it stay.
     """
     report = report or Report()
     with join_processes(choose_placement(config.training).device.type) as processes:
         folder = Path(processes.first(lambda: str(_choose_dir(config, name, resume))))
+        processes.first(lambda: _check_dir(folder))
         runs: list[Path] = []
         for seed in range(config.seed, config.seed + number):
             run = folder / f"{PREFIX}{seed}"
@@ -82,6 +85,14 @@ def _spread(values: list[float]) -> dict[str, Any]:
     std = float(np.std(values, ddof=1))
     half = float(t.ppf(0.975, len(values) - 1)) * std / math.sqrt(len(values))
     return {"values": values, "mean": mean, "std": std, "interval_95": [mean - half, mean + half]}
+
+
+def _check_dir(folder: Path) -> None:
+    if folder.is_dir() and any(
+        not path.name.startswith(PREFIX) and path.name != run_dir.SEEDS for path in folder.iterdir()
+    ):
+        what = "a run" if run_dir.is_run(folder) else "files that are no run"
+        raise ConfigError(f"output.dir: {folder} already holds {what}; nothing was changed", "output.dir=runs/my-seeds")
 
 
 def _choose_dir(config: Config, name: str, resume: bool) -> Path:

@@ -25,8 +25,8 @@ from textattn.config.space import Parameter, dump_space, with_values
 from textattn.config.yaml12 import dump_yaml, parse_yaml
 from textattn.data.read import Corpus
 from textattn.errors import ConfigError, InputError
-from textattn.fit import choose_metric
 from textattn.metrics import GREATER_IS_BETTER
+from textattn.prepare import choose_metric
 from textattn.signals import Signals
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ import time
 
 from textattn.cli.console import is_debug, print_error, tolerate_encodings
 from textattn.cli.quick import run_quickly
-from textattn.errors import Elsewhere, TextattnError
+from textattn.errors import Elsewhere, InputError, TextattnError
 
+# What the system does not let us do with a file, wherever we ask for it.
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 ISSUES = "https://github.com/textattn/textattn/issues"
 # Of the process that says what is wrong, while the others of the same training wait.
 SECONDS_TO_SPEAK = 5.0
@@ -53,10 +55,17 @@ def main() -> None:
     except Exception as error:
         if is_debug():
             raise
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _end_stdout()
-            print_error(TextattnError("the disk is full", "free some space, or write to another disk"))
+            if error.errno == errno.EFBIG:
+                what, hint = "a file would grow larger than is allowed here", "ulimit -f shows the limit"
+            else:
+                what, hint = "the disk is full", "free some space, or write to another disk"
+            print_error(TextattnError(what, hint))
             sys.exit(1)
+        if isinstance(error, OSError) and error.errno in NOT_OURS and isinstance(error.filename, str):
+            print_error(InputError(f"{error.filename}: {error.strerror}"))
+            sys.exit(InputError.exit_code)
         print_error(
             TextattnError(
                 f"{type(error).__name__}: {error}",

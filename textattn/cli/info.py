@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from textattn.cli.console import out, out_json, table
 from textattn.cli.options import Json, Model
+from textattn.errors import InputError
+
+
+@contextlib.contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    """What is JSON, but not what a run wrote, is said to be so."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{where}: damaged ({error!r})") from None
 
 
 def info(model: Model = None, json: Json = False) -> None:
@@ -29,10 +41,12 @@ def info(model: Model = None, json: Json = False) -> None:
         "size_bytes": {name: files.size(name) for name in (WEIGHTS, ONNX, ONNX_INT8) if files.has(name)},
     }
     if files.has(ENVIRONMENT):
-        environment = files.read_json(ENVIRONMENT)
-        facts |= {key: environment.get(key) for key in ("dataset", "command", "started", "textattn")}
+        with _damage_named(files.where(ENVIRONMENT)):
+            environment = files.read_json(ENVIRONMENT)
+            facts |= {key: environment.get(key) for key in ("dataset", "command", "started", "textattn")}
     if facts["finished"]:
-        facts["metrics"] = files.read_json(METRICS)
+        with _damage_named(files.where(METRICS)):
+            facts["metrics"] = dict(files.read_json(METRICS))
     if json:
         out_json(facts, indent=True)
         return
@@ -45,16 +59,16 @@ def info(model: Model = None, json: Json = False) -> None:
         ("size", ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in facts["size_bytes"].items())),
     ]
     if facts.get("dataset"):
-        splits = facts["dataset"]["splits"].items()
-        rows.append(
-            ("data", facts["dataset"]["source"] + ", " + ", ".join(f"{v['num_examples']:,} {k}" for k, v in splits))
-        )
-        rows.append(("command", facts["command"]))
+        with _damage_named(files.where(ENVIRONMENT)):
+            splits = facts["dataset"]["splits"].items()
+            sizes = ", ".join(f"{split['num_examples']:,} {name}" for name, split in splits)
+            rows += [("data", f"{facts['dataset']['source']}, {sizes}"), ("command", str(facts["command"]))]
     for split in ("validation", "test"):
         measured = facts.get("metrics", {}).get(split)
         if measured:
-            name, interval = measured["headline"], measured["interval_95"]
-            rows.append((split, f"{name} {measured[name]:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"))
+            with _damage_named(files.where(METRICS)):
+                name, interval = measured["headline"], measured["interval_95"]
+                rows.append((split, f"{name} {measured[name]:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"))
     audit = facts.get("metrics", {}).get("audit")
     if isinstance(audit, dict) and "verdict" in audit:
         rows.append(("trust", str(audit["verdict"])))

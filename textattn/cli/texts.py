@@ -70,7 +70,7 @@ def input_files(names: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterator[list[Table]]:
-    """The tables in files; stdin is copied to a file first, because a table is read more than once.
+    """The tables in files; stdin and pipes are copied to a file first, because a table is read more than once.
 
     Args:
         kind: their format; default: by the suffix, and plain text where that says nothing.
@@ -82,15 +82,16 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
 
     with contextlib.ExitStack() as stack:
         tables: list[Table] = []
-        copy: Path | None = None
+        copies: dict[Path, str] = {}
         try:
             for name in files:
-                if name == "-":
-                    copy = _copy_of_stdin(stack)
-                path = copy if copy is not None and name == "-" else Path(name)
+                path = Path(name)
+                if name == "-" or path.is_fifo():
+                    path = _copy(stack, name)
+                    copies[path] = "stdin" if name == "-" else name
                 suffix = f".{kind}" if kind else path.suffix.lower()
                 opened = open_file(path, encoding, suffix) if suffix in FILE_SUFFIXES else open_lines(path, encoding)
-                tables.append(replace(opened, origin="stdin") if path == copy else opened)
+                tables.append(replace(opened, origin=copies.get(path, opened.origin)))
             for table in tables[1:]:
                 if sorted(table.columns) != sorted(tables[0].columns):
                     raise InputError(
@@ -101,7 +102,9 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
             yield tables
         except InputError as error:
             # The name of the copy says nothing to anybody, and the option has another name here.
-            message = error.message if copy is None else error.message.replace(str(copy), "stdin")
+            message = error.message
+            for copy, shown in copies.items():
+                message = message.replace(str(copy), shown)
             raise InputError(message, error.hint and error.hint.replace("data.encoding=", "--encoding ")) from None
 
 
@@ -110,9 +113,13 @@ def _stdin() -> BinaryIO:
     return io.BytesIO() if sys.stdin is None else sys.stdin.buffer
 
 
-def _copy_of_stdin(stack: contextlib.ExitStack) -> Path:
-    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stdin-"))  # noqa: SIM115 (the stack closes it)
-    shutil.copyfileobj(_stdin(), copy)
+def _copy(stack: contextlib.ExitStack, name: str) -> Path:
+    """Of stdin or a pipe, which can be read once only; it keeps the suffix, which tells the format."""
+    suffix = "" if name == "-" else Path(name).suffix
+    # The stack closes both.
+    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stdin-", suffix=suffix))  # noqa: SIM115
+    source = _stdin() if name == "-" else stack.enter_context(Path(name).open("rb"))  # noqa: SIM115
+    shutil.copyfileobj(source, copy)
     copy.flush()
     return Path(copy.name)
 

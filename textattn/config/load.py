@@ -112,7 +112,11 @@ def _read_source(source: str) -> tuple[str, str]:
             origin = str(shipped[source])
         return Path(origin).read_text(encoding="utf-8-sig"), origin
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{origin}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        before = error.object[: error.start]
+        place = f"{origin}:{before.count(10) + 1}:{error.start - before.rfind(10)}"
+        raise ConfigError(
+            f"{place}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{origin}: {error.strerror}") from None
 
@@ -120,6 +124,9 @@ def _read_source(source: str) -> tuple[str, str]:
 def _not_found(source: str, shipped: list[str]) -> str:
     what = "is a folder, not a config" if Path(source).is_dir() else "no such file or shipped config"
     near = _nearest(Path(source).stem, shipped)
+    if near is None and Path(source).parent.is_dir():
+        beside = {path.stem: str(path) for path in Path(source).parent.glob("*.yaml") if path.is_file()}
+        near = beside.get(_nearest(Path(source).stem, list(beside)) or "")
     return f"{source}: {what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 
 

@@ -83,6 +83,13 @@ class DataConfig(Section):
     def _one_source(self) -> DataConfig:
         if (self.path is None) == (self.files is None):
             raise ValueError("give either data.path or data.files" + (", not both" if self.path else ""))
+        texts = [self.text] if isinstance(self.text, str) else self.text
+        if self.label in texts:
+            raise ValueError(f"data.text and data.label are both {self.label!r}")
+        if len(set(texts)) < len(texts):
+            raise ValueError("data.text names a column twice")
+        if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):
+            raise ValueError("data.label_names holds a name twice")
         if self.evidence_tokens is not None and self.evidence is None:
             raise ValueError("data.evidence_tokens goes with data.evidence")
         if self.evidence is not None and not isinstance(self.text, str):

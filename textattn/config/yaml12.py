@@ -149,7 +149,7 @@ def _read(text: str, flow_only: bool = False) -> Document:
         raise _YamlError([((1,), f"empty; {wanted}")])
     quoted = isinstance(root, yaml.ScalarNode) and root.style in ("'", '"')
     if flow_only and not (unquoted or quoted or getattr(root, "flow_style", False)):
-        raise _YamlError([((1,), f"expected one value, [a, b] or {{a: b}}; {QUOTE_COLON}")])
+        raise _YamlError([((1,), f"expected one value, [a, b] or {{a: b}}; {QUOTE_COLON}, or that begins with | or >")])
     lines: dict[KeyPath, int] = {}
     faults: list[Fault] = []
     value = _plain(root, (), _line(root), lines, faults)

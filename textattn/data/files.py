@@ -22,6 +22,14 @@ ROWS_FOR_COLUMNS = 100
 # The largest that fits a C long everywhere.
 LONGEST_FIELD = 2**31 - 1
 ROWS_PER_BATCH = 65_536
+# How files begin that are taken for text by their name, what they are, and what helps.
+DISGUISES = (
+    (b"\x1f\x8b", "compressed with gzip, not text", "unpack it with gunzip"),
+    (b"PK\3\4", "a zip archive or an Excel file, not text", "unpack it, or save the sheet as csv"),
+    (b"PAR1", "a parquet file, not text", "rename it to end in .parquet"),
+    (b"\xff\xfe", "text in UTF-16", "data.encoding=utf-16"),
+    (b"\xfe\xff", "text in UTF-16", "data.encoding=utf-16"),
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Read at a time where only the line ends count.
 BLOCK = 1 << 20
@@ -77,6 +85,7 @@ def open_file(path: Path, encoding: str = "utf-8", suffix: str | None = None) ->
     if suffix not in FILE_SUFFIXES:
         raise InputError(f"{path}: unknown kind of file; readable are {', '.join(FILE_SUFFIXES)}")
     try:
+        refuse_pipe(path)
         if suffix == ".parquet":
             return _open_parquet(path)
         if suffix == ".jsonl":
@@ -97,8 +106,31 @@ def _without_mark(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raises InputError for a named pipe: files are read more than once, and one that nobody writes to is for ever."""
+    if path.is_fifo():
+        raise InputError(f"{path}: a pipe, but it is read more than once", f"cat {path} > copy{path.suffix}")
+
+
+def _of_another_kind(path: Path) -> InputError | None:
+    """What a file that cannot be read as text is instead, where its first bytes say so."""
+    with path.open("rb") as file:
+        first = file.read(4)
+    for start, kind, hint in DISGUISES:
+        if first.startswith(start):
+            return InputError(f"{path}: {kind}", hint)
+    # Letters of UTF-16 without its mark.
+    if len(first) == 4 and (first[1::2] == b"\0\0" or first[::2] == b"\0\0") and first.count(0) == 2:
+        order = "le" if first[1] == 0 else "be"
+        return InputError(f"{path}: text in UTF-16, without its mark", f"data.encoding=utf-16-{order}")
+    return None
+
+
 def _wrong_encoding(path: Path, encoding: str, error: UnicodeError) -> InputError:
     wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+    other = None if wide else _of_another_kind(path)
+    if other is not None:
+        return other
     with path.open("rb") as file:
         # A line break is not a single byte in UTF-16 and UTF-32: no line to be named.
         for number, line in enumerate([] if wide else file, 1):
@@ -121,6 +153,7 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Table:
     """
     try:
         name = _without_mark(encoding)
+        refuse_pipe(path)
         path.open("rb").close()
     except LookupError:
         raise InputError(f"unknown encoding {encoding!r}", "data.encoding=utf-8") from None
@@ -183,7 +216,7 @@ def _open_csv(path: Path, encoding: str, kind: str) -> Table:
     header: list[str] | None = None
     for line in lines():
         if isinstance(line, RowProblem):
-            raise InputError(str(line))
+            raise _of_another_kind(path) or InputError(str(line))
         header = [name.strip() for name in line[1]]
         break
     if header is None:
@@ -232,14 +265,24 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
                     continue
                 try:
                     value = json.loads(line)
+                    # Python lets the last of two equal keys win; only then are there more colons than keys.
+                    if isinstance(value, dict) and line.count(":") > len(value):
+                        json.loads(line, object_pairs_hook=_refuse_twice)
                     # "\ud83d" alone is half of a character, and no text can hold it.
                     if "\\u" in line:
                         json.dumps(value, ensure_ascii=False).encode()
                 except UnicodeEncodeError:
                     yield RowProblem(str(path), number, "not JSON: a \\u escape is half of a character")
                     continue
-                except (ValueError, RecursionError) as error:
-                    yield RowProblem(str(path), number, f"not JSON: {error}")
+                except json.JSONDecodeError as error:
+                    yield RowProblem(str(path), number, f"not JSON: {error.msg} at character {error.pos + 1}")
+                    continue
+                except RecursionError:
+                    yield RowProblem(str(path), number, "not JSON: nested too deeply")
+                    continue
+                except ValueError as error:
+                    # A number too long for Python comes with advice for programmers.
+                    yield RowProblem(str(path), number, f"not JSON: {str(error).partition(';')[0]}")
                     continue
                 if isinstance(value, dict):
                     yield number, value
@@ -250,7 +293,9 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
     columns = list(dict.fromkeys(key for item in sample if not isinstance(item, RowProblem) for key in item[1]))
     if not columns:
         problem = next((str(item) for item in sample if isinstance(item, RowProblem)), None)
-        raise InputError(problem or f"{path}: no rows; expected one JSON object a line")
+        raise (problem and _of_another_kind(path)) or InputError(
+            problem or f"{path}: no rows; expected one JSON object a line"
+        )
 
     def rows(wanted: list[str]) -> Iterator[Row | RowProblem]:
         for item in objects():
@@ -262,6 +307,13 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
     return Table(str(path), columns, rows, records=objects, size=lambda: _count_lines(path))
 
 
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"the key {key!r} stands twice")
+
+
 def _open_parquet(path: Path) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -270,6 +322,8 @@ def _open_parquet(path: Path) -> Table:
         schema = pq.read_schema(path)
     except pa.ArrowException as error:
         raise InputError(f"{path}: not a parquet file ({error})") from None
+    if len(set(schema.names)) < len(schema.names):
+        raise InputError(f"{path}: a column name stands twice: {', '.join(schema.names)}")
 
     def read(size: int, columns: list[str] | None = None) -> Iterator[Any]:
         number = 0

@@ -15,6 +15,8 @@ from textattn.errors import InputError
 # "01" is none: it would become "1", which may be another label.
 INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 UNLABELLED = -1
+# Characters of a label in a message.
+LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,15 @@ class LabelMap:
             pass
         if value == UNLABELLED:
             raise ValueError("the label is -1, which means unlabelled")
-        names = ", ".join(self.names[:20])
+        names = ", ".join(map(shortened, self.names[:20]))
         if isinstance(value, int) and str(value) in self.names:
             raise ValueError(f"unknown label {value}: label names stand for the numbers from 0, here {names}")
-        raise ValueError(f"unknown label {value!r}; labels are: {names}")
+        raise ValueError(f"unknown label {shortened(repr(value))}; labels are: {names}")
+
+
+def shortened(text: str) -> str:
+    """For messages: what stands in a label column may be a whole text."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
 def plain(value: Any) -> Any:
@@ -87,7 +94,7 @@ def build_label_map(values: Iterable[Any], class_names: Sequence[str] | None, mu
         ids = {plain(name): i for i, name in enumerate(ordered)}
     elif len(kinds) > 1 or not kinds <= {int, str, bool}:
         raise InputError(
-            f"the label column mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}; "
+            f"the values are of several kinds, {' and '.join(sorted(kind.__name__ for kind in kinds))}; "
             "expected strings, integers, booleans, or lists of them"
         )
     else:

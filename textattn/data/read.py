@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
+from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
 from textattn.data.evidence import Spans, parse_evidence
-from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file
-from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, to_array
+from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file, refuse_pipe
+from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.texts import Texts, TextsWriter
 from textattn.data.tokenizer import SEGMENT_SEPARATOR
 from textattn.errors import InputError
@@ -119,8 +120,11 @@ def read_corpus(config: DataConfig, tables: dict[str, list[Table]] | None = None
             )
     if config.evidence is not None:
         for column in filter(None, (config.evidence, config.evidence_tokens)):
-            _check_column(
-                tables[config.train_split][0], column, "evidence" if column == config.evidence else "evidence_tokens"
+            check_column(
+                tables[config.train_split][0],
+                column,
+                "evidence" if column == config.evidence else "evidence_tokens",
+                config,
             )
     rows = {
         role: _read_rows(tables[split], config, notes)
@@ -129,7 +133,11 @@ def read_corpus(config: DataConfig, tables: dict[str, list[Table]] | None = None
     }
     class_names = _class_names(tables[config.train_split], config)
     multi_label = any(isinstance(label, list) for label in rows["train"].labels)
-    label_map = build_label_map(rows["train"].labels, class_names, multi_label)
+    try:
+        label_map = build_label_map(rows["train"].labels, class_names, multi_label)
+    except InputError as error:
+        raise InputError(f"{rows['train'].place(0)[0]}: column {config.label!r}: {error.message}", error.hint) from None
+    _check_separator(rows["train"], config)
     splits = {
         role: _resolve(role, raw, for_table(label_map, _class_names(tables[named[role] or ""], config)), config, notes)
         for role, raw in rows.items()
@@ -229,11 +237,6 @@ def _is_file(path: str) -> bool:
     return Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir())
 
 
-def text_columns(config: DataConfig) -> list[str]:
-    """The text column or columns."""
-    return [config.text] if isinstance(config.text, str) else config.text
-
-
 def _expand(files: str | Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for pattern in [files] if isinstance(files, str) else files:
@@ -242,6 +245,8 @@ def _expand(files: str | Sequence[str]) -> list[Path]:
             near = [str(Path(pattern).with_name(name)) for name in _similar_files(Path(pattern))]
             raise InputError(f"{pattern}: no such file", f"there is {' and '.join(near)}" if near else None)
         paths += map(Path, found)
+    for path in paths:
+        refuse_pipe(path)
     return paths
 
 
@@ -263,7 +268,7 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
     for table in tables:
-        _check_columns(table, columns, config)
+        check_columns(table, columns, config)
         origins.append((len(labels), table.origin))
         for item in table.rows([*columns, *evidence_of]):
             if isinstance(item, RowProblem):
@@ -271,7 +276,7 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
                 continue
             number, values = item
             segments, label = values[: len(texts_of)], values[len(columns) - 1]
-            message = _text_problem(segments, texts_of) or (labelled and _label_problem(label, config.label))
+            message = text_problem(segments, texts_of) or (labelled and label_problem(label, config.label))
             if evidence_of and not message:
                 try:
                     evidence.append(parse_evidence(segments[0], *values[len(columns) :]))
@@ -308,41 +313,6 @@ def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: 
     return [_read_rows(tables[split], config, notes, labelled=False).texts for split in dict.fromkeys(wanted)]
 
 
-def _check_columns(table: Table, wanted: list[str], config: DataConfig) -> None:
-    for column in wanted:
-        _check_column(table, column, "label" if column == config.label else "text")
-
-
-def _check_column(table: Table, column: str, key: str) -> None:
-    if column not in table.columns:
-        near = get_close_matches(column, table.columns, n=1, cutoff=0.5)
-        raise InputError(
-            f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            f"data.{key}={near[0] if near else table.columns[0]}",
-        )
-
-
-def _text_problem(segments: list[Any], columns: list[str]) -> str | None:
-    for value, column in zip(segments, columns, strict=True):
-        if value is None or (isinstance(value, str) and not value.strip()):
-            if len(columns) == 1:
-                return f"column {column!r} is empty; expected a text"
-        elif not isinstance(value, str):
-            return f"column {column!r} holds {type(value).__name__} {str(value)[:40]!r}; expected a text"
-    if not any(value and value.strip() for value in segments):
-        return f"columns {', '.join(columns)} are all empty; expected a text"
-    return None
-
-
-def _label_problem(label: Any, column: str) -> str | None:
-    if label is None or (isinstance(label, str) and not label.strip()):
-        return f"column {column!r} is empty; expected a label"
-    for value in label if isinstance(label, list) else [label]:
-        if not isinstance(value, str | int) and not (isinstance(value, float) and value.is_integer()):
-            return f"column {column!r} holds {label!r}; expected a string, an integer, a boolean or a list of them"
-    return None
-
-
 def _join(segments: list[Any]) -> str:
     if len(segments) == 1:
         return str(segments[0])
@@ -370,7 +340,7 @@ def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, not
             ids.append(known[key])
         except (ValueError, TypeError) as error:
             bad[i] = RowProblem(*raw.place(i), f"column {config.label!r}: {error}")
-    if not ids and role != "train" and all(label == UNLABELLED for label in raw.labels):
+    if not ids and role != "train" and all(plain(label) == UNLABELLED for label in raw.labels):
         raise InputError(
             f"{raw.place(0)[0]}: column {config.label!r}: all labels are -1, which means unlabelled",
             f"data.{role}_split=null",
@@ -398,6 +368,17 @@ def _report(problems: list[RowProblem], config: DataConfig, notes: list[str], to
             "mend the rows, or leave them out with data.on_bad_row=skip",
         )
     notes.append(f"skipped {len(problems)} of {total} rows:\n  " + "\n  ".join(shown))
+
+
+def _check_separator(train: _Rows, config: DataConfig) -> None:
+    if config.label_separator is not None and all(
+        isinstance(labels, list) and len(labels) < 2 for labels in train.labels
+    ):
+        raise InputError(
+            f"{train.place(0)[0]}: column {config.label!r}: data.label_separator {config.label_separator!r} "
+            "separates nothing: no row has several labels",
+            "data.label_separator=null",
+        )
 
 
 def _check_occurring(train: Split, label_map: LabelMap) -> None:

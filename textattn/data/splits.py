@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
 from textattn.data.read import Corpus
+from textattn.errors import ConfigError
 
 
 def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
@@ -17,12 +18,19 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
 
     The part set aside is stratified by label (single-label) and depends only on `seed`. Where the rows are too few for
     one of each label, training goes without a validation split, and a note says so.
+
+    Raises:
+        ConfigError: `max_train_examples` leaves a single label.
     """
     generator = np.random.default_rng(seed)
     train, notes = corpus.train, list(corpus.notes)
     if config.max_train_examples is not None and config.max_train_examples < len(train):
         chosen = generator.permutation(len(train))[: config.max_train_examples]
         train = train.take(np.sort(chosen))
+        if (train.labels.any(axis=0) if corpus.multi_label else np.bincount(train.labels) > 0).sum() < 2:
+            raise ConfigError(
+                f"data.max_train_examples: the {len(train)} drawn have one label only", "data.max_train_examples=null"
+            )
     if corpus.validation is not None:
         return replace(corpus, train=train)
     aside = _choose(train.labels, config.validation_fraction, generator)

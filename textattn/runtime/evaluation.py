@@ -10,7 +10,7 @@ from textattn.config import Config, config_from_mapping
 from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.splits import prepare_splits
-from textattn.errors import InputError
+from textattn.errors import ConfigError, InputError
 from textattn.metrics import compute_metrics
 from textattn.run import TRAINING_CONFIG
 
@@ -103,8 +103,11 @@ def training_config(classifier: Classifier) -> Config | None:
     where = files.where(TRAINING_CONFIG)
     try:
         values = parse_yaml(files.read(TRAINING_CONFIG).decode("utf-8"), where).value
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: damaged (no mapping)")
+        return config_from_mapping(values, origin=where)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: damaged ({error})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: damaged (no mapping)")
-    return config_from_mapping(values, origin=where)
+    except ConfigError as error:
+        # Nobody wrote it by hand.
+        raise InputError(f"{error.message} (damaged)") from None
