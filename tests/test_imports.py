@@ -33,6 +33,8 @@ LAYERS = (
     ("checkpoints",),
     ("fit",),
     ("pipeline",),
+    ("forecast",),
+    ("check",),
     ("seeds",),
     ("",),  # textattn itself: `train` and `load`
     ("cli",),

@@ -47,7 +47,7 @@ def train(
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
     if dry_run:
-        return check(config, overrides, json, quiet)
+        return check(config, overrides, json=json, quiet=quiet)
     resolved = load(config, overrides)
     note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
