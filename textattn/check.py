@@ -14,19 +14,21 @@ from textattn.config import Config
 from textattn.data.batches import steps_of_epochs
 from textattn.data.label_errors import find_label_errors, num_models
 from textattn.data.lint import lint
+from textattn.data.prepared import Prepared
 from textattn.forecast import forecast
 from textattn.prepare import build_model, kept_data, prepare_data, without_vectors, word_vectors
 from textattn.report import Report
 from textattn.training.loss import label_weights
-from textattn.training.optimizer import choose_placement
+from textattn.training.optimizer import Placement, choose_placement
 
 
-def describe(config: Config, report: Report, *, deep: bool = False) -> dict[str, Any]:
+def describe(config: Config, report: Report, *, deep: bool = False, with_forecast: bool = True) -> dict[str, Any]:
     """What a run would train on, and what: sizes, label counts, shapes, time and memory, what is suspicious. Trains
     nothing that is kept, not even word vectors.
 
     Args:
         deep: look for wrong labels too, which takes a while.
+        with_forecast: time pieces of the run for some seconds.
 
     Raises:
         TextattnError: whatever would stop the run before its first step.
@@ -80,14 +82,7 @@ def describe(config: Config, report: Report, *, deep: bool = False) -> dict[str,
         "device": str(placement),
     }
     # Before what a run does not do takes memory.
-    report.stage("Timing pieces of the run")
-    try:
-        facts["forecast"] = forecast(config, data, placement, seconds)
-    except OSError as error:
-        report.note(
-            f"no forecast: {error.filename or 'a temporary file'} cannot be written ({error.strerror or error})"
-        )
-        facts["forecast"] = None
+    facts["forecast"] = _forecast(config, data, placement, seconds, report) if with_forecast else None
     found = lint(corpus, tokenizer, tokens)
     if deep:
         with report.progress("Looking for label errors", num_models(corpus), "models") as advance:
@@ -98,3 +93,15 @@ def describe(config: Config, report: Report, *, deep: bool = False) -> dict[str,
 def _label_counts(labels: NDArray[np.integer[Any]], num_labels: int) -> list[int]:
     counts = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=num_labels)
     return [int(count) for count in counts]
+
+
+def _forecast(
+    config: Config, data: Prepared, placement: Placement, seconds: dict[str, float], report: Report
+) -> dict[str, Any] | None:
+    report.stage("Timing pieces of the run")
+    try:
+        return forecast(config, data, placement, seconds)
+    except OSError as error:
+        where = error.filename or "a temporary file"
+        report.note(f"no forecast: {where} cannot be written ({error.strerror or error})")
+        return None

@@ -45,15 +45,15 @@ from textattn.training.optimizer import Placement
 # Seconds of training steps, a first pass over some batches and at least two more included.
 STEP_SECONDS = 1.5
 MOST_BATCHES, FEWEST_BATCHES, PASSES = 12, 3, 5
-# On a processor: of how many shapes batches are tried, and for how many oneDNN keeps what it prepares (1,024 pieces, and
-# some seven are made for a shape).
+# On a processor: batches of how many shapes are tried, and for how many oneDNN keeps what it prepared (1,024 pieces,
+# some seven a shape).
 SHAPES_TRIED, SHAPES_KEPT = 12, 150
 # Tokens of the texts that word vectors are trained on for a moment.
 VECTOR_TOKENS = 60_000
 # Batches that the trained model would be measured on, on each worker.
 BATCHES_PER_WORKER = 5
 # Texts whose metrics are computed, whose attention is written, and which are audited: few and more of them.
-MEASURED, WRITTEN, AUDITED = (100, 1000), (8, 64), (2, 12)
+MEASURED, WRITTEN, AUDITED = (100, 1000), (8, 40), (2, 6)
 AUDITED_WITH = ("attention", "gradient_x_input")
 Int64s = NDArray[np.int64]
 
@@ -88,8 +88,8 @@ def forecast(config: Config, data: Prepared, placement: Placement, seconds: dict
             trained, kept = _training(config, data, run, model.to(placement.device), model_config, placement)
             stages |= trained | _finishing(config, data, run, model, model_config)
         found: dict[str, Any] = {
-            "seconds": sum(stages.values()),
-            "seconds_by_stage": stages,
+            "seconds": float(sum(stages.values())),
+            "seconds_by_stage": {stage: float(value) for stage, value in stages.items()},
             # Word vectors are trained before the rest, and what they took is free by then.
             "peak_memory_bytes": max(_peak_memory() + kept, before + extra),
         }
@@ -196,7 +196,7 @@ def _training(
         first, each, grown, known = _new_shapes(loop_over, lengths)
     # The largest: what it takes in memory is the most.
     loop = loop_over(epoch[-1:], PASSES)
-    cold, typical = _passes(loop, 0.0)
+    cold, typical = _passes(loop, STEP_SECONDS / 3)
     first += max(0.0, cold - typical)
     typical *= sizes.mean() / sizes.max()
     number = min(MOST_BATCHES, len(epoch), int(STEP_SECONDS / typical / 3))

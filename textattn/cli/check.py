@@ -23,6 +23,9 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Look for wrong labels too: seconds to minutes, by the size of the data.")
     ] = False,
+    forecast: Annotated[
+        bool, typer.Option("--forecast/--no-forecast", help="Time pieces of the run for some seconds.")
+    ] = True,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,7 +46,7 @@ def check(
     from textattn.check import describe
     from textattn.cli.progress import ConsoleReport
 
-    facts = describe(resolved, ConsoleReport(), deep=deep)
+    facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)
     if json:
         out_json(facts, indent=True)
     else:

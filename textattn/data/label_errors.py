@@ -101,7 +101,7 @@ def find_label_errors(
     return [
         Finding(
             "label_errors",
-            f"{len(rows):,} text{'s' * (len(rows) != 1)} ({where}) probably have a wrong label: quick models that have "
+            f"{len(rows):,} text{'s' * (len(rows) != 1)} ({where}) may have a wrong label: quick models that have "
             f"not seen them confidently say another. They estimate that {estimated:.1%} of all labels are wrong, those "
             "they cannot tell included",
             "read them, the surest first (--json lists all), and mend the data",
