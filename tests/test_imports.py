@@ -36,6 +36,8 @@ LAYERS = (
     ("checkpoints",),
     ("fit",),
     ("pipeline",),
+    ("forecast",),
+    ("check",),
     ("seeds",),
     ("study",),
     ("tune",),

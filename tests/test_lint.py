@@ -38,7 +38,9 @@ def findings(folder: Path, splits: dict[str, Rows], *overrides: str) -> dict[str
     """Of `check --json`, by kind."""
     for name, rows in splits.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = cli("check", "quickstart", f"data.path={folder}", "tokenizer.min_frequency=1", "--json", *overrides)
+    done = cli(
+        "check", "quickstart", f"data.path={folder}", "tokenizer.min_frequency=1", "--no-forecast", "--json", *overrides
+    )
     assert done.code == 0, done.err
     found = json.loads(done.out)["findings"]
     assert len({finding["kind"] for finding in found}) == len(found)
@@ -109,7 +111,7 @@ def test_pairs_are_named_by_split_and_row(clean: dict[str, Rows], tmp_path: Path
     (pair,) = found["contradictions"]["examples"][:1]
     assert {tuple(place) for place in pair["rows"]} <= {("train", 42), ("train", 43), ("test", 7)}
     assert sorted(pair["labels"]) == ["no", "yes"]
-    done = cli("check", "quickstart", f"data.path={tmp_path}", "tokenizer.min_frequency=1")
+    done = cli("check", "quickstart", f"data.path={tmp_path}", "tokenizer.min_frequency=1", "--no-forecast")
     assert "duplicates: 1 text of test (0.7%) stand in train as well" in done.out
     assert "  train 42 = test 7  " in done.out
     assert done.out.splitlines()[-1] == "The config is sound, 2 things to look at; nothing was trained."

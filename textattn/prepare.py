@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,8 @@ from textattn.config import Config
 from textattn.config.schema import ModelConfig as ModelSettings
 from textattn.config.schema import TrainingConfig
 from textattn.data import cache, prepared
-from textattn.data.batches import steps_of_epochs
 from textattn.data.cells import text_columns
 from textattn.data.evidence import marked_tokens
-from textattn.data.lint import lint
 from textattn.data.prepared import Prepared
 from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus
 from textattn.data.splits import prepare_splits
@@ -32,8 +29,6 @@ from textattn.model.passages import LARGEST_WINDOW
 from textattn.model_files import ModelConfig
 from textattn.report import Report
 from textattn.run import TOKENIZER
-from textattn.training.loss import label_weights
-from textattn.training.optimizer import choose_placement
 
 # Texts whose tokens' places are held in memory at once.
 ROWS_AT_ONCE = 1000
@@ -74,68 +69,16 @@ def prepare_data(config: Config, report: Report) -> Prepared:
     return found
 
 
-def describe(config: Config, report: Report) -> dict[str, Any]:
-    """What a run would train on, and what: sizes, label counts, shapes, what is suspicious. Trains nothing, not even
-    word vectors.
-
-    Raises:
-        TextattnError: whatever would stop the run before its first step.
-    """
-    placement = choose_placement(config.training)
-    corpus, tokenizer, tokens = prepare_data(config, report)
-    if config.model.vectors.source == "file":
-        _word_vectors(config, corpus, tokenizer, report)
-    with torch.random.fork_rng():
-        model, _, _ = build_model(without_vectors(config), corpus, tokenizer, report)
-    label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
-    longest = int(tokens["train"].lengths.max())
-    batch = min(config.training.batch_size, len(corpus.train))
-    with torch.inference_mode():
-        output = model.eval()(
-            torch.full((batch, longest), tokenizer.unk_id), torch.ones((batch, longest), dtype=torch.int64)
-        )
-    t = config.training
-    balance = corpus.train.labels if t.sampling == "balanced" else None
-    lengths = tokens["train"].lengths
-    steps = steps_of_epochs(lengths, t.batch_size, t.max_tokens_per_batch, t.epochs, config.seed, balance)
-    facts: dict[str, Any] = {
-        "labels": corpus.labels,
-        "splits": {
-            name: {
-                "num_examples": len(split),
-                "labels": dict(zip(corpus.labels, _label_counts(split.labels, len(corpus.labels)), strict=True)),
-                "tokens_median": int(np.median(tokens[name].lengths)),
-                "tokens_longest": int(tokens[name].lengths.max()),
-                "truncated": tokens[name].num_truncated / len(split),
-                "unknown": tokens[name].num_unknown / len(tokens[name].ids),
-            }
-            for name, split in corpus.splits().items()
-        },
-        "shapes": {
-            "input_ids": [batch, longest],
-            "hidden_states": list(output.hidden_states.shape),
-            "attention_weights": list(output.attention_weights.shape),
-            "context": list(output.context.shape),
-            "logits": list(output.logits.shape),
-        },
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": min(sum(steps), config.training.max_steps or sum(steps)),
-        "batch_size": config.training.batch_size,
-        "device": str(placement),
-        "findings": [asdict(finding) for finding in lint(corpus, tokenizer, tokens)],
-    }
-    return facts
+def kept_data(config: Config) -> Prepared | None:
+    """What `prepare_data` of an earlier run left in the cache."""
+    tables = open_tables(config.data) if is_on_hub(config.data) else None
+    return prepared.load(prepared.key_of(config.data, config.tokenizer, config.seed, tables))
 
 
 def without_vectors(config: Config) -> Config:
     """The same model, from random vectors."""
     random = config.model.vectors.model_copy(update={"source": "random", "path": None})
     return config.model_copy(update={"model": config.model.model_copy(update={"vectors": random})})
-
-
-def _label_counts(labels: np.ndarray[Any, np.dtype[np.integer[Any]]], num_labels: int) -> list[int]:
-    counts = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=num_labels)
-    return [int(count) for count in counts]
 
 
 def build_model(
@@ -188,7 +131,7 @@ def build_model(
             f"model.embedding_dim={ModelSettings().embedding_dim} model.hidden_size={ModelSettings().hidden_size}",
         ) from None
     facts: dict[str, Any] = {"source": m.vectors.source}
-    vectors = _word_vectors(config, corpus, tokenizer, report)
+    vectors = word_vectors(config, corpus, tokenizer, report)
     if vectors is not None:
         facts["coverage"] = vectors.coverage
         report.note(f"word vectors for {vectors.coverage:.1%} of the vocabulary ({m.vectors.source})")
@@ -272,7 +215,8 @@ def evidence_of(split: Split, tokenizer: TextTokenizer, tokens: TokenArrays) -> 
     return marked
 
 
-def _word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, report: Report) -> WordVectors | None:
+def word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, report: Report) -> WordVectors | None:
+    """Those to start from: read, found in the cache, or trained; None for random ones."""
     settings = config.model.vectors
     if settings.source == "random":
         return None
@@ -285,11 +229,7 @@ def _word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, repo
         for unlabelled in corpus.unlabelled:
             yield from unlabelled
 
-    # Whole texts and the vocabulary are all that counts, wherever they were read from.
-    content = [part.fingerprint() for part in (corpus.train.texts, *corpus.unlabelled)]
-    key = cache.key_of(
-        content, tokenizer.to_files()[TOKENIZER], settings.model_dump(), config.model.embedding_dim, config.seed
-    )
+    key = _key_of_vectors(config, corpus, tokenizer)
     vectors = load_vectors(cache.find(VECTORS, key), (tokenizer.vocab_size, config.model.embedding_dim))
     if vectors is None:
         with report.progress("Word vectors", settings.epochs, "passes") as advance:
@@ -298,3 +238,15 @@ def _word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, repo
             if folder is not None:
                 vectors.write(folder)
     return vectors
+
+
+def kept_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer) -> bool:
+    """Whether the skip-gram vectors of this training are there from an earlier one."""
+    return cache.find(VECTORS, _key_of_vectors(config, corpus, tokenizer)) is not None
+
+
+def _key_of_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer) -> str:
+    # Whole texts and the vocabulary are all that counts, wherever they were read from.
+    content = [part.fingerprint() for part in (corpus.train.texts, *corpus.unlabelled)]
+    vectors = config.model.vectors.model_dump()
+    return cache.key_of(content, tokenizer.to_files()[TOKENIZER], vectors, config.model.embedding_dim, config.seed)

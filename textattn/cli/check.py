@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
@@ -18,6 +20,12 @@ EXAMPLES, CHARACTERS = 2, 100
 def check(
     config: ConfigName,
     overrides: Overrides = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Look for wrong labels too: seconds to minutes, by the size of the data.")
+    ] = False,
+    forecast: Annotated[
+        bool, typer.Option("--forecast/--no-forecast", help="Time pieces of the run for some seconds.")
+    ] = True,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -28,14 +36,17 @@ def check(
     textattn check my.yaml data.path=reviews.csv
 
     Looks for texts that stand in two splits or nearly so, texts with several labels, tokens that give a label away,
-    files sorted by label, and rare labels.
+    files sorted by label, and rare labels. With --deep also for texts whose label is contradicted by models that have
+    not seen them (confident learning, five folds).
+
+    Pieces of the run are timed to say how long all of it will take here, and how much memory.
     """
     resolved = load(config, overrides)
     note("Loading torch …")
+    from textattn.check import describe
     from textattn.cli.progress import ConsoleReport
-    from textattn.prepare import describe
 
-    facts = describe(resolved, ConsoleReport())
+    facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)
     if json:
         out_json(facts, indent=True)
     else:
@@ -80,6 +91,8 @@ def _print(facts: dict[str, Any]) -> None:
     out("")
     out(f"{facts['num_parameters']:,} parameters")
     out(f"{facts['steps']:,} steps of {facts['batch_size']} texts on {facts['device']}")
+    if facts["forecast"] is not None:
+        out(_forecast(facts["forecast"]))
     for finding in facts["findings"]:
         out("")
         out(f"{finding['kind'].replace('_', ' ')}: {finding['message']}")
@@ -93,13 +106,42 @@ def _print(facts: dict[str, Any]) -> None:
     out(f"The config is sound, {found}; nothing was trained.")
 
 
+def _forecast(found: dict[str, Any]) -> str:
+    """About 9 minutes and 1.6 GB on this machine: …"""
+    memory = f"{found['peak_memory_bytes'] / 1e9:.1f} GB"
+    if "peak_gpu_memory_bytes" in found:
+        memory += f" ({found['peak_gpu_memory_bytes'] / 1e9:.1f} GB on the GPU)"
+    # Those that are next to nothing are left out.
+    parts = [
+        f"{stage.replace('_', ' ')} {_duration(seconds, 'min', 's', 'h')}"
+        for stage, seconds in found["seconds_by_stage"].items()
+        if seconds >= max(0.5, 0.01 * found["seconds"])
+    ]
+    return f"about {_duration(found['seconds'], 'minutes', 'seconds', 'hours')} and {memory} on this machine" + (
+        f": {', '.join(parts)}" if parts else ""
+    )
+
+
+def _duration(seconds: float, minute: str, second: str, hour: str) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} {second}"
+    value, unit = (seconds / 60, minute) if seconds < 90 * 60 else (seconds / 3600, hour)
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+
+
 def _places(example: dict[str, Any]) -> str:
     """Rows are counted from 0 inside a split."""
     labels = example.get("labels")
     places = [f"{split} {row}" for split, row in example["rows"]]
     if labels:
-        places = [f"{place} {label}" for place, label in zip(places, labels, strict=True)]
+        places = [f"{place} {_label(label)}" for place, label in zip(places, labels, strict=True)]
+    if "suggested" in example:
+        return f"{places[0]}, rather {_label(example['suggested'])} ({example['probability']:.2f})"
     return " = ".join(places)
+
+
+def _label(label: str | list[str]) -> str:
+    return label if isinstance(label, str) else "+".join(label) or "none"
 
 
 def _cut(text: str) -> str:

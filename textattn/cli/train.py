@@ -53,7 +53,7 @@ def train(
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
     if dry_run:
-        return check(config, overrides, json, quiet)
+        return check(config, overrides, json=json, quiet=quiet)
     is_first = rank_of_process() == 0
     try:
         resolved = load(config, overrides)

@@ -104,17 +104,65 @@ def _near_duplicates(
     splits: dict[str, Split], tokens: dict[str, TokenArrays], hashes: dict[str, Int64s]
 ) -> Iterator[Finding]:
     """Pairs of texts of different splits that share most of their shingles, equal ones left out."""
+    names = list(tokens)
+    a, b = _near_pairs(tokens, across=True)
+    hashed = np.concatenate([hashes[name] for name in names])
+    others = hashed[a] != hashed[b]
+    a, b = a[others], b[others]
+    starts = np.cumsum([0, *(len(part) for part in tokens.values())])
+    of_split = np.repeat(np.arange(len(tokens)), np.diff(starts))
+    for i, first in enumerate(names):
+        for j, second in enumerate(names[i + 1 :], i + 1):
+            chosen = np.flatnonzero((of_split[a] == i) & (of_split[b] == j))
+            rows, where = np.unique(b[chosen], return_index=True)
+            if len(rows):
+                yield Finding(
+                    "near_duplicates",
+                    f"{_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}) nearly stand in {first} "
+                    f"as well ({NEARLY:.0%} of the passages or more): figures on {second} will be too good",
+                    f"remove them from {first}",
+                    len(rows),
+                    _examples(
+                        splits,
+                        [
+                            (first, int(a[chosen[k]] - starts[i]), second, int(row - starts[j]))
+                            for row, k in list(zip(rows, where, strict=True))[:EXAMPLES]
+                        ],
+                    ),
+                )
+
+
+def duplicate_groups(splits: dict[str, Split], tokens: dict[str, TokenArrays]) -> Int64s:
+    """(rows of all splits,) numbers from 0; texts that are the same, or nearly, have the same one."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    hashed = np.concatenate([_hashes(split) for split in splits.values()])
+    order = np.argsort(hashed, kind="stable")
+    equal = np.flatnonzero(np.diff(hashed[order]) == 0)
+    a, b = _near_pairs({name: tokens[name] for name in splits}, across=False)
+    a, b = np.concatenate([a, order[equal]]), np.concatenate([b, order[equal + 1]])
+    pairs = coo_matrix((np.ones(len(a), np.int8), (a, b)), (len(hashed), len(hashed)))
+    return np.asarray(connected_components(pairs, directed=False)[1], dtype=np.int64)
+
+
+def _near_pairs(tokens: dict[str, TokenArrays], *, across: bool) -> tuple[Int64s, Int64s]:
+    """Pairs of texts that share most of their shingles, the first before the second; numbered through all splits.
+
+    Args:
+        across: only those of different splits.
+    """
     every = max(1, sum(len(part.ids) for part in tokens.values()) // MAX_SHINGLES)
-    parts, owners, offsets = [], [], {}
+    parts, owners = [], []
     total = 0
-    for name, part in tokens.items():
-        offsets[name] = total
+    for part in tokens.values():
         for shingles, rows in _shingles(part, every):
             parts.append(shingles)
             owners.append(rows + total)
         total += len(part)
+    none = np.zeros(0, np.int64)
     if not parts:
-        return
+        return none, none
     shingle, owner = np.concatenate(parts), np.concatenate(owners)
     # Each shingle once for each text.
     order = np.lexsort((owner, shingle))
@@ -130,35 +178,13 @@ def _near_duplicates(
         groups = owner[starts[lengths == length][:, None] + np.arange(length)[None, :]]
         for i in range(length):
             for j in range(i + 1, length):
-                apart = of_split[groups[:, i]] != of_split[groups[:, j]]
-                pairs.append(groups[apart, i] * total + groups[apart, j])
-    shared, counts = np.unique(np.concatenate(pairs), return_counts=True) if pairs else (np.zeros(0, np.int64),) * 2
+                wanted = (of_split[groups[:, i]] != of_split[groups[:, j]]) | (not across)
+                pairs.append(groups[wanted, i] * total + groups[wanted, j])
+    shared, counts = np.unique(np.concatenate(pairs), return_counts=True) if pairs else (none, none)
     a, b = np.divmod(shared, total)
     smaller = np.minimum(size[a], size[b])
     near = (counts >= NEARLY * smaller) & (smaller >= FEWEST_SHINGLES)
-    names = list(tokens)
-    hashed = np.concatenate([hashes[name] for name in names])
-    near &= hashed[a] != hashed[b]
-    a, b = a[near], b[near]
-    for i, first in enumerate(names):
-        for j, second in enumerate(names[i + 1 :], i + 1):
-            chosen = np.flatnonzero((of_split[a] == i) & (of_split[b] == j))
-            rows, where = np.unique(b[chosen], return_index=True)
-            if len(rows):
-                yield Finding(
-                    "near_duplicates",
-                    f"{_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}) nearly stand in {first} "
-                    f"as well ({NEARLY:.0%} of the passages or more): figures on {second} will be too good",
-                    f"remove them from {first}",
-                    len(rows),
-                    _examples(
-                        splits,
-                        [
-                            (first, int(a[chosen[k]] - offsets[first]), second, int(row - offsets[second]))
-                            for row, k in list(zip(rows, where, strict=True))[:EXAMPLES]
-                        ],
-                    ),
-                )
+    return a[near], b[near]
 
 
 def _shingles(tokens: TokenArrays, every: int) -> Iterator[tuple[Int64s, Int64s]]:

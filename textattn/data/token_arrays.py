@@ -67,6 +67,12 @@ class TokenArrays:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def take(self, rows: NDArray[np.int64]) -> TokenArrays:
+        """The texts at `rows`, in that order, without the counts."""
+        ids = np.concatenate([np.zeros(0, ID), *(self.ids[self.starts[i] : self.starts[i + 1]] for i in rows)])
+        starts = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        return TokenArrays(ids, starts, 0, 0)
+
     def write(self, path: Path) -> None:
         """The ids alone, as int32; `open` wants the rest."""
         with path.open("wb") as file:

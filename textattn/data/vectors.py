@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from textattn.errors import InputError
 # gensim leaves out what a longer sentence has beyond this (MAX_SENTENCE_LEN).
 LONGEST_SENTENCE = 10_000
 MATRIX, FOUND = "matrix.npy", "found.npy"
+TIMED_PASSES = 3
+# What numpy keeps of one beside its numbers.
+BYTES_OF_AN_ARRAY = 112
 
 
 @dataclass(frozen=True)
@@ -108,33 +112,90 @@ def train_skipgram(
     Args:
         on_epoch: called with the number of passes done.
     """
+    model = _new_skipgram(config, embedding_dim, seed)
+    sentences = _Sentences(texts, tokenizer)
+    model.build_vocab(sentences)
+    model.train(
+        sentences,
+        total_examples=model.corpus_count,
+        total_words=model.corpus_total_words,
+        epochs=config.epochs,
+        callbacks=[_after_each_pass(on_epoch)],
+    )
+    matrix = np.zeros((tokenizer.vocab_size, embedding_dim), np.float32)
+    found = np.zeros(tokenizer.vocab_size, bool)
+    for token_id, row in model.wv.key_to_index.items():
+        matrix[token_id] = model.wv.vectors[row]
+        found[token_id] = True
+    return WordVectors(matrix, found)
+
+
+class SkipgramTime(NamedTuple):
+    """Seconds that word vectors take on some texts, and what is kept of them meanwhile."""
+
+    start: float
+    """Loading gensim."""
+    preparing: float
+    """Tokenising."""
+    epoch: float
+    """One pass."""
+    bytes: int
+    """Their tokens."""
+
+
+def time_skipgram(
+    config: VectorsConfig,
+    texts: Iterable[str],
+    tokenizer: TextTokenizer,
+    embedding_dim: int,
+    seed: int,
+    counts: NDArray[np.integer[Any]],
+) -> SkipgramTime:
+    """Trains for a few passes on a part of the texts, and on vectors of the whole vocabulary: they fill no cache.
+
+    Args:
+        counts: (vocab_size,) how often each token stands in all texts.
+    """
+    ends = [time.perf_counter()]
+    model = _new_skipgram(config, embedding_dim, seed)
+    ends.append(time.perf_counter())
+    sentences = _Sentences(texts, tokenizer)
+    ends.append(time.perf_counter())
+    model.build_vocab_from_freq({i: int(count) for i, count in enumerate(counts) if count}, corpus_count=1)
+    passes = [time.perf_counter()]
+    model.train(
+        sentences,
+        total_examples=len(sentences.encodings),
+        epochs=TIMED_PASSES,
+        callbacks=[_after_each_pass(lambda _: passes.append(time.perf_counter()))],
+    )
+    start, preparing = np.diff(ends)
+    kept = sum(ids.nbytes + BYTES_OF_AN_ARRAY for ids in sentences.encodings)
+    return SkipgramTime(float(start), float(preparing), float(np.median(np.diff(passes))), kept)
+
+
+class _Sentences:
+    """What gensim goes through once a pass."""
+
+    def __init__(self, texts: Iterable[str], tokenizer: TextTokenizer) -> None:
+        self.encodings = [
+            np.array(e.ids, dtype=np.int32)
+            for chunk in _chunks(texts)
+            for e in tokenizer.backend.encode_batch_fast(chunk, add_special_tokens=False)
+        ]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (
+            ids[first : first + LONGEST_SENTENCE].tolist()
+            for ids in self.encodings
+            for first in range(0, len(ids), LONGEST_SENTENCE)
+        )
+
+
+def _new_skipgram(config: VectorsConfig, embedding_dim: int, seed: int) -> Any:
     from gensim.models import Word2Vec
-    from gensim.models.callbacks import CallbackAny2Vec
 
-    class Progress(CallbackAny2Vec):  # type: ignore[misc]
-        done = 0
-
-        def on_epoch_end(self, model: Any) -> None:
-            self.done += 1
-            if on_epoch is not None:
-                on_epoch(self.done)
-
-    encodings = [
-        np.array(e.ids, dtype=np.int32)
-        for chunk in _chunks(texts)
-        for e in tokenizer.backend.encode_batch_fast(chunk, add_special_tokens=False)
-    ]
-
-    class Sentences:
-        def __iter__(self) -> Iterator[list[int]]:
-            return (
-                ids[first : first + LONGEST_SENTENCE].tolist()
-                for ids in encodings
-                for first in range(0, len(ids), LONGEST_SENTENCE)
-            )
-
-    model = Word2Vec(
-        Sentences(),
+    return Word2Vec(
         vector_size=embedding_dim,
         sg=1,
         window=config.window,
@@ -144,14 +205,22 @@ def train_skipgram(
         min_count=1,
         workers=1,
         seed=seed,
-        callbacks=[Progress()],
     )
-    matrix = np.zeros((tokenizer.vocab_size, embedding_dim), np.float32)
-    found = np.zeros(tokenizer.vocab_size, bool)
-    for token_id, row in model.wv.key_to_index.items():
-        matrix[token_id] = model.wv.vectors[row]
-        found[token_id] = True
-    return WordVectors(matrix, found)
+
+
+def _after_each_pass(call: Callable[[int], None] | None) -> Any:
+    """For gensim: calls with the number of passes done."""
+    from gensim.models.callbacks import CallbackAny2Vec
+
+    class Progress(CallbackAny2Vec):  # type: ignore[misc]
+        done = 0
+
+        def on_epoch_end(self, model: Any) -> None:
+            self.done += 1
+            if call is not None:
+                call(self.done)
+
+    return Progress()
 
 
 def _chunks(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
