@@ -69,7 +69,8 @@ def test_probabilities_are_those_of_the_weights_in_the_file(model: Classifier, t
     for text, probs in zip(TEXTS[:3], model.predict_proba(TEXTS), strict=False):
         ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False).ids])
         with torch.no_grad():
-            expected = torch.softmax(network(ids, torch.ones_like(ids)).logits[0].double(), 0).numpy()
+            logits = network(ids, torch.ones_like(ids)).logits[0].double() / config["temperature"]
+            expected = torch.softmax(logits, 0).numpy()
         np.testing.assert_allclose(probs, expected, atol=1e-6)
 
 
@@ -112,7 +113,7 @@ def test_vectors_are_what_the_last_layer_reads(model: Classifier, trained_run: P
     weights = load_file(trained_run / "model.safetensors")
     vectors = model.embed(TEXTS)
     assert vectors.shape == (len(TEXTS), 64)  # 32 units in both directions
-    logits = vectors @ weights["classifier.weight"].T + weights["classifier.bias"]
+    logits = (vectors @ weights["classifier.weight"].T + weights["classifier.bias"]) / model.config.temperature
     np.testing.assert_allclose(to_probabilities(logits, "softmax", 2), model.predict_proba(TEXTS), atol=1e-6)
 
 
@@ -225,6 +226,6 @@ def test_two_labels_with_one_output_unit(tmp_path: Path) -> None:
 
     weights = load_file(run / "model.safetensors")
     z = (model.embed(TEXTS) @ weights["classifier.weight"].T + weights["classifier.bias"]).astype(np.float64)[:, 0]
-    np.testing.assert_allclose(probs[:, 1], 1 / (1 + np.exp(-z)), atol=1e-6)
+    np.testing.assert_allclose(probs[:, 1], 1 / (1 + np.exp(-z / model.config.temperature)), atol=1e-6)
     assert [p.label for p in model.predict(TEXTS)] == [model.labels[int(v > 0)] for v in z]
     assert json.loads((run / "metrics.json").read_text())["test"]["confusion_matrix"]

@@ -164,7 +164,8 @@ def _training(
         "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
     )
     weights = label_weights(settings.class_weights, corpus.train.labels, corpus.labels)
-    loss = build_loss(kind, settings.label_smoothing, None if weights is None else weights.to(placement.device))
+    weights = None if weights is None else weights.to(placement.device)
+    loss = build_loss(kind, settings.label_smoothing, weights, settings.focal_gamma)
 
     def loop_over(batches: list[Int64s], epochs: int, batch_size: int = settings.batch_size) -> TrainingLoop:
         rows = np.concatenate(batches)
@@ -179,9 +180,9 @@ def _training(
         )  # fmt: skip
 
     lengths = train.lengths
-    epoch = shuffled_batches(
-        lengths, settings.batch_size, np.random.default_rng(config.seed), settings.max_tokens_per_batch
-    )
+    balance = corpus.train.labels if settings.sampling == "balanced" else None
+    generator = np.random.default_rng(config.seed)
+    epoch = shuffled_batches(lengths, settings.batch_size, generator, settings.max_tokens_per_batch, balance)
     sizes = np.array([len(batch) * lengths[batch].max() for batch in epoch])
     epoch = [epoch[i] for i in np.argsort(sizes, kind="stable")]
     started = time.perf_counter()

@@ -70,6 +70,7 @@ def compute_metrics(
     *,
     headline: str,
     thresholds: Sequence[float] | None = None,
+    uncalibrated: Probabilities | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Everything measured on a split, as plain JSON values (null where a metric is undefined).
@@ -79,6 +80,7 @@ def compute_metrics(
         probs: (rows, num_labels)
         headline: the metric that gets a 95 % bootstrap interval over rows.
         thresholds: for multi-label, one for each label.
+        uncalibrated: (rows, num_labels) before calibration, where there was any.
     """
     from sklearn import metrics as sk
 
@@ -106,6 +108,7 @@ def compute_metrics(
         "log_loss": log_loss(labels, probs),
         "brier": brier(labels, probs),
         "ece": expected_calibration_error(labels, probs),
+        "ece_uncalibrated": expected_calibration_error(labels, probs if uncalibrated is None else uncalibrated),
         "reliability": reliability(labels, probs),
         "majority_class": _majority(labels, label_names),
         "per_class": {

@@ -32,7 +32,7 @@ from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import CheckFailed, Elsewhere, TrainingError
 from textattn.export.onnx_model import export_onnx
 from textattn.fit import fit
-from textattn.metrics import choose_thresholds, compute_metrics, expected_calibration_error
+from textattn.metrics import choose_thresholds, compute_metrics
 from textattn.model_card import model_card
 from textattn.model_files import ModelConfig
 from textattn.plots import draw_plots
@@ -279,10 +279,9 @@ def _finish(
             corpus.labels,
             headline=metric,
             thresholds=classifier.config.thresholds,
+            uncalibrated=classifier.uncalibrated().logits_to_probabilities(logits[name]),
             seed=config.seed,
         )
-        before = classifier.uncalibrated().logits_to_probabilities(logits[name])
-        measured[name]["ece_uncalibrated"] = expected_calibration_error(corpus.splits()[name].labels, before)
         measured[name]["num_truncated"] = tokens[name].num_truncated
     for name in config.output.prediction_splits:
         if name in probs:

@@ -80,12 +80,14 @@ def measure(
     """
     base = training_config(classifier)
     tokens = classifier.tokenizer.encode(rows)
+    logits = classifier.logits(tokens, on_batch)
     metrics = compute_metrics(
         rows.labels,
-        classifier.probabilities(tokens, on_batch),
+        classifier.logits_to_probabilities(logits),
         classifier.config.labels,
         headline=(base and base.training.metric) or ("micro_f1" if classifier.config.multi_label else "accuracy"),
         thresholds=classifier.config.thresholds,
+        uncalibrated=classifier.uncalibrated().logits_to_probabilities(logits),
         seed=base.seed if base is not None else 0,
     )
     return metrics | {"num_truncated": tokens.num_truncated, "split": split}
