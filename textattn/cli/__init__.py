@@ -47,6 +47,8 @@ def main() -> None:
             time.sleep(SECONDS_TO_SPEAK)
         else:
             print_error(error)
+            # All is said; what torchrun sends the others of a training need not interrupt the end of this one.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # `| head` has seen enough.
