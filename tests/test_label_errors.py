@@ -51,9 +51,15 @@ def check(folder: Path, splits: dict[str, Rows], *arguments: str) -> Result:
 
 
 def label_errors(done: Result) -> dict[str, Any]:
-    found = [finding for finding in json.loads(done.out)["findings"] if finding["kind"] == "label_errors"]
+    """The finding, if there is one, with all texts in question."""
+    facts = json.loads(done.out)
+    found = [finding for finding in facts["findings"] if finding["kind"] == "label_errors"]
     assert len(found) <= 1
-    return found[0] if found else {"count": 0, "examples": []}
+    examples = facts.get("label_errors", [])
+    if found:
+        assert found[0]["examples"] == examples[: len(found[0]["examples"])]
+        assert found[0]["count"] == len(examples)
+    return {"count": found[0]["count"] if found else 0, "examples": examples}
 
 
 def places(finding: dict[str, Any]) -> list[tuple[str, int]]:
@@ -71,6 +77,7 @@ def test_flipped_labels_are_found_in_every_split(labels: list[str], tmp_path: Pa
     assert len(right) / len(found) >= 0.9
     assert len(right) / len(flipped) >= 0.8
     assert {split for split, _ in right} == set(SIZES)
+    assert finding["count"] > 0
     for example in finding["examples"]:
         ((split, row),) = example["rows"]
         assert example["text"] == splits[split][row]["text"]
@@ -84,6 +91,27 @@ def test_flipped_labels_are_found_in_every_split(labels: list[str], tmp_path: Pa
 
 def test_nothing_is_said_of_labels_that_are_right(tmp_path: Path) -> None:
     assert label_errors(check(tmp_path, corpus(LABELS), "--deep", "--json"))["count"] == 0
+
+
+@pytest.mark.parametrize(("share", "suspected"), [(0.0, False), (0.03, True)])
+def test_real_reviews(share: float, suspected: bool, shared: Path, tmp_path: Path) -> None:
+    """Whatever a quick model gets wrong of 5,000 reviews by itself is no finding; with 3 % flipped it is one."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(sorted((shared / "data" / "imdb").rglob("train*.parquet"))[0])
+    chosen = np.random.default_rng(0).permutation(len(table))[:5000]
+    texts, labels = (table.take(chosen).column(name).to_pylist() for name in ("text", "label"))
+    splits: dict[str, Rows] = {"train": [{"text": t, "label": str(n)} for t, n in zip(texts, labels, strict=True)]}
+    assert pc.count_distinct(table["label"]).as_py() == 2
+    flipped = flip(splits, ["0", "1"], share)
+    overrides = ["data.test_split=null", "tokenizer.max_length=400"]
+    finding = label_errors(check(tmp_path, splits, "--deep", "--json", *overrides))
+    assert bool(finding["count"]) == suspected
+    if suspected:
+        wrong = {splits["train"][row]["text"] for _, row in flipped}
+        surest = [example["text"] in wrong for example in finding["examples"][:50]]
+        assert sum(surest) >= 30
 
 
 def test_only_deep_looks_for_them(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     found = lint(corpus, tokenizer, tokens)
     if deep:
         with report.progress("Looking for label errors", num_models(corpus), "models") as advance:
-            found += find_label_errors(corpus, tokens, advance, report.note)
+            suspected, facts["label_errors"] = find_label_errors(corpus, tokens, advance, report.note)
+        found += suspected
     return facts | {"findings": [asdict(finding) for finding in found]}
 
 

@@ -24,7 +24,7 @@ class Mean:
     total: Tensor
     """A number in fp32, with its gradient."""
     count: Tensor
-    """What to divide by: rows, tokens or the sum of weights. Where it is 0, so is the mean."""
+    """What to divide by: rows or tokens. Where it is 0, so is the mean."""
 
     def value(self) -> Tensor:
         """The mean of what is here."""
@@ -39,7 +39,10 @@ Loss = Callable[[Tensor, Tensor], Mean]
 
 
 def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, focal_gamma: float = 0.0) -> Loss:
-    """A function of logits (batch, num_outputs) and labels; a mean over the batch, weighted where there are weights.
+    """A function of logits (batch, num_outputs) and labels; a mean over the rows of the batch, each with its weight.
+
+    It is not divided by the weights in the batch, as torch would: that would take from a rare label, which few batches
+    hold, most of what its weight gives it.
 
     Args:
         kind: `softmax`: labels (batch,), cross-entropy. `binary`: labels (batch,) 0 or 1 and one logit. `multi_label`:
@@ -55,14 +58,13 @@ def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, f
         )
         if focal_gamma:
             each = each * _unknown(logits.softmax(-1).gather(1, labels[:, None]).squeeze(1), focal_gamma)
-        return Mean(each.sum(), each.new_full((), len(each)) if weights is None else weights[labels].sum())
+        return Mean(each.sum(), each.new_full((), len(each)))
 
     def binary(logits: Tensor, labels: Tensor) -> Mean:
         each = _binary_cross_entropy(logits.float().squeeze(-1), labels.float(), None)
-        if weights is None:
-            return Mean(each.sum(), each.new_full((), len(each)))
-        weight = weights[labels]
-        return Mean((each * weight).sum(), weight.sum())
+        if weights is not None:
+            each = each * weights[labels]
+        return Mean(each.sum(), each.new_full((), len(each)))
 
     def multi_label(logits: Tensor, labels: Tensor) -> Mean:
         each = _binary_cross_entropy(logits.float(), labels.float(), weights)
@@ -91,7 +93,7 @@ def label_weights(
     """`training.class_weights` as a vector (num_labels,), or None where every row weighs the same.
 
     `balanced` is rows / (labels * rows of the label), as in scikit-learn; for multi-label, negatives / positives. A
-    label that no row or every row has weighs 1.
+    label that no row or every row has weighs 1. Weights of one label a row are scaled to a mean of 1 over the rows.
 
     Raises:
         ConfigError: a weight is given for a label that does not exist, or one is missing.
@@ -115,4 +117,5 @@ def label_weights(
             f"missing or unknown: {', '.join(wrong)}",
             "training.class_weights=balanced",
         )
-    return torch.tensor([setting[name] for name in names], dtype=torch.float32)
+    weights = np.array([setting[name] for name in names], np.float64)
+    return torch.tensor(weights if labels.ndim == 2 else weights / weights[labels].mean(), dtype=torch.float32)
