@@ -13,8 +13,10 @@ os.environ["TEXTATTN_CACHE"] = "off"
 for variable in ("TEXTATTN_MODEL", "TEXTATTN_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(variable, None)
 
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,6 +28,9 @@ pytest.register_assert_rewrite(
 )
 
 pytest_plugins = ["browser"]
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 # A model small enough to train in about two seconds, and still better than guessing.
