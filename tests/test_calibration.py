@@ -216,3 +216,12 @@ def test_not_with_top_k() -> None:
     done = cli("predict", "--min-score", "0.8", "--top-k", "2", "a text")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("Error: --top-k lists labels whatever their probability")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_line_of_txt_has_a_question_mark_there(trained_run: Path, limit: float) -> None:
+    Path("in.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    assert bulk("--model", trained_run, "-i", "in.txt", "-o", "out.txt", "--min-score", str(limit)).code == 0
+    predictions = textattn.load(trained_run).predict(TEXTS)
+    lines = [line.split("\t")[0] for line in Path("out.txt").read_text().splitlines()]
+    assert lines == [p.label if p.score >= limit else "?" for p in predictions]

@@ -183,3 +183,10 @@ def test_on_real_reviews(
     assert set(found) == ({kind} if kind else set())
     if kind:
         assert found[kind]["count"] == count
+
+
+def test_texts_too_short_for_near_duplicates(tmp_path: Path) -> None:
+    rows = [{"text": f"Anna{i} Berg{i}", "label": ["no", "yes"][i % 2]} for i in range(80)]
+    (tmp_path / "names.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = cli("check", "quickstart", f"data.path={tmp_path / 'names.jsonl'}", "--no-forecast", "--deep")
+    assert done.code == 0, done.err

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inprocess import run as cli
 from stopped_runs import merged, outcome, settings, start, write_texts
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -229,3 +230,26 @@ def test_what_all_of_them_meet_is_said_once(arguments: list[str], message: str, 
     assert err.count("Error: ") - err.count("ChildFailedError: ") == 1, err
     assert err.count(message) == 1, err
     assert "[rank" not in err
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_dry_run_needs_no_others(rank: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MASTER_ADDR": "127.0.0.1",
+        "WORLD_SIZE": "2",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+    }.items():
+        monkeypatch.setenv(name, value)
+    done = cli("train", write_config(tmp_path, settings(data, tmp_path / "run")), "--dry-run")
+    assert done.code == 0, done.err
+    assert ("nothing was trained" in done.out) == (rank == 0)
+
+
+def test_a_search_is_not_started_by_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    done = cli("tune", "quickstart", "--dir", tmp_path / "study")
+    assert done.code == 2
+    assert "Error: textattn tune does not run under torchrun: " in done.err
+    assert not (tmp_path / "study").exists()

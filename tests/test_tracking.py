@@ -22,6 +22,7 @@ from inprocess import run as cli
 from stopped_runs import Killed, Killer, outcome, settings, start, write_texts
 
 from textattn.config import config_from_mapping
+from textattn.errors import Pruned
 from textattn.report import Report
 from textattn.seeds import train_seeds
 from textattn.signals import Interrupted
@@ -372,3 +373,16 @@ def test_a_server_that_is_away_costs_the_run_nothing(
     assert note.startswith("MLflow failed, and the run goes on without it (MlflowException: API request to http://")
     assert (run / "metrics.json").exists()
     assert not (run / "tracking.json").exists()
+
+
+def test_a_trial_that_is_given_up_has_not_failed(scene: Scene, tmp_path: Path) -> None:
+    class GivesUp(Report):
+        def evaluated(self, evaluation: Any, metric: str, step: Any) -> None:
+            raise Pruned
+
+    with pytest.raises(Pruned):
+        start(tracked(scene.data, tmp_path / "run", ["mlflow"]), GivesUp())
+    run = json.loads((tmp_path / "run" / "tracking.json").read_text())["mlflow"]
+    with sqlite3.connect(scene.database) as database:
+        (status,) = database.execute("SELECT status FROM runs WHERE run_uuid = ?", (run,)).fetchone()
+    assert status == "KILLED"

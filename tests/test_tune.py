@@ -20,6 +20,8 @@ from textattn.config import load_config
 from textattn.config.space import DEFAULT_SPACE, load_space
 from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import CORPUS
+from textattn.errors import ConfigError
+from textattn.model_files import newest_run
 
 TRIALS = 3
 
@@ -446,3 +448,41 @@ def test_the_study_is_sqlite_that_optuna_reads(study: Path) -> None:
     loaded = optuna.load_study(study_name="tune", storage=f"sqlite:///{study / 'study.db'}")
     best = summary(study)["best"]
     assert (loaded.best_trial.number, loaded.best_value) == (best["trial"], best["value"])
+
+
+def test_without_time_nothing_is_tried_and_nothing_has_failed(data: list[str], space: Path, tmp_path: Path) -> None:
+    done = search(tmp_path / "study", *data, "--timeout", "0", space=space)
+    assert done.code == 0, done.err
+    assert summary(tmp_path / "study")["trials"] == []
+
+
+def test_a_section_that_is_set_is_not_searched(tmp_path: Path) -> None:
+    config = load_config("quickstart")
+    keys = [parameter.key for parameter in load_space(None, config, ["model.dropout={words: 0.1}"])]
+    assert keys == [key for key in parse_yaml(DEFAULT_SPACE, "").value if not key.startswith("model.dropout.")]
+    path = write_space(tmp_path)
+    with pytest.raises(ConfigError, match=r"model\.dropout\.words: searched here, and set by an override as well"):
+        load_space(str(path), config, ["model.dropout={words: 0.1}"])
+
+
+def test_a_model_of_a_search_is_not_the_default(
+    study: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TEXTATTN_MODEL", raising=False)
+    shutil.copytree(trained_run, tmp_path / "runs" / "mine" / "1")
+    shutil.copytree(study, tmp_path / "runs" / "mine-tune")
+    best = tmp_path / "runs" / "mine-tune" / "trials" / str(summary(study)["best"]["trial"])
+    (best / "metrics.json").touch()  # the newest
+    assert newest_run() == Path("runs/mine/1")
+    assert textattn.load("runs/mine-tune").path == Path("runs/mine-tune") / best.relative_to(best.parent.parent)
+
+
+def test_a_missing_tool_is_said_before_a_trial_is_lost(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    done = search(tmp_path / "study", *data, "output.tracking=[wandb]")
+    assert done.code == 2
+    assert "pip install 'textattn[wandb]'" in done.err
+    assert not (tmp_path / "study").exists()

@@ -129,7 +129,7 @@ def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report:
     try:
         environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
         before = {name: split["sha256"] for name, split in environment["dataset"]["splits"].items()}
-        versions, begun_with = environment["packages"], (environment["threads"], environment["processes"])
+        versions, begun_with = environment["packages"], (environment["threads"], environment.get("processes", 1))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run / run_dir.ENVIRONMENT}: damaged ({error!r})", "--overwrite begins again") from None
     now = {name: split.fingerprint() for name, split in corpus.splits().items()}

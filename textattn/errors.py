@@ -43,6 +43,10 @@ class Diverged(TrainingError):
     """The loss is not a finite number: the settings are to blame."""
 
 
+class Pruned(Exception):
+    """Ends a trial of a search that has fallen behind. No user sees it."""
+
+
 class MissingExtra(TextattnError):
     """An optional dependency is not installed (exit code 2)."""
 

@@ -65,10 +65,11 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
             "The checkpoint was chosen on the validation split; the test split was used once, for this table.",
         ]
     last = measured.get("test") or measured.get("validation")
-    if last is not None and metrics["temperature"] != 1:
+    temperature = metrics.get("temperature", 1.0)
+    if last is not None and temperature != 1 and "ece_uncalibrated" in last:
         lines += [
             "",
-            f"Probabilities are calibrated on the validation split (temperature {metrics['temperature']:.3f}, Guo et "
+            f"Probabilities are calibrated on the validation split (temperature {temperature:.3f}, Guo et "
             f"al. 2017): expected calibration error {last['ece_uncalibrated']:.4f} before, {last['ece']:.4f} after.",
         ]
     if last is not None:

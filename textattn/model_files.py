@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textattn.errors import InputError
-from textattn.run import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, TOKENIZER, WEIGHTS
+from textattn.run import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
@@ -202,6 +202,9 @@ def newest_run(root: Path = RUNS) -> Path | None:
         path.parent for depth in ("*/*", "*/*/*") for path in root.glob(f"{depth}/{METRICS}")
     ]
     finished = [run for run in finished if is_model(run)]
+    if root == RUNS:
+        # A search trains many models to be compared, not to be used.
+        finished = [run for run in finished if not (run.parent.parent / STUDY).is_file()]
     return max(finished, key=lambda run: (run / METRICS).stat().st_mtime_ns, default=None)
 
 

@@ -35,10 +35,10 @@ def local_rank_of_process() -> int:
 
 
 class Processes:
-    """All processes of a training. Every one of them must make the same calls in the same order."""
+    """All processes of a training; by default one alone. All must make the same calls in the same order."""
 
-    def __init__(self) -> None:
-        self.size, self.rank, self.local_rank = number_of_processes(), rank_of_process(), local_rank_of_process()
+    def __init__(self, size: int = 1, rank: int = 0, local_rank: int = 0) -> None:
+        self.size, self.rank, self.local_rank = size, rank, local_rank
 
     @property
     def is_first(self) -> bool:
@@ -131,7 +131,7 @@ def join_processes(device_type: str) -> Iterator[Processes]:
     Raises:
         TrainingError: another process has ended in the middle.
     """
-    processes = Processes()
+    processes = Processes(number_of_processes(), rank_of_process(), local_rank_of_process())
     if processes.size == 1:
         yield processes
         return

@@ -24,7 +24,7 @@ from textattn.config import Config, dump_config, load_config
 from textattn.config.space import Parameter, dump_space, with_values
 from textattn.config.yaml12 import dump_yaml, parse_yaml
 from textattn.data.read import Corpus
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Pruned
 from textattn.metrics import GREATER_IS_BETTER
 from textattn.prepare import choose_metric
 from textattn.signals import Signals
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial, Trial
 
-STUDY, CONFIG, SPACE, BEST, SUMMARY, TRIALS = (
-    "study.db", "config.yaml", "space.yaml", "best.yaml", "tune.json", "trials",
-)  # fmt: skip
+CONFIG, SPACE, BEST, SUMMARY, TRIALS = "config.yaml", "space.yaml", "best.yaml", "tune.json", "trials"
 LOCK, PROCESSES = ".lock", ".processes"
 # Files of a trial that is not the best which only its model needs.
 OF_THE_MODEL = (run_dir.WEIGHTS, run_dir.ONNX)
@@ -87,10 +85,6 @@ def _refuse(folder: Path, found: list[str]) -> None:
             f"--dir: {folder} holds a study of something else; nothing was changed:{listed}",
             "put these back, or --dir runs/another-study",
         )
-
-
-class Pruned(Exception):
-    """Ends a trial that has fallen behind."""
 
 
 class Study:
@@ -147,7 +141,7 @@ class Study:
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
-        path = self.folder / STUDY
+        path = self.folder / run_dir.STUDY
 
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(path, timeout=SECONDS_FOR_THE_DATABASE, check_same_thread=False)
@@ -160,7 +154,7 @@ class Study:
         try:
             study = optuna.create_study(
                 # The path is no part of the address, in which some characters would mean something.
-                storage=optuna.storages.RDBStorage(f"sqlite:///{STUDY}", engine_kwargs={"creator": connect}),
+                storage=optuna.storages.RDBStorage(f"sqlite:///{run_dir.STUDY}", engine_kwargs={"creator": connect}),
                 study_name="tune",
                 direction="maximize" if self.greater_is_better else "minimize",
                 pruner=pruner,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from textattn import run as run_dir
 from textattn.config import Config, dump_config, flat_settings
-from textattn.errors import MissingExtra
+from textattn.errors import MissingExtra, Pruned
 from textattn.report import Report
 from textattn.signals import Interrupted, Terminated, signal_number
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Status = Literal["finished", "interrupted", "failed"]
 TITLES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}
+# Ends of a run that are no failure of it.
+STOPPED = (Interrupted, KeyboardInterrupt, Terminated, Pruned)
 # Of experiments and projects, where the tool's own variable names none.
 PROJECT = "textattn"
 # So many points of the training loss at most, besides those of evaluations.
@@ -79,7 +81,7 @@ def tracked(config: Config, name: str, report: Report) -> Iterator[Report]:
     try:
         yield told
     except BaseException as error:
-        told.close("interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt, Terminated)) else "failed")
+        told.close("interrupted" if isinstance(error, STOPPED) else "failed")
         raise
 
 

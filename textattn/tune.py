@@ -14,12 +14,14 @@ import torch
 from textattn import run as run_dir
 from textattn.config import Config
 from textattn.config.space import Parameter, in_yaml, with_values
-from textattn.errors import ConfigError, Diverged, MissingExtra, TextattnError, TrainingError
+from textattn.errors import ConfigError, Diverged, MissingExtra, Pruned, TextattnError, TrainingError
 from textattn.pipeline import train
 from textattn.prepare import prepare_data
+from textattn.processes import number_of_processes
 from textattn.report import Report
 from textattn.signals import Interrupted, Terminated, signal_number
-from textattn.study import BEST, UNFINISHED, Pruned, Study, check_folder
+from textattn.study import BEST, UNFINISHED, Study, check_folder
+from textattn.tracking import check_trackers
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -61,12 +63,18 @@ def tune(
         What tune.json holds.
 
     Raises:
-        MissingExtra: optuna is not installed.
+        MissingExtra: optuna is not installed, or a tool of `output.tracking`.
         ConfigError: the folder holds another study or something else, or the data have no validation split.
         Interrupted: Ctrl-C or SIGTERM; the trial can be gone on with.
         TrainingError: no trial came to a value.
     """
+    if number_of_processes() > 1:
+        raise ConfigError(
+            "textattn tune does not run under torchrun: processes of a search share its trials by themselves",
+            "the same `textattn tune …`, started several times",
+        )
     check_installed()
+    check_trackers(config.output.tracking)
     report = report or Report()
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     try:
@@ -84,7 +92,8 @@ def tune(
             summary = study.write()
         except (KeyboardInterrupt, Terminated, Interrupted) as stop:
             raise _interrupted(stop, study, trials) from None
-    if summary["best"] is None and all(trial["state"] not in UNFINISHED for trial in summary["trials"]):
+    ended = [trial["state"] not in UNFINISHED for trial in summary["trials"]]
+    if ended and all(ended) and summary["best"] is None:
         reasons = [trial["why"] for trial in summary["trials"] if trial["why"]]
         raise TrainingError(
             f"{folder}: none of {len(summary['trials'])} trials came to a value"
@@ -116,6 +125,16 @@ class TrialReport(Report):
     def __init__(self, study: Study, inner: Report, evaluations_per_epoch: int) -> None:
         self.study, self.inner, self.per_epoch = study, inner, evaluations_per_epoch
         self.progress, self.training = inner.progress, inner.training  # type: ignore[method-assign]
+        self.has_begun = False
+
+    def begun(self, run: Path, step: int) -> None:
+        """What is said from here on is about this trial; before it, the same about the data each time."""
+        self.has_begun = True
+
+    def note(self, text: str) -> None:
+        """Of a tool that does not take the run, for instance."""
+        if self.has_begun:
+            self.inner.note(text)
 
     def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
         """Also ends the trial where it has fallen behind."""

@@ -75,7 +75,7 @@ def predict(
     Prints label, tab, score: one line a text, in order. With --output the rows of the input are kept, and label, score
     and the score of every label added to them; an interrupted job goes on with --resume.
 
-    With --min-score 0.8 a text whose most probable label has less gets none: ? on stdout, null in JSON and files.
+    With --min-score 0.8 a text whose most probable label has less gets none: ? on stdout, null in JSON and parquet.
     """
     from textattn.cli.texts import input_files, open_tables, read_texts, require_texts
     from textattn.data import write

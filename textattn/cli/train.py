@@ -50,11 +50,11 @@ def train(
 
     Prints the run directory (with --json the metrics) on stdout; progress goes to stderr.
     """
+    is_first = rank_of_process() == 0
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
     if dry_run:
-        return check(config, overrides, json=json, quiet=quiet)
-    is_first = rank_of_process() == 0
+        return check(config, overrides, json=json, quiet=quiet) if is_first else None
     try:
         resolved = load(config, overrides)
     except TextattnError as error:

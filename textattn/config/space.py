@@ -100,11 +100,15 @@ def load_space(file: str | None, config: Config, overrides: Sequence[str] = ()) 
         ConfigError: with every problem and its line.
     """
     given = {word.partition("=")[0].strip() for word in overrides}
+
+    def is_given(key: str) -> bool:
+        return any(key == own or key.startswith(f"{own}.") for own in given)
+
     if file is None:
         parameters = _check(parse_yaml(DEFAULT_SPACE, "default space"), "default space", config)
         if config.model.encoder == "none" or config.training.state_tying:
             given.add("model.hidden_size")  # there are none, or they are bound to the embedding
-        parameters = [parameter for parameter in parameters if parameter.key not in given]
+        parameters = [parameter for parameter in parameters if not is_given(parameter.key)]
         if not parameters:
             raise ConfigError("nothing is left to search: all of the default space is set", "--space FILE")
         return parameters
@@ -115,7 +119,7 @@ def load_space(file: str | None, config: Config, overrides: Sequence[str] = ()) 
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
     document = parse_yaml(text, file)
-    twice = [key for key in document.value if key in given] if isinstance(document.value, dict) else []
+    twice = [key for key in document.value if is_given(str(key))] if isinstance(document.value, dict) else []
     if twice:
         key = twice[0]
         raise ConfigError(f"{file}:{document.lines[(key,)]}: {key}: searched here, and set by an override as well")

@@ -161,7 +161,7 @@ def _near_pairs(tokens: dict[str, TokenArrays], *, across: bool) -> tuple[Int64s
             owners.append(rows + total)
         total += len(part)
     none = np.zeros(0, np.int64)
-    if not parts:
+    if not sum(map(len, parts)):
         return none, none
     shingle, owner = np.concatenate(parts), np.concatenate(owners)
     # Each shingle once for each text.

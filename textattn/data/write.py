@@ -40,7 +40,7 @@ def to_bytes(kind: str, chunk: Chunk, answers: Mapping[str, Column], columns: Se
     out = io.StringIO(newline="")
     if kind == "txt":
         for label, score in zip(*list(added.values())[:2], strict=True):
-            out.write(f"{label}\t{score:.4f}\n")
+            out.write(f"{'?' if label is None else label}\t{score:.4f}\n")
         return out.getvalue().encode()
     records = chunk.records or [record for batch in chunk.batches for record in batch.to_pylist()]
     rows = zip(records, zip(*added.values(), strict=True), strict=True)

@@ -283,6 +283,7 @@ class _Parts:
             return Summary(), "", 0
         value = run_dir.read_json(self.folder / STATE)
         try:
+            value["settings"].setdefault("min_score", 0.0)  # of before there was one
             changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
             summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,0 +1,92 @@
+"""What the versions before wrote, without the keys that came later: read as it was meant, and never called damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import run as cli
+from stopped_runs import Killed, Killer, outcome, settings, start, write_texts
+
+from textattn.data import chunks
+
+
+def without(value: Any, keys: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: without(inner, keys) for key, inner in value.items() if key not in keys}
+    return [without(inner, keys) for inner in value] if isinstance(value, list) else value
+
+
+def strip(file: Path, *keys: str) -> None:
+    file.write_text(json.dumps(without(json.loads(file.read_text()), set(keys))))
+
+
+@pytest.fixture(scope="module")
+def old(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from before calibration, plots and several processes."""
+    run = tmp_path_factory.mktemp("old") / "run"
+    shutil.copytree(trained_run, run)
+    strip(run / "config.json", "temperature")
+    strip(run / "metrics.json", "temperature", "reliability", "ece_uncalibrated", "plots")
+    strip(run / "environment.json", "processes")
+    config = (run / "training_config.yaml").read_text().splitlines()
+    new = ("focal_gamma", "sampling", "calibration", "plots", "tracking")
+    (run / "training_config.yaml").write_text(
+        "\n".join(line for line in config if line.split(":")[0].strip() not in new)
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "--model", "RUN", "a text"),
+        ("explain", "--model", "RUN", "a text"),
+        ("info", "--model", "RUN"),
+        ("evaluate", "--model", "RUN"),
+        ("audit", "--model", "RUN", "--examples", "5", "--methods", "attention"),
+        ("compare", "RUN", "OTHER"),
+        ("export", "--model", "RUN", "--bundle", "BUNDLE", "--overwrite"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_takes_an_older_run(
+    command: tuple[str, ...], old: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(old, run)
+    names = {"RUN": str(run), "OTHER": str(trained_run), "BUNDLE": str(tmp_path / "model.zip")}
+    done = cli(*(names.get(word, word) for word in command))
+    assert done.code == 0, done.err
+    assert "Error" not in done.err
+
+
+def test_an_older_stopped_run_goes_on(tmp_path: Path) -> None:
+    data = write_texts(tmp_path / "texts.jsonl")
+    expected = outcome(start(settings(data, tmp_path / "whole")))
+    config = settings(data, tmp_path / "run")
+    with pytest.raises(Killed):
+        start(config, Killer(step=10))
+    strip(tmp_path / "run" / "environment.json", "processes")
+    assert outcome(start(config, resume=True)) == expected
+
+
+def test_an_older_interrupted_prediction_goes_on(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MAX_ROWS", 3)
+    monkeypatch.setattr(chunks, "BATCH_ROWS", 3)
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    good = "".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(7))
+    source.write_text(good + json.dumps({"text": None}) + "\n")
+    job = ("predict", "--model", trained_run, "-i", source, "-o", output)
+    assert cli(*job).code == 3
+    strip(tmp_path / "out.jsonl.partial" / "state.json", "min_score", "unsure")
+    source.write_text(good + json.dumps({"text": "mended"}) + "\n")
+    done = cli(*job, "--resume")
+    assert done.code == 0, done.err
+    assert "6 of them before" in done.err
+    assert len(output.read_text().splitlines()) == 8
