@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": ['textattn explain "Delicious food, friendly staff."', "textattn explain --json < reviews.txt"],
     "evaluate": ["textattn evaluate", "textattn evaluate more.csv text=review label=stars"],
     "audit": ["textattn audit", "textattn audit --model runs/seed1 --model runs/seed2"],
+    "baseline": ["textattn baseline imdb", "textattn baseline my.yaml data.path=reviews.csv"],
     "compare": ["textattn compare runs/plain runs/faithful", "textattn compare runs/imdb/* --split validation --json"],
     "words": ["textattn words", "textattn words --model runs/imdb --top 30"],
     "cache": ["textattn cache", "textattn cache --clear"],

@@ -27,6 +27,7 @@ LAYERS = (
     ("report",),
     ("runtime", "explain"),
     ("compare",),
+    ("baseline",),
     ("model_card",),
     ("audit_run",),
     ("export",),

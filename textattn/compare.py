@@ -47,7 +47,7 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
     """Metrics of each run; for each pair the difference with its interval, McNemar's test, and where they disagree.
 
     Args:
-        examples: of each pair, so many texts that one of them alone got right, the surest mistakes first.
+        examples: of each pair, so many texts that one of them alone got right, or neither, the surest mistakes first.
         seed: of the bootstrap.
 
     Returns:
@@ -70,7 +70,7 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
         "num_examples": len(loaded[0].texts),
         "metric": metric,
         "runs": [{"run": str(one.run), "metrics": one.metrics} for one in loaded],
-        "pairs": [_pair(a, b, metric, examples, seed) for a, b in combinations(loaded, 2)],
+        "pairs": [compare_pair(a, b, metric, examples, seed) for a, b in combinations(loaded, 2)],
     }
 
 
@@ -119,7 +119,8 @@ def _check_same_texts(a: Predictions, b: Predictions, split: str) -> None:
     raise InputError(f"{b.run}: not the {split} split of {a.run}: {reason}", hint)
 
 
-def _pair(a: Predictions, b: Predictions, metric: str, examples: int, seed: int) -> dict[str, Any]:
+def compare_pair(a: Predictions, b: Predictions, metric: str, examples: int, seed: int) -> dict[str, Any]:
+    """An entry of `pairs`: of two predictions of the same texts."""
     from scipy.stats import binomtest
 
     right_a, right_b = a.correct, b.correct
@@ -149,12 +150,13 @@ def _pair(a: Predictions, b: Predictions, metric: str, examples: int, seed: int)
         "examples": {
             "only_a_right": _examples(a, b, only_a, examples),
             "only_b_right": _examples(b, a, only_b, examples),
+            "both_wrong": _examples(a, b, ~right_a & ~right_b, examples),
         },
     }
 
 
 def _examples(right: Predictions, wrong: Predictions, rows: NDArray[np.bool_], number: int) -> list[dict[str, Any]]:
-    """Texts that `wrong` alone got wrong, where it was surest."""
+    """Texts that `wrong` got wrong, where it was surest."""
     found = np.flatnonzero(rows)
     # How far its scores lie from the truth: for one label a text, one minus the score of that label.
     truth = right.truth if right.truth.ndim == 2 else np.eye(len(right.labels))[right.truth]

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from textattn.baseline import in_words
 from textattn.config import Config
 from textattn.model_files import ModelConfig
 from textattn.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
@@ -80,6 +81,7 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     for name in metrics.get("plots", []):
         lines += ["", f"![{PICTURES.get(name, name)}]({PLOTS}/{name})"]
     lines += [
+        *_against(metrics.get("baseline")),
         "",
         "## How to use it",
         "",
@@ -92,6 +94,22 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         "",
     ]
     return "\n".join(lines)
+
+
+def _against(baseline: dict[str, Any] | None) -> list[str]:
+    """The linear model beside it, and whether this one is better."""
+    if baseline is None or baseline["against"] is None:
+        return []
+    against = baseline["against"]
+    measured = baseline[against["split"]]
+    shown = [f"{name} {measured[name]:.4f}" for name in (measured["headline"], "macro_f1", "log_loss", "ece")]
+    return [
+        "",
+        "## Against a linear model",
+        "",
+        f"{baseline['model']} ({baseline['num_features']:,} features, C = {baseline['C']:g}), on {against['split']}: "
+        f"{', '.join(dict.fromkeys(shown))}. {in_words(against, measured['headline'])}",
+    ]
 
 
 def _trust(audit: dict[str, Any] | None) -> list[str]:

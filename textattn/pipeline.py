@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textattn import __version__
 from textattn import run as run_dir
@@ -29,7 +31,7 @@ from textattn.config import Config, dump_config
 from textattn.data.read import Corpus
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
-from textattn.errors import CheckFailed, Elsewhere, TrainingError
+from textattn.errors import CheckFailed, Elsewhere, InputError, TrainingError
 from textattn.export.onnx_model import export_onnx
 from textattn.fit import fit
 from textattn.metrics import choose_thresholds, compute_metrics
@@ -300,6 +302,8 @@ def _finish(
         "export": exported,
         "seconds": {"training": round(history["train_runtime"], 1), "total": round(time.time() - started, 1)},
     }
+    if config.training.baseline and (baseline := _baseline(config, corpus, metric, probs, measured, report)):
+        metrics["baseline"] = baseline
     if config.output.audit_examples:
         metrics["audit"] = _audit(config, classifier, corpus, report)
     if config.output.plots:
@@ -327,6 +331,25 @@ def _audit(config: Config, classifier: Classifier, corpus: Corpus, report: Repor
         slow_tokens=TOKENS_OF_SHORT_AUDIT,
         report=report,
     )
+
+
+def _baseline(
+    config: Config,
+    corpus: Corpus,
+    metric: str,
+    probs: dict[str, NDArray[np.float64]],
+    measured: dict[str, dict[str, Any]],
+    report: Report,
+) -> dict[str, Any] | None:
+    from textattn.baseline import against_baseline, train_baseline
+
+    report.stage("Training a linear model to compare with")
+    try:
+        facts, baseline = train_baseline(corpus, config.tokenizer.type, metric, config.seed, report)
+    except InputError as error:  # is no reason to lose the model
+        report.note(error.message)
+        return None
+    return facts | {"against": against_baseline(corpus, facts, baseline, probs, measured)}
 
 
 def _draw(metrics: dict[str, Any], history: dict[str, Any], run: Path, report: Report) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 from textattn import __version__
 from textattn.cli import (
     audit,
+    baseline,
     cache,
     check,
     compare,
@@ -40,6 +41,7 @@ app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
+app.command("baseline")(baseline.baseline)
 app.command("compare")(compare.compare)
 app.command("words")(words.words)
 app.command("export")(export.export)

@@ -67,11 +67,11 @@ def _print_pair(pair: Mapping[str, Any], a: str, b: str, metric: str) -> None:
         f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}"
     )
     out(f"  {better} is better: more than chance" if sure else "  no difference that chance could not make")
-    for side, name in (("only_a_right", a), ("only_b_right", b)):
+    for side, name in (("only_a_right", f"only {a}"), ("only_b_right", f"only {b}"), ("both_wrong", "neither")):
         for example in pair["examples"][side]:
             text = " ".join(example["text"].split())
             shown = text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
-            out(f"  only {name}: {_label(example['label'])}, not {_label(example['said'])}  {shown}")
+            out(f"  {name}: {_label(example['label'])}, not {_label(example['said'])}  {shown}")
 
 
 def _label(value: str | list[str]) -> str:

@@ -94,12 +94,23 @@ class ConsoleReport(Report):
         for split in ("validation", "test"):
             if split in metrics:
                 self._print(f"{split}: {headline(metrics[split])}")
+        if "baseline" in metrics:
+            self._baseline(metrics["baseline"])
         if "audit" in metrics:
             self._print(f"trust: {metrics['audit']['verdict']}")
         minutes, seconds = divmod(round(metrics["seconds"]["total"]), 60)
         duration = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
         self._print(f"Finished in {duration}. To see what it learned:")
         self._print(f'  textattn explain --model {shlex.quote(str(run))} "a sentence"')
+
+    def _baseline(self, found: dict[str, Any]) -> None:
+        from textattn.baseline import in_words
+
+        for split in ("validation", "test"):
+            if split in found:
+                self._print(f"baseline, {split}: {headline(found[split])}")
+        if found["against"] is not None:
+            self._print(in_words(found["against"], found[found["against"]["split"]]["headline"]))
 
     def _bar(self, numbers: str) -> Progress:
         return Progress(

@@ -253,6 +253,8 @@ class TrainingConfig(Section):
     checkpoint_steps: PositiveInt | None = 500
     """Keep all that `--resume` needs after every so many batches; after each evaluation it is kept anyway. null: only
     there."""
+    baseline: StrictBool = False
+    """Also train a linear model (TF-IDF, logistic regression) on the same splits and say whether this one is better."""
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

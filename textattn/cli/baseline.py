@@ -1,0 +1,37 @@
+"""`textattn baseline`."""
+
+from __future__ import annotations
+
+from textattn.cli.check import load
+from textattn.cli.console import note, out, out_json
+from textattn.cli.options import ConfigName, Json, Overrides, Quiet
+
+
+def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Train a linear model on the data of a config: what any other has to beat.
+
+    \b
+    textattn baseline imdb
+    textattn baseline my.yaml data.path=reviews.csv
+
+    TF-IDF of words and pairs (of characters where the tokenizer is by characters) with logistic regression, on exactly
+    the splits that `train` uses. `train … training.baseline=true` puts it beside the model and tells whether that is
+    better.
+    """
+    resolved = load(config, overrides)
+    note("Loading torch …")
+    from textattn.baseline import train_baseline
+    from textattn.cli.progress import ConsoleReport, headline
+    from textattn.prepare import choose_metric, prepare_data
+
+    report = ConsoleReport()
+    corpus = prepare_data(resolved, report).corpus
+    metric = choose_metric(resolved.training, corpus.multi_label)
+    facts, _ = train_baseline(corpus, resolved.tokenizer.type, metric, resolved.seed, report)
+    if json:
+        out_json(facts, indent=True)
+        return
+    out(f"{facts['model']}: {facts['num_features']:,} features, C = {facts['C']:g}, {facts['seconds']:.1f} s")
+    for split in ("validation", "test"):
+        if split in facts:
+            out(f"{split}: {headline(facts[split])}")
