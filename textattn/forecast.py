@@ -45,9 +45,9 @@ from textattn.training.optimizer import Placement
 # Seconds of training steps, a first pass over some batches and at least two more included.
 STEP_SECONDS = 1.5
 MOST_BATCHES, FEWEST_BATCHES, PASSES = 12, 3, 5
-# On a processor: batches of how many shapes are tried, and for how many oneDNN keeps what it prepared (1,024 pieces,
-# some seven a shape).
-SHAPES_TRIED, SHAPES_KEPT = 12, 150
+# On a processor: batches of how many shapes are tried, and for how many oneDNN keeps what it prepared (see
+# `textattn.training.loop`; some seven pieces a shape).
+SHAPES_TRIED, SHAPES_KEPT = 12, 9
 # Tokens of the texts that word vectors are trained on for a moment.
 VECTOR_TOKENS = 60_000
 # Batches that the trained model would be measured on, on each worker.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
 from textattn.training.optimizer import Placement, build_optimizer, learning_rate_at
 
+# oneDNN keeps some megabytes of what it prepared for each shape of a batch it has met, and by default for about 150 of
+# them; most come once an epoch, and preparing them anew takes no time that could be measured. It looks when it is first
+# used, not when it is loaded.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 # Reading the loss waits for the device: every step on a processor, now and then elsewhere.
 STEPS_PER_READING = 20
 
