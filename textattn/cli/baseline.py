@@ -8,15 +8,15 @@ from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 
 
 def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Train a linear model on the data of a config: what any other has to beat.
+    """Train a linear model on the same data and splits.
 
     \b
     textattn baseline imdb
     textattn baseline my.yaml data.path=reviews.csv
 
     TF-IDF of words and pairs (of characters where the tokenizer is by characters) with logistic regression, on exactly
-    the splits that `train` uses. `train … training.baseline=true` puts it beside the model and tells whether that is
-    better.
+    the splits that `train` uses: what any other model has to beat. `train … training.baseline=true` puts it beside the
+    model and tells whether that is better.
     """
     resolved = load(config, overrides)
     note("Loading torch …")
