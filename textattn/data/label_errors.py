@@ -30,7 +30,7 @@ MAX_FEATURES = 500_000
 # Examples in the finding itself.
 SHOWN = 10
 # Of the texts the models are surest of, and how many of those must have another label before labels are suspected: in
-# the surest tenth of clean data it is under 2 % (IMDB 0.2 %, TREC 0.3 %, SST-2 1.3 %), whatever is wrong elsewhere.
+# the surest tenth of clean data it is under 2 % (IMDB 0.2 %, TREC 0.3 %, SST-2 1.2 %), whatever is wrong elsewhere.
 SUREST, SUSPICIOUS = 0.1, 0.02
 # Of the way from chance to all right, in balanced accuracy; models that go less far cannot judge labels.
 LEAST_LEARNED = 0.2
