@@ -15,7 +15,7 @@ PACKAGE = Path(textattn.__file__).parent
 # From the bottom up; a module may import from its own layer and from those before it, inside functions too.
 LAYERS = (
     ("errors",),
-    ("processes",),
+    ("processes", "memory"),
     ("config",),
     ("data",),
     ("model",),

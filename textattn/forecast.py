@@ -5,7 +5,6 @@ Nothing of them is kept, and the random generators of the caller stay as they we
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from textattn.data.vectors import time_skipgram
 from textattn.errors import CheckFailed
 from textattn.explain.audit import audit
 from textattn.export.onnx_model import export_onnx
+from textattn.memory import forget_peak_memory, peak_memory
 from textattn.metrics import compute_metrics
 from textattn.model.classifier import TextClassifier
 from textattn.model_files import ModelConfig, model_metadata
@@ -38,16 +38,15 @@ from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention
 from textattn.runtime.torch_session import TorchSession
 from textattn.training.faithfulness import FaithfulnessLoss
-from textattn.training.loop import Evaluation, Step, TrainingLoop
+from textattn.training.loop import Evaluation, Step, TrainingLoop, bytes_of_primitive, primitives_kept
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import Placement
 
 # Seconds of training steps, a first pass over some batches and at least two more included.
 STEP_SECONDS = 1.5
 MOST_BATCHES, FEWEST_BATCHES, PASSES = 12, 3, 5
-# On a processor: batches of how many shapes are tried, and for how many oneDNN keeps what it prepared (see
-# `textattn.training.loop`; some seven pieces a shape).
-SHAPES_TRIED, SHAPES_KEPT = 12, 9
+# On a processor: batches of how many shapes are tried, and how many pieces oneDNN prepares for each.
+SHAPES_TRIED, PRIMITIVES_PER_SHAPE = 12, 7
 # Tokens of the texts that word vectors are trained on for a moment.
 VECTOR_TOKENS = 60_000
 # Batches that the trained model would be measured on, on each worker.
@@ -75,10 +74,10 @@ def forecast(config: Config, data: Prepared, placement: Placement, seconds: dict
     on_gpu = placement.device.type == "cuda"
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        _forget_peak_memory()
+        forget_peak_memory()
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(placement.device)
-        before = _peak_memory()
+        before = peak_memory()
         extra = 0
         if config.model.vectors.source == "skipgram" and not kept_vectors(config, data.corpus, data.tokenizer):
             stages["word_vectors"], extra = _skipgram(config, data)
@@ -91,38 +90,11 @@ def forecast(config: Config, data: Prepared, placement: Placement, seconds: dict
             "seconds": float(sum(stages.values())),
             "seconds_by_stage": {stage: float(value) for stage, value in stages.items()},
             # Word vectors are trained before the rest, and what they took is free by then.
-            "peak_memory_bytes": max(_peak_memory() + kept, before + extra),
+            "peak_memory_bytes": max(peak_memory() + kept, before + extra),
         }
         if on_gpu:
             found["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(placement.device)
     return found
-
-
-def _forget_peak_memory() -> None:
-    """From here on the peak is counted anew, where the system can (Linux)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_memory() -> int:
-    """Bytes."""
-    if found := _memory("VmHWM"):
-        return found
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _memory(name: str) -> int:
-    """Bytes, of a line in /proc/self/status; 0 where there is none (not Linux)."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith(name):
-                return 1024 * int(line.split()[1])
-    return 0
 
 
 def _spread(number: int, of: int) -> Int64s:
@@ -192,9 +164,12 @@ def _training(
         evaluate=None,
     )  # fmt: skip
     building = time.perf_counter() - started
-    first, each, grown, known = 0.0, 0.0, 0.0, 0
+    shapes, kept = len({(len(batch), int(lengths[batch].max())) for batch in epoch}), 0
+    first, each = 0.0, 0.0
     if placement.device.type == "cpu":
-        first, each, grown, known = _new_shapes(loop_over, lengths)
+        first, each = _new_shapes(loop_over, lengths)
+        prepared = min(PRIMITIVES_PER_SHAPE * shapes, primitives_kept(model, lengths, settings))
+        kept = prepared * bytes_of_primitive(model, lengths, settings)
     # The largest: what it takes in memory is the most.
     loop = loop_over(epoch[-1:], PASSES)
     cold, typical = _passes(loop, STEP_SECONDS / 3)
@@ -204,9 +179,7 @@ def _training(
     if number >= min(FEWEST_BATCHES, len(epoch)):
         loop = loop_over([epoch[i] for i in _spread(number, len(epoch))], PASSES)
         typical = _passes(loop, STEP_SECONDS)[1] / loop.steps[0]
-    shapes = len({(len(batch), int(lengths[batch].max())) for batch in epoch})
     first += each * shapes
-    kept = round(grown * max(0, min(shapes, SHAPES_KEPT) - known - number))
     seconds = {"training": building + first + typical * plan.total_steps}
     evaluations = len([step for step in plan.evaluation_steps if step <= plan.total_steps])
     if "validation" in tokens:
@@ -229,32 +202,22 @@ def _training(
     return seconds, kept
 
 
-def _new_shapes(loop_over: Callable[..., TrainingLoop], lengths: Int64s) -> tuple[float, float, float, int]:
-    """What oneDNN takes to prepare for batches of a shape it has not met, which it then keeps.
+def _new_shapes(loop_over: Callable[..., TrainingLoop], lengths: Int64s) -> tuple[float, float]:
+    """What oneDNN takes to prepare for batches of a shape it has not met.
 
     Returns:
-        Seconds for beginning, then seconds and bytes for each shape, and how many were tried: on pairs of texts, for
-        it is the shape that counts.
+        Seconds for beginning, then seconds for each shape: on pairs of texts, for it is the shape that counts.
     """
     order = np.argsort(lengths, kind="stable")
     some = np.unique(lengths[order[:-1]], return_index=True)[1]
     if not len(some):
-        return 0.0, 0.0, 0.0, 0
+        return 0.0, 0.0
     some = some[_spread(SHAPES_TRIED, len(some))]
     loop = loop_over([order[i : i + 2] for i in some], 2, batch_size=2)
     number = loop.steps[0]
-    times, memory = [0.0], []
-    for event in loop:
-        if isinstance(event, Step):
-            times.append(event.seconds)
-            memory.append(_memory("VmRSS"))
-    steps = np.diff(times)
+    steps = np.diff([0.0, *(event.seconds for event in loop if isinstance(event, Step))])
     cold, warm = steps[1:number], float(np.median(steps[number:]))
-    if not len(cold):
-        return float(steps[0]), 0.0, 0.0, number
-    each = max(0.0, float(np.median(cold)) - warm)
-    grown = max(0.0, (memory[number - 1] - memory[0]) / len(cold))
-    return max(0.0, float(steps[0]) - warm), each, grown, number
+    return max(0.0, float(steps[0]) - warm), max(0.0, float(np.median(cold)) - warm) if len(cold) else 0.0
 
 
 def _passes(loop: TrainingLoop, budget: float) -> tuple[float, float]:

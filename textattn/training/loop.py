@@ -18,6 +18,7 @@ from textattn.config.schema import TrainingConfig
 from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
 from textattn.errors import Diverged
+from textattn.memory import give_back_memory
 from textattn.model.classifier import TextClassifier
 from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
@@ -25,12 +26,14 @@ from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
 from textattn.training.optimizer import Placement, build_optimizer, learning_rate_at
 
-# oneDNN keeps some megabytes of what it prepared for each shape of a batch it has met, and by default for about 150 of
-# them; most come once an epoch, and preparing them anew takes no time that could be measured. It looks when it is first
-# used, not when it is loaded.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
+# the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
+# much in all, and preparing takes no time that could be measured.
+PREPARED_BYTES, PREPARED_BYTES_PER_TOKEN_AND_UNIT = 100_000_000, 1.6
 # Reading the loss waits for the device: every step on a processor, now and then elsewhere.
 STEPS_PER_READING = 20
+# Memory that the batches before left is given back so often: a step afterwards waits for some of it anew.
+SECONDS_PER_GIVING_BACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class TrainingLoop:
             for epoch in range(config.epochs)
             for part in range(1, config.evaluations_per_epoch + 1)
         } | {self.total_steps}
+        # oneDNN looks when it is first used, not when it is loaded.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(primitives_kept(model, self.lengths, config)))
         device = placement.device
         self.parallel: nn.Module = model
         if self.processes.size > 1:
@@ -123,6 +128,7 @@ class TrainingLoop:
         self.steps_per_reading = 1 if device.type == "cpu" else STEPS_PER_READING
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
         self._unread: list[torch.Tensor] = []
+        self._gave_back = 0.0
 
     def state(self) -> Checkpoint:
         """All that decides what comes next; good when an event was just yielded, and until the next is asked for."""
@@ -158,6 +164,7 @@ class TrainingLoop:
                 at.global_step += 1
                 at.batches += 1
                 at.num_tokens += int(self.lengths[indices].sum())
+                self._give_back_memory(started)
                 is_evaluation = at.global_step in self.evaluation_steps
                 if at.global_step % self.steps_per_reading == 0 or is_evaluation:
                     # Each process has its share of the batch's loss, times their number.
@@ -220,6 +227,11 @@ class TrainingLoop:
         self.scaler.update()
         self._unread.append(loss.detach())
 
+    def _give_back_memory(self, now: float) -> None:
+        if now - self._gave_back > SECONDS_PER_GIVING_BACK:
+            give_back_memory()
+            self._gave_back = now
+
     def _mean_of_all(self, parts: list[Mean], share: float) -> torch.Tensor:
         """The share of this process in the loss of the batch, times the number of processes.
 
@@ -254,6 +266,17 @@ class TrainingLoop:
 
     def _is_stopped(self) -> bool:
         return self.config.patience is not None and self.at.without_improvement >= self.config.patience
+
+
+def primitives_kept(model: TextClassifier, lengths: NDArray[np.int64], config: TrainingConfig) -> int:
+    """How many pieces oneDNN keeps, some seven for each shape of a batch."""
+    return int(np.clip(PREPARED_BYTES // bytes_of_primitive(model, lengths, config), 16, 1024))
+
+
+def bytes_of_primitive(model: TextClassifier, lengths: NDArray[np.int64], config: TrainingConfig) -> int:
+    """What each of them takes."""
+    tokens = min(config.batch_size * float(lengths.mean()), config.max_tokens_per_batch or math.inf)
+    return max(1, round(PREPARED_BYTES_PER_TOKEN_AND_UNIT * tokens * model.architecture.hidden_size))
 
 
 def spread(
