@@ -58,6 +58,7 @@ def build(
     max_length: int = 90,
     double: bool = False,
     spread: float = 0.5,
+    **sizes: int,
 ) -> Classifier:
     """A small model with large weights, so that every word counts; its dropout would show if it were on."""
     num_labels, activation, multi_label = output
@@ -75,6 +76,8 @@ def build(
         attention=attention,
         attention_size=5,
         num_heads=2,
+        unk_id=tokenizer.unk_id,
+        **sizes,
         dropout={"words": 0.5, "embedding": 0.5, "recurrent": 0.5, "classifier": 0.5},
     )
     config = ModelConfig(
@@ -87,7 +90,7 @@ def build(
     )
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = TextClassifier(architecture, tokenizer.pad_id, tokenizer.unk_id)
+        model = TextClassifier(architecture)
         for name, parameter in model.named_parameters():
             torch.nn.init.normal_(parameter, std=1.0 if name.startswith("embedding") else spread)
     session = TorchSession(model.double() if double else model)

@@ -191,6 +191,19 @@ def inside(p: Parameters, prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): value for name, value in p.items() if name.startswith(prefix)}
 
 
+def of_ngrams(table: Array, text: list[int], longest: int, unk_id: int) -> Array:
+    """(outputs,): rows of the table, found by numbers of any size, over the root of the tokens."""
+    total = np.zeros(table.shape[1])
+    for n in range(1, longest + 1):
+        for start in range(len(text) - n + 1):
+            run = text[start : start + n]
+            if unk_id not in run:
+                factors = (2654435761, 1640531527, 2246822519)
+                number = n - 1 + sum(token * factor for token, factor in zip(reversed(run), factors, strict=False))
+                total += table[number % 2147483647 % len(table)]
+    return np.asarray(total / math.sqrt(len(text)))
+
+
 def classify(model: nn.Module, text: list[int]) -> dict[str, Array]:
     """What a `TextClassifier` gives for one text, with the names of its output."""
     a, p = model.architecture, parameters_of(model)
@@ -201,8 +214,11 @@ def classify(model: nn.Module, text: list[int]) -> dict[str, Array]:
     scored, pooled = anchored(a.anchor, p, states, embeddings)
     shape = on_passages(a.attention_window, p.get("passages.place"))
     context, weights = attend(a.attention, inside(p, "attention."), scored, a.num_heads, both, pooled, shape)
+    logits = p["classifier.weight"] @ context + p["classifier.bias"]
+    if a.ngrams:
+        logits = logits + of_ngrams(p["ngrams.weights.weight"], text, a.ngrams, a.unk_id)
     return {
-        "logits": p["classifier.weight"] @ context + p["classifier.bias"],
+        "logits": logits,
         "attention_weights": weights,
         "context": context,
         "hidden_states": pooled,

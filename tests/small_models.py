@@ -42,7 +42,7 @@ def build(
         attention=attention,
         **(sizes | settings),
     )
-    model = TextClassifier(architecture, pad_id=PAD, unk_id=UNK)
+    model = TextClassifier(architecture)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(std=1.0 if name.startswith("embedding") else spread)

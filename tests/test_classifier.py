@@ -125,7 +125,7 @@ def test_output_has_the_documented_shapes() -> None:
 
 @pytest.mark.parametrize("unk_id", [1, 4])
 def test_word_dropout_replaces_tokens_in_training_only(unk_id: int) -> None:
-    model = TextClassifier(Architecture(VOCABULARY, 2, embedding_dim=8, dropout={"words": 0.3}), unk_id=unk_id)
+    model = TextClassifier(Architecture(VOCABULARY, 2, embedding_dim=8, dropout={"words": 0.3}, unk_id=unk_id))
     input_ids = torch.randint(5, VOCABULARY, (100, 40))
     plain = model.embedding(input_ids)
     assert torch.equal(model.eval().embed(input_ids), plain)

@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "model": {"anchor": "states", "attention": "multi_head", "num_heads": 2},
         "training": {"attention_alignment": 0.3, "state_diversity": 0.2, "state_tying": 0.01},
     },
+    "n-grams": {"model": {"ngrams": 2, "ngram_buckets": 512, **RANDOM}},
     "several labels": {"data": {"label": "labels"}, "training": {"class_weights": "balanced"}},
     "people's evidence": {"data": {"evidence": "spans"}, "training": {"attention_supervision": 0.5}},
     "frozen": {"model": {"vectors": {"source": "skipgram", "epochs": 1, "freeze": True}, "encoder": "gru"}},

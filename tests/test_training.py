@@ -20,7 +20,7 @@ from textattn.errors import ConfigError, TrainingError
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.training.loop import Evaluation, Step, TrainingLoop
 from textattn.training.loss import build_loss
-from textattn.training.optimizer import Placement, build_optimizer, choose_device, choose_placement, learning_rate_at
+from textattn.training.optimizer import Placement, build_optimizers, choose_device, choose_placement, learning_rate_at
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 NUM_TEXTS = 10
@@ -285,7 +285,8 @@ def test_multi_label_targets_are_trained_on() -> None:
 
 def test_only_matrices_decay() -> None:
     model = build("dot", "gru")
-    decayed, plain = build_optimizer(model, TrainingConfig(weight_decay=0.3)).param_groups
+    (adamw,) = build_optimizers(model, TrainingConfig(weight_decay=0.3))
+    decayed, plain = adamw.param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     assert {names[id(p)] for p in decayed["params"]} == {

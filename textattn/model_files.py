@@ -129,7 +129,10 @@ class ModelConfig:
             direction = "bidirectional" if a["bidirectional"] else "one direction"
             layers = f"{a['num_layers']} layer{'s' * (a['num_layers'] > 1)}"
             parts.append(f"{a['encoder'].upper()} {a['hidden_size']} ({direction}, {layers})")
-        return ", ".join([*parts, f"{a['attention']} attention", self.output])
+        parts.append(f"{a['attention']} attention")
+        if longest := a.get("ngrams", 0):
+            parts.append(f"n-grams of up to {longest} token{'s' * (longest > 1)}")
+        return ", ".join([*parts, self.output])
 
     def to_json(self) -> dict[str, Any]:
         """With Hugging Face's names where it has one."""

@@ -116,11 +116,14 @@ def build_model(
         num_heads=m.num_heads,
         attention_window=m.attention_window,
         attention_position=m.attention_position,
+        ngrams=m.ngrams,
+        ngram_buckets=m.ngram_buckets if m.ngrams else 1,
+        unk_id=tokenizer.unk_id,
         dropout=m.dropout.model_dump(),
     )
     _check_faithfulness(config)
     try:
-        model = TextClassifier(architecture, tokenizer.pad_id, tokenizer.unk_id)
+        model = TextClassifier(architecture)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
     except RuntimeError as error:

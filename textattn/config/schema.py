@@ -197,6 +197,10 @@ class ModelConfig(Section):
     """Tokens, an odd number, that share each token's weight: more than 1 puts attention on passages, as people do."""
     attention_position: StrictBool = False
     """Learn where in a text attention prefers to lie, such as the last lines of a review."""
+    ngrams: Annotated[StrictInt, Field(ge=0, le=3)] = 0
+    """Beside the network a linear part on runs of up to so many tokens, added to its logits. 0: none."""
+    ngram_buckets: PositiveInt = 262_144
+    """Weights of the linear part for each output; n-grams that fall into one bucket share it."""
     output: Literal["softmax", "sigmoid"] | None = None
     """null: softmax for one label a text, sigmoid for several. `sigmoid` on two classes: one output unit."""
     dropout: DropoutConfig = DropoutConfig()
@@ -216,6 +220,8 @@ class TrainingConfig(Section):
     """Fewer texts where they are so long that a batch would hold more tokens than this, padding counted."""
     learning_rate: PositiveFloat = 2e-3
     """Highest learning rate of AdamW."""
+    ngram_learning_rate: PositiveFloat = 0.3
+    """The same for the weights of n-grams, by Adagrad."""
     schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"
     """After the warm-up: one_cycle falls along a cosine, linear along a line, constant stays."""
     warmup_ratio: Fraction = 0.2

@@ -39,6 +39,17 @@ class AttentionChecks(NamedTuple):
     """The same in random order"""
 
 
+class _Text(NamedTuple):
+    """What one text is made of when its weights are exchanged."""
+
+    states: Tensor
+    """(tokens, dim)"""
+    weights: Tensor
+    """(heads, tokens)"""
+    ngram_logits: Tensor
+    """(num_outputs,)"""
+
+
 def check_attention(
     classifier: Classifier, tokens: TokenArrays, probs: NDArray[np.float64], seed: int
 ) -> AttentionChecks:
@@ -62,10 +73,11 @@ def check_attention(
         with torch.inference_mode():
             given = model.states(model.embedding(input_ids), mask)
             all_weights = attention.weigh(given.scored, mask.bool())
-        for row, states, weights in zip(indices.tolist(), given.pooled, all_weights, strict=True):
+            ngram_logits = model.ngram_contributions(input_ids, mask).sum(1)
+        for row, states, weights, logits in zip(indices.tolist(), given.pooled, all_weights, ngram_logits, strict=True):
             length = int(tokens.lengths[row])
-            generator = np.random.default_rng([seed, row])
-            rows[row] = _check_row(classifier, model, states[:length], weights[:, :length], probs[row], generator)
+            text = _Text(states[:length], weights[:, :length], logits)
+            rows[row] = _check_row(classifier, model, text, probs[row], np.random.default_rng([seed, row]))
     columns = list(zip(*(rows[row] for row in range(len(tokens))), strict=True))
     return AttentionChecks(*(np.array(column) for column in columns))
 
@@ -73,12 +85,11 @@ def check_attention(
 def _check_row(
     classifier: Classifier,
     model: TextClassifier,
-    states: Tensor,
-    weights: Tensor,
+    text: _Text,
     probs: NDArray[np.float64],
     generator: np.random.Generator,
 ) -> tuple[object, ...]:
-    """states: (tokens, dim); weights: (heads, tokens)."""
+    states, weights = text.states, text.weights
     length = len(states)
     multi_label = classifier.config.multi_label
     mask = torch.ones(1, length, dtype=torch.bool, device=states.device)
@@ -87,11 +98,11 @@ def _check_row(
     by_weight = order_by(weights.mean(0).double().cpu().numpy(), generator)
     at_random = generator.permutation(length)
     exchanged = [uniform, *(weights[:, order] for order in shuffles)]
-    given = _answers(classifier, model, states, torch.stack(exchanged))
+    given = _answers(classifier, model, text, torch.stack(exchanged))
     difference = total_variation(given[1:], probs[None, :], multi_label=multi_label)
     flips = []
     for order in (by_weight, at_random):
-        answers = _answers(classifier, model, states, _erased(weights, order)).argmax(axis=1)
+        answers = _answers(classifier, model, text, _erased(weights, order)).argmax(axis=1)
         flips.append(answers != probs.argmax())
     until = [(int(np.argmax(flip)) + 1) / length if flip.any() else 1.0 for flip in flips]
     first = [bool(flip[:1].any()) for flip in flips]
@@ -108,11 +119,11 @@ def _erased(weights: Tensor, order: NDArray[np.int64]) -> Tensor:
     return left / left.sum(-1, keepdim=True).clamp(min=torch.finfo(left.dtype).tiny)
 
 
-def _answers(classifier: Classifier, model: TextClassifier, states: Tensor, weights: Tensor) -> NDArray[np.float64]:
+def _answers(classifier: Classifier, model: TextClassifier, text: _Text, weights: Tensor) -> NDArray[np.float64]:
     """Probabilities of one text, (n, labels), with each of the weights (n, heads, tokens)."""
     if not len(weights):
         return np.zeros((0, len(classifier.labels)))
-    attention = weighted_pooling(model, "audit")
+    attention, states = weighted_pooling(model, "audit"), text.states
     found = []
     at_once = max(1, 8 * MAX_TOKENS // len(states))
     for first in range(0, len(weights), at_once):
@@ -120,5 +131,6 @@ def _answers(classifier: Classifier, model: TextClassifier, states: Tensor, weig
         many = states.expand(len(part), -1, -1)
         mask = torch.ones(many.shape[:2], dtype=torch.bool, device=states.device)
         with torch.inference_mode():
-            found.append(model.classifier(attention.pool(many, part, mask)).float().cpu().numpy())
+            logits = model.classifier(attention.pool(many, part, mask)).float() + text.ngram_logits
+        found.append(logits.cpu().numpy())
     return classifier.logits_to_probabilities(np.concatenate(found))

@@ -1,7 +1,8 @@
 """Explanations from gradients, by Captum, in PyTorch.
 
 All are with respect to the log-odds of `textattn.explain.targets`, without dropout, and sum over the embedding's
-dimensions, so that a token has one number with a sign: for the label or against it.
+dimensions, so that a token has one number with a sign: for the label or against it. What a token adds to the logits as
+part of n-grams is an input like its embedding.
 """
 
 from __future__ import annotations
@@ -61,9 +62,8 @@ def gradient_x_input(session: TorchSession, tokens: TokenArrays, targets: Target
     with _ready(session) as model:
         method = InputXGradient(_forward(model, targets))
         for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
-            embeddings = model.embedding(batch.input_ids).detach().requires_grad_()
-            given = method.attribute(embeddings, additional_forward_args=(batch.mask, batch.labels))
-            _store(scores, batch, given.sum(-1))
+            given = method.attribute(_inputs(model, batch), additional_forward_args=(batch.mask, batch.labels))
+            _store(scores, batch, given)
     return Gradients([scores[row] for row in range(len(tokens))], None)
 
 
@@ -85,11 +85,15 @@ def integrated_gradients(
         steps, left = FIRST_STEPS, np.arange(len(tokens))
         while len(left):
             for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS // 4, left):
-                embeddings = model.embedding(batch.input_ids).detach().requires_grad_()
-                baseline = model.embedding(torch.full_like(batch.input_ids, unk_id)).detach()
+                inputs = _inputs(model, batch)
+                # N-grams with an unknown token do not count.
+                baseline = (
+                    model.embedding(torch.full_like(batch.input_ids, unk_id)).detach(),
+                    torch.zeros_like(inputs[1]),
+                )
                 arguments = (batch.mask, batch.labels)
                 given, delta = method.attribute(
-                    embeddings,
+                    inputs,
                     baseline,
                     additional_forward_args=arguments,
                     n_steps=steps,
@@ -97,10 +101,10 @@ def integrated_gradients(
                     return_convergence_delta=True,
                 )
                 with torch.inference_mode():
-                    change = forward(embeddings, *arguments) - forward(baseline, *arguments)
+                    change = forward(*inputs, *arguments) - forward(*baseline, *arguments)
                 found = (delta.abs() / change.abs().clamp(min=LEAST_CHANGE)).double().cpu().numpy()
                 errors[batch.rows] = found
-                _store(scores, batch, given.sum(-1))
+                _store(scores, batch, given)
             left = left[errors[left] > TOLERANCE]
             steps *= 2
             if steps > MOST_STEPS:
@@ -121,10 +125,35 @@ def attention_x_gradient(session: TorchSession, tokens: TokenArrays, targets: Ta
             with torch.no_grad():
                 states = model.states(model.embedding(batch.input_ids), batch.mask)
                 weights = attention.weigh(states.scored, batch.mask.bool())
+                ngram_logits = model.ngram_contributions(batch.input_ids, batch.mask).sum(1)
             weights.requires_grad_()  # (batch, heads, seq)
-            logits = model.classifier(attention.pool(states.pooled, weights, batch.mask.bool()))
+            logits = model.classifier(attention.pool(states.pooled, weights, batch.mask.bool())) + ngram_logits
             (gradient,) = torch.autograd.grad(log_odds(logits, batch.labels, targets).sum(), weights)
-            _store(scores, batch, (weights * gradient).sum(1))
+            _store(scores, batch, ((weights * gradient).sum(1, keepdim=True).transpose(1, 2),))
+    return Gradients([scores[row] for row in range(len(tokens))], None)
+
+
+def ngrams(session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int) -> Gradients:
+    """What each token, as part of n-grams, adds to the label's logit rather than to the others' (their mean). Exact.
+
+    Raises:
+        ConfigError: the model has no n-grams.
+    """
+    if session.model.ngrams is None:
+        raise ConfigError("ngrams: this model has no linear part (model.ngrams)", "--method gradient_x_input")
+    scores: dict[int, NDArray[np.float64]] = {}
+    with _ready(session) as model:
+        for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
+            shares = model.ngram_contributions(batch.input_ids, batch.mask)
+            num_outputs = shares.shape[2]
+            own = torch.nn.functional.one_hot(batch.labels, num_outputs).to(shares) if num_outputs > 1 else None
+            if own is None:
+                direction = (2 * batch.labels - 1).to(shares)[:, None]
+            elif targets.against is not None:
+                direction = own - torch.eye(num_outputs).to(shares)[targets.against]
+            else:
+                direction = own if targets.output == "sigmoid" else own - (1 - own) / (num_outputs - 1)
+            _store(scores, batch, (shares * direction[:, None],))
     return Gradients([scores[row] for row in range(len(tokens))], None)
 
 
@@ -168,11 +197,19 @@ def _ready(session: TorchSession) -> Iterator[TextClassifier]:
                 parameter.requires_grad_()
 
 
-def _forward(model: TextClassifier, targets: Targets) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def forward(embeddings: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        return log_odds(model.forward_from_embeddings(embeddings, mask).logits, labels, targets)
+def _forward(model: TextClassifier, targets: Targets) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def forward(embeddings: Tensor, contributions: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        return log_odds(model.forward_from_embeddings(embeddings, mask, contributions.sum(1)).logits, labels, targets)
 
     return forward
+
+
+def _inputs(model: TextClassifier, batch: _Batch) -> tuple[Tensor, Tensor]:
+    """Embeddings, (batch, seq, embedding_dim), and what the n-grams contribute, (batch, seq, num_outputs)."""
+    with torch.no_grad():
+        contributions = model.ngram_contributions(batch.input_ids, batch.mask)
+        embeddings = model.embedding(batch.input_ids)
+    return embeddings.requires_grad_(), contributions.requires_grad_()
 
 
 def _batches(
@@ -190,7 +227,10 @@ def _batches(
         yield _Batch(chosen, input_ids, mask, torch.from_numpy(targets.labels[chosen]).to(session.device))
 
 
-def _store(scores: dict[int, NDArray[np.float64]], batch: _Batch, given: Tensor) -> None:
+def _store(scores: dict[int, NDArray[np.float64]], batch: _Batch, given: tuple[Tensor, ...]) -> None:
+    """given: (batch, seq, size) each; a token's score is the sum of all its numbers."""
     lengths = batch.mask.sum(1).tolist()
-    for row, length, values in zip(batch.rows.tolist(), lengths, given.detach().double().cpu().numpy(), strict=True):
+    total = sum(part.detach().double().sum(-1) for part in given)
+    assert isinstance(total, Tensor)
+    for row, length, values in zip(batch.rows.tolist(), lengths, total.cpu().numpy(), strict=True):
         scores[row] = values[:length]

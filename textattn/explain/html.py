@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from textattn.explain.explanations import Explanation
-from textattn.explain.methods import METHODS, UNSIGNED
+from textattn.explain.methods import METHODS, NGRAMS, UNSIGNED
 from textattn.runtime.classifier import Prediction
 
 # Shades of a hue; a word is marked from the first strength on, and a passage with one of the second is telling.
@@ -152,9 +152,10 @@ def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
         legend = f"<span>{against} against the label</span><span>{_ramp('p', shades)} for it</span>"
     if evidence:
         legend += '<span><span class="ev">word</span> marked by people</span>'
+    says = (METHODS | NGRAMS).get(method, "")
     return (
         f'<section data-method="{index}"{" hidden" if index else ""}><h2>{_shown(method)} '
-        f'<small>{_shown(METHODS.get(method, ""))}</small></h2>{said}<p class="legend">{legend}</p></section>'
+        f'<small>{_shown(says)}</small></h2>{said}<p class="legend">{legend}</p></section>'
     )
 
 

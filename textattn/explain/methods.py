@@ -25,6 +25,8 @@ METHODS = {
     "lime": "weight in a linear model of nearby texts (LIME)",
     "kernel_shap": "Shapley value of the log-odds, estimated (KernelSHAP)",
 }
+# For models with `model.ngrams` only.
+NGRAMS = {"ngrams": "what the n-grams it is part of add to the logit (exact)"}
 # Scores without a sign that sum to 1 and are the same for every label.
 UNSIGNED = ("attention",)
 # Those that need PyTorch and model.safetensors.
@@ -42,7 +44,7 @@ class Attributions(NamedTuple):
 
 def check_method(method: str) -> None:
     """Raises ConfigError where there is no such method."""
-    if method not in METHODS:
+    if method not in METHODS | NGRAMS:
         from difflib import get_close_matches
 
         near = get_close_matches(method, METHODS, n=1)
@@ -78,13 +80,17 @@ def attribute(
     if method == "attention":
         outputs = run_in_batches(classifier.session, tokens, pad_id, with_attention=True)
         return Attributions([weights.astype(np.float64) for weights in outputs.attention_weights])
-    if method in GRADIENTS:
+    if method in GRADIENTS or method in NGRAMS:
         from textattn.explain import gradients
 
         session = classifier.torch_session
         if method == "integrated_gradients":
             return Attributions(*gradients.integrated_gradients(session, tokens, targets, pad_id, unk_id))
-        compute = gradients.gradient_x_input if method == "gradient_x_input" else gradients.attention_x_gradient
+        compute = {
+            "gradient_x_input": gradients.gradient_x_input,
+            "attention_x_gradient": gradients.attention_x_gradient,
+            "ngrams": gradients.ngrams,
+        }[method]
         return Attributions(*compute(session, tokens, targets, pad_id))
     words = words or [np.arange(length) for length in tokens.lengths]
     if method == "occlusion":

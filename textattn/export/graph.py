@@ -30,8 +30,9 @@ IR_VERSION = 9
 # where their matrix has so many rows and columns.
 QUANTISED = ("projection", "features")
 LEAST_QUANTISED = 32
-# Of `textattn.model.passages`, which needs torch.
+# Of `textattn.model.passages` and `textattn.model.ngrams`, which need torch.
 PLACE_SCALE = 5.0
+MULTIPLIERS, PRIME = (2_654_435_761, 1_640_531_527, 2_246_822_519), 2_147_483_647
 OUTPUTS = ("logits", "attention_weights", "context")
 
 
@@ -132,6 +133,8 @@ def build_graph(
     graph.op("Identity", attention_weights, name="attention_weights")
     graph.op("Identity", context, name="context")
     logits = graph.linear("context", weights, "classifier")
+    if architecture.get("ngrams", 0):
+        logits = graph.op("Add", logits, _ngram_logits(graph, weights, architecture, mask, length))
     graph.op("Identity", logits, name="logits")
     return _model(graph, architecture["num_outputs"], weights["classifier.weight"].shape[1], metadata)
 
@@ -217,6 +220,28 @@ def _recurrent(
             attributes["linear_before_reset"] = 1
         states = graph.op("LSTM" if lstm else "GRU", inputs, *matrices, bias, lengths, **attributes)
     return states
+
+
+def _ngram_logits(graph: _Graph, weights: Weights, architecture: Mapping[str, Any], mask: str, length: str) -> str:
+    """As `textattn.model.ngrams`: (batch, num_outputs)."""
+    op, constant = graph.op, graph.constant
+    table = constant(weights["ngrams.weights.weight"], "ngrams.weights.weight")
+    known = op("And", mask, op("Not", op("Equal", "input_ids", constant(np.int64(architecture["unk_id"])))))
+    buckets, total = constant(np.int64(architecture["ngram_buckets"])), ""
+    for extra in range(architecture["ngrams"]):
+        number, there = constant(np.int64(extra)), ""
+        for place in range(extra + 1):
+            part = [constant([extra - place]), constant([-place or np.iinfo(np.int64).max]), constant([1])]
+            term = op("Mul", op("Slice", "input_ids", *part), constant(np.int64(MULTIPLIERS[place])))
+            number = op("Add", number, term)
+            each = op("Slice", known, *part)
+            there = op("And", there, each) if there else each
+        bucket = op("Mod", op("Mod", number, constant(np.int64(PRIME))), buckets)
+        found = op("Gather", table, bucket, axis=0)  # (batch, runs, num_outputs)
+        counted = op("Mul", found, graph.unsqueeze(op("Cast", there, to=TensorProto.FLOAT), 2))
+        part_of_logits = op("ReduceSum", counted, constant([1]), keepdims=0)
+        total = op("Add", total, part_of_logits) if total else part_of_logits
+    return op("Div", total, op("Sqrt", op("Cast", length, to=TensorProto.FLOAT)))
 
 
 class _Attention:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from textattn.model.attention import WeightedPooling, build_attention
 from textattn.model.dropout import Dropout
 from textattn.model.encoder import RecurrentEncoder
+from textattn.model.ngrams import NgramLinear
 from textattn.model.passages import Passages
 
 ANCHORS = ("none", "states", "values")
@@ -33,6 +34,9 @@ class Architecture:
     num_heads: int = 1
     attention_window: int = 1
     attention_position: bool = False
+    ngrams: int = 0
+    ngram_buckets: int = 1
+    unk_id: int = 1
     dropout: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,11 +82,10 @@ class TextClassifier(nn.Module):
     pooled is a function of the word alone: the words vote, the context decides whose vote counts.
     """
 
-    def __init__(self, architecture: Architecture, pad_id: int = 0, unk_id: int = 1) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = architecture
         self.architecture = a
-        self.unk_id, self.pad_id = unk_id, pad_id
         self.word_dropout = a.dropout.get("words", 0.0)
         self.masking = a.dropout.get("masking", 0.0)
         self.embedding_dropout = a.dropout.get("embedding", 0.0)
@@ -123,25 +126,39 @@ class TextClassifier(nn.Module):
             self.passages = Passages(a.attention_window, a.attention_position)
         self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
+        self.ngrams = NgramLinear(a.ngrams, a.ngram_buckets, a.num_outputs, a.unk_id) if a.ngrams else None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
         """input_ids, attention_mask: (batch, seq) int64; each row has at least one real token."""
-        return self.forward_from_embeddings(self.embed(input_ids), attention_mask)
+        ngram_logits = None
+        if self.ngrams is not None:
+            ngram_logits = self.ngrams(input_ids, attention_mask)
+        return self.forward_from_embeddings(self.embed(input_ids), attention_mask, ngram_logits)
+
+    def ngram_contributions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(batch, seq) -> (batch, seq, num_outputs): what each token adds to the logits as part of n-grams."""
+        if self.ngrams is None:
+            return self.classifier.weight.new_zeros(*input_ids.shape, self.architecture.num_outputs)
+        return self.ngrams.contributions(input_ids, attention_mask)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(batch, seq) -> (batch, seq, embedding_dim); in training some tokens become the unknown one."""
         if self.training and self.word_dropout:
             dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.word_dropout
-            input_ids = input_ids.masked_fill(dropped, self.unk_id)
+            input_ids = input_ids.masked_fill(dropped, self.architecture.unk_id)
         if self.training and self.masking:
             # Another share for each text, so that erased texts, much or little, are nothing new to the model.
             share = self.masking * torch.rand(len(input_ids), 1, device=input_ids.device)
-            input_ids = input_ids.masked_fill(torch.rand(input_ids.shape, device=input_ids.device) < share, self.unk_id)
+            input_ids = input_ids.masked_fill(
+                torch.rand(input_ids.shape, device=input_ids.device) < share, self.architecture.unk_id
+            )
         embeddings: Tensor = self.embedding(input_ids)
         return embeddings
 
-    def forward_from_embeddings(self, embeddings: Tensor, attention_mask: Tensor) -> Output:
-        """embeddings: (batch, seq, embedding_dim); attention_mask: (batch, seq)."""
+    def forward_from_embeddings(
+        self, embeddings: Tensor, attention_mask: Tensor, ngram_logits: Tensor | None = None
+    ) -> Output:
+        """embeddings: (batch, seq, embedding_dim); attention_mask: (batch, seq); ngram_logits: (batch, num_outputs)."""
         mask = attention_mask.bool()
         if self.training and self.embedding_dropout:
             # The same channels for all tokens of a text (Gal & Ghahramani 2016): noise the encoder cannot average out.
@@ -158,6 +175,8 @@ class TextClassifier(nn.Module):
         else:
             context, weights = self.attention(states.scored, mask)
         logits = self.classifier(self.classifier_dropout(context))
+        if ngram_logits is not None:
+            logits = logits + ngram_logits
         return Output(logits, weights, context, states.pooled, head_weights, states.encoder_states, embeddings)
 
     def states(self, embeddings: Tensor, attention_mask: Tensor) -> States:

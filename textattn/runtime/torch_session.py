@@ -94,6 +94,8 @@ def _telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
         gates = 4 if a.encoder == "lstm" else 3
         shapes["encoder.layers.0.weight_ih_l0"] = (gates * a.hidden_size, a.embedding_dim)
         state_dim = a.hidden_size * (2 if a.bidirectional else 1)
+    if a.ngrams:
+        shapes["ngrams.weights.weight"] = (a.ngram_buckets, a.num_outputs)
     if a.anchor != "none":
         shapes["anchor.weight"] = (state_dim, a.embedding_dim)
     if a.attention in ("additive", "multi_head"):

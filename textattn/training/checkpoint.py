@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,7 +82,7 @@ def _digest(tensors: dict[str, Tensor], state: str) -> str:
 
 def take_checkpoint(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     device: torch.device,
     progress: Progress,
@@ -89,8 +90,9 @@ def take_checkpoint(
     """Everything that decides what the next steps do."""
     tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{OPTIMIZER}{name}/{key}"] = value
+        for optimizer in optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{OPTIMIZER}{name}/{key}"] = value
     tensors[RANDOM + "cpu"] = torch.get_rng_state()
     if device.type == "cuda":
         tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state(device)
@@ -102,7 +104,7 @@ def take_checkpoint(
 def restore_checkpoint(
     checkpoint: Checkpoint,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     device: torch.device,
 ) -> Progress:
@@ -117,12 +119,18 @@ def restore_checkpoint(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(str(error)) from None
+    owner = {
+        parameter: optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
     for name, parameter in model.named_parameters():
         prefix = f"{OPTIMIZER}{name}/"
         kept = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if kept:
             # The count of steps stays where fused AdamW has it: on the device of the parameter.
-            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
+            owner[parameter].state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
     scaler.load_state_dict(checkpoint.state["scaler"])
     torch.set_rng_state(tensors[RANDOM + "cpu"])
     if device.type == "cuda" and RANDOM + "cuda" in tensors:

@@ -24,7 +24,7 @@ from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
 from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
-from textattn.training.optimizer import Placement, build_optimizer, learning_rate_at
+from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -120,10 +120,12 @@ class TrainingLoop:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(primitives_kept(model, self.lengths, config)))
         device = placement.device
         self.parallel: nn.Module = model
+        if model.ngrams is not None and (self.processes.size > 1 or device.type == "mps"):
+            model.ngrams.weights.sparse = False  # not there; the same steps, slower
         if self.processes.size > 1:
             # From here on a backward pass ends with the mean of everybody's gradients.
             self.parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
-        self.optimizer = build_optimizer(model, config)
+        self.optimizers = build_optimizers(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
         self.steps_per_reading = 1 if device.type == "cpu" else STEPS_PER_READING
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
@@ -132,7 +134,7 @@ class TrainingLoop:
 
     def state(self) -> Checkpoint:
         """All that decides what comes next; good when an event was just yielded, and until the next is asked for."""
-        return take_checkpoint(self.model, self.optimizer, self.scaler, self.placement.device, self.at)
+        return take_checkpoint(self.model, self.optimizers, self.scaler, self.placement.device, self.at)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a state that a loop with the same arguments gave.
@@ -140,7 +142,7 @@ class TrainingLoop:
         Raises:
             ValueError: it is of another model.
         """
-        self.at = restore_checkpoint(checkpoint, self.model, self.optimizer, self.scaler, self.placement.device)
+        self.at = restore_checkpoint(checkpoint, self.model, self.optimizers, self.scaler, self.placement.device)
 
     def __iter__(self) -> Iterator[Step | Evaluation]:
         """What happens from here to the end.
@@ -216,14 +218,18 @@ class TrainingLoop:
             marked = None if self.evidence is None else spread(self.evidence, self.tokens, own, attention_mask)
             parts += self.faithfulness(self.model, output, attention_mask, labels, marked)
         loss = self._mean_of_all(parts, share)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.config.max_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.at.global_step)
-        self.scaler.step(self.optimizer)
+            self.scaler.unscale_(self.optimizers[0])
+            parameters = [p for group in self.optimizers[0].param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        share_of_rate = self._learning_rate(self.at.global_step) / self.config.learning_rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share_of_rate * optimizer.defaults["lr"]
+            self.scaler.step(optimizer)
         self.scaler.update()
         self._unread.append(loss.detach())
 

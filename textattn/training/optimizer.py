@@ -13,15 +13,28 @@ from textattn.errors import ConfigError
 from textattn.processes import local_rank_of_process, number_of_processes
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not."""
+def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not.
+
+    Weights of n-grams have Adagrad (Duchi et al. 2011) of their own, which touches those that occur only.
+    """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
+    sparse: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if name.startswith("ngrams."):
+            sparse.append(parameter)
+        elif parameter.requires_grad:
             (decayed if parameter.ndim > 1 and "embedding" not in name else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    ]
+    if sparse:
+        # Torch asks for a decision: what autograd makes is well formed.
+        torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
+        optimizers.append(torch.optim.Adagrad(sparse, lr=config.ngram_learning_rate))
+    return optimizers
 
 
 def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:
