@@ -91,7 +91,8 @@ def main() -> None:
                 if str(seed) in results.setdefault(name, {}):
                     continue
                 config = arguments.config + (f"_{FAITHFUL}" if name == FAITHFUL else "")
-                settings = [*overrides, *variants.get(name, []), f"seed={seed}"]
+                # It is the attention that is asked about, not what stands beside it.
+                settings = ["model.ngrams=0", *overrides, *variants.get(name, []), f"seed={seed}"]
                 results[name][str(seed)] = measure(arguments, config, settings, folder / f"{name}-{seed}")
                 print(
                     name,
