@@ -1,0 +1,115 @@
+"""How good the recipes are on every data set, beside the linear baseline, over several seeds: a Markdown table.
+
+    .venv/bin/python scripts/quality.py                             # all: two hours on two cores
+    .venv/bin/python scripts/quality.py sst2 trec --seeds 3 --data ../shared/data
+    .venv/bin/python scripts/quality.py materials --output runs/quality/quality.json
+
+The baseline is trained on the splits of the first seed, and the test between the two, McNemar's, is of that seed. Of
+`materials` a seed is the mean of the five official folds, and the test is of all their formulas. Every run is kept in
+a JSON file as it ends: the same command again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recipes import FOLDS, RECIPES, files_of_fold
+from scipy.stats import binomtest
+
+import textattn
+from textattn.run import read_json, write_json
+
+# Recipe -> the metric that is published for its data.
+METRICS = {
+    "imdb": "accuracy",
+    "imdb_fast": "accuracy",
+    "sst2": "accuracy",
+    "trec": "accuracy",
+    "chnsenticorp": "accuracy",
+    "goemotions": "macro_f1",
+    "movie_rationales": "accuracy",
+    "materials": "balanced_accuracy",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", default=list(METRICS), metavar="recipe", help="default: all")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data sets")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every run")
+    parser.add_argument("--output", type=Path, default=Path("runs/quality.json"), help="where results are kept")
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.names) - set(METRICS)):
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(METRICS)}")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Any] = read_json(arguments.output) if arguments.output.exists() else {}
+    print("| recipe | metric | baseline | test | better, p (McNemar) | parameters | minutes |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for name in arguments.names:
+        runs = kept.setdefault(json.dumps([name, *arguments.set]), {})
+        for seed in range(1, arguments.seeds + 1):
+            if str(seed) not in runs:
+                runs[str(seed)] = measure(name, arguments.data, seed, arguments.set)
+                write_json(arguments.output, kept)
+        print(row(name, [runs[str(seed)] for seed in range(1, arguments.seeds + 1)]), flush=True)
+
+
+def measure(name: str, data: Path, seed: int, settings: list[str]) -> dict[str, Any]:
+    """What one seed comes to; with the baseline for the first."""
+    folder, of_recipe, _ = RECIPES[name]
+    settings = [*of_recipe, *settings, f"seed={seed}", f"training.baseline={str(seed == 1).lower()}"]
+    if name != "materials":
+        return summary(METRICS[name], [train(name, [f"data.path={data / str(folder)}", *settings])])
+    folds = []
+    for fold in range(FOLDS):
+        with tempfile.TemporaryDirectory() as scratch:
+            files = files_of_fold(data / str(folder), fold, Path(scratch))
+            folds.append(train(name, [f"data.files={files}", *settings]))
+    return summary(METRICS[name], folds)
+
+
+def train(name: str, settings: list[str]) -> dict[str, Any]:
+    """metrics.json of a run that is not kept."""
+    off = ["output.audit_examples=0", "output.attention_examples=0", "output.plots=false"]
+    with tempfile.TemporaryDirectory() as scratch:
+        run = textattn.train(name, [*settings, *off, f"output.dir={scratch}/run"])
+        metrics: dict[str, Any] = read_json(run / "metrics.json")
+    return metrics
+
+
+def summary(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the runs, and how often only one of the two was right."""
+    found = {
+        "value": float(np.mean([run["test"][metric] for run in runs])),
+        "parameters": runs[0]["num_parameters"],
+        "minutes": sum(run["seconds"]["total"] - run.get("baseline", {}).get("seconds", 0) for run in runs) / 60,
+    }
+    if "baseline" in runs[0]:
+        against = [run["baseline"]["against"] for run in runs]
+        found["baseline"] = float(np.mean([run["baseline"]["test"][metric] for run in runs]))
+        found["only_baseline_right"] = sum(each["only_a_right"] for each in against)
+        found["only_model_right"] = sum(each["only_b_right"] for each in against)
+    return found
+
+
+def row(name: str, runs: list[dict[str, Any]]) -> str:
+    values, first = [run["value"] for run in runs], runs[0]
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    apart = first["only_baseline_right"] + first["only_model_right"]
+    p = binomtest(first["only_model_right"], apart).pvalue if apart else 1.0
+    better = f"{np.mean(values) - first['baseline']:+.4f}, {p:.2g}"
+    minutes = np.mean([run["minutes"] for run in runs])
+    return (
+        f"| {name} | {METRICS[name].replace('_', ' ')} | {first['baseline']:.4f} | {np.mean(values):.4f}{spread} "
+        f"| {better} | {first['parameters']:,} | {minutes:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
