@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--config", default="sst2", help="the config to train with")
     parser.add_argument("--ratio", type=int, default=50, help="texts of the frequent label for one of the rare")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each setting")
+    parser.add_argument("--set", nargs="*", default=["model.ngrams=0"], metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--out", type=Path, default=Path("runs/imbalance"), help="where cuts and runs are kept")
     arguments = parser.parse_args()
     files = cut(arguments.data, arguments.out / "data", arguments.ratio)
@@ -90,7 +91,7 @@ def train(arguments: Any, files: dict[str, Path], settings: list[str], name: str
     overrides = [
         f"data.files={{{', '.join(f'{split}: {path}' for split, path in files.items())}}}",
         "data.path=null", "data.text=text", "data.label=label", "training.metric=macro_f1",
-        *settings, f"seed={seed}", "output.audit_examples=0",
+        *arguments.set, *settings, f"seed={seed}", "output.audit_examples=0",
         f"output.dir={arguments.out / name / str(seed)}",
     ]  # fmt: skip
     run = textattn.train(arguments.config, overrides, overwrite=True)
