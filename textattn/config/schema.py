@@ -100,8 +100,9 @@ class DataConfig(Section):
 class TokenizerConfig(Section):
     """How a text becomes tokens. Trained on the training split only."""
 
-    type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "pretrained"] = "word"
-    """`char` suits scripts without spaces, `formula` chemical formulas; `pretrained` reads `path`."""
+    type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "composition", "pretrained"] = "word"
+    """`char` suits scripts without spaces; `composition` reads chemical formulas as elements and their shares, so that
+    Li2O and Li4O2 are the same, `formula` as they are written; `pretrained` reads `path`."""
     path: Name | None = None
     """For `pretrained`: a tokenizer.json, a folder that holds one, or a Hub model id."""
     vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
@@ -129,8 +130,10 @@ class TokenizerConfig(Section):
 class VectorsConfig(Section):
     """Where the word vectors come from at the start of training."""
 
-    source: Literal["random", "file", "skipgram"] = "random"
-    """`file`: word2vec, GloVe or fastText text format; `skipgram`: trained by gensim on the run's own texts."""
+    source: Literal["random", "file", "skipgram", "periodic_table"] = "random"
+    """`file`: word2vec, GloVe or fastText text format; `skipgram`: trained by gensim on the run's own texts;
+    `periodic_table`, for tokenizer.type=composition: elements near each other in the table, and amounts near each
+    other, begin alike."""
     path: Name | None = None
     """For `file`: the vectors, plain or gzip."""
     epochs: PositiveInt = 5

@@ -10,17 +10,19 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
 
+from textattn.data.formulas import WrittenOut, write_out
 from textattn.data.token_arrays import TokenArrays, TokenWriter
 from textattn.errors import InputError
 
 T = TypeVar("T")
 SEGMENT_SEPARATOR = "\t"
+COMPOSITION = "composition"
 PAD, UNK = "[PAD]", "[UNK]"
 TRUNCATIONS = ("head", "tail", "head_tail")
 _SPACE = re.compile(r"\s+")
@@ -38,6 +40,17 @@ MARGIN = 64
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 
+class Repeat(NamedTuple):
+    """A further place of a word: where a formula has an element again."""
+
+    token: int
+    """One of the word's tokens."""
+    start: int
+    end: int
+    share: float
+    """Of what the word counts, the part that counts here."""
+
+
 @dataclass(frozen=True)
 class TokenizedText:
     """One text with the place of every token in it."""
@@ -49,6 +62,8 @@ class TokenizedText:
     word_ids: list[int]
     """Tokens with the same number belong to one word."""
     truncated: bool
+    repeats: tuple[Repeat, ...] = ()
+    """Where words stand again that are read once."""
 
 
 class TextTokenizer:
@@ -87,6 +102,11 @@ class TextTokenizer:
         """Rows an embedding for this tokenizer needs."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def reads_formulas(self) -> bool:
+        """Whether words are elements, and not words of a language."""
+        return self.kind in (COMPOSITION, "formula")
+
     def encode(self, texts: Iterable[str]) -> TokenArrays:
         """Token ids of many texts, truncated; a text without any token becomes one unknown token.
 
@@ -95,7 +115,7 @@ class TextTokenizer:
         """
         tokens = TokenWriter()
         num_truncated = num_unknown = largest = 0
-        for chunk, encodings in self._encoded_ahead(_chunks(texts)):
+        for chunk, encodings in self._encoded_ahead(_chunks(self.as_read(texts))):
             short, rows = iter(encodings), []
             for text in chunk:
                 row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
@@ -112,6 +132,20 @@ class TextTokenizer:
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
         """The same tokens as `encode`, with strings, character offsets and words."""
+        if self.kind == COMPOSITION:
+            written = [self._write_out(text) for text in texts]
+            found = self._encode_with_offsets([formula.text for formula in written])
+            return [_in_formula(*row) for row in zip(found, written, texts, strict=True)]
+        return self._encode_with_offsets(texts)
+
+    def as_read(self, texts: Iterable[str]) -> Iterable[str]:
+        """The texts as the backend takes them: formulas are written out first."""
+        return (self._write_out(text).text for text in texts) if self.kind == COMPOSITION else texts
+
+    def _write_out(self, text: str) -> WrittenOut:
+        return write_out(text, SEGMENT_SEPARATOR if self.num_segments > 1 else None)
+
+    def _encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
         rows = []
         for chunk in _chunks(texts):
             short = iter(self._encode([text for text in chunk if not self._is_long(text)]))
@@ -273,6 +307,32 @@ def _damage(where: str, what: str) -> Iterator[None]:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise InputError(f"{where}: {what} ({error})") from None
         raise
+
+
+def _in_formula(row: TokenizedText, written: WrittenOut, formula: str) -> TokenizedText:
+    """With places in the formula as it was given, in the place of those in what it was written out as."""
+    if not written.text:
+        return replace(row, offsets=[(0, len(formula))])
+    offsets: list[tuple[int, int]] = []
+    words: list[int] = []
+    repeats: list[Repeat] = []
+    separators = [i for i, character in enumerate(formula) if character == SEGMENT_SEPARATOR]
+    # Words are named by the part they are, a separator by its place.
+    names: list[int] = []
+    for token, (start, _) in enumerate(row.offsets):
+        part = written.part_at.get(start)
+        if part is None:
+            place = separators[written.text.count(SEGMENT_SEPARATOR, 0, start)]
+            offsets.append((place, place + 1))
+            names.append(-1 - place)
+        else:
+            first, *others = part.places
+            offsets.append((first.start, first.end))
+            if id(part) not in names:
+                repeats += [Repeat(token, *other) for other in others]
+            names.append(id(part))
+        words.append(names.index(names[-1]))
+    return replace(row, offsets=offsets, word_ids=words, repeats=tuple(repeats))
 
 
 class _Piece:
