@@ -226,7 +226,7 @@ training2: 1
         "x.yaml:6: data.text[1]: must be text, got 1; put it in quotes",
         "x.yaml:9: data.label_names[1]: must be text, got true; put it in quotes",
         "x.yaml:12: tokenizer.type: must be one of 'word', 'wordpiece', 'bpe', 'unigram', 'char', 'formula', "
-        "'pretrained', got 'words'; did you mean 'word'?",
+        "'composition', 'pretrained', got 'words'; did you mean 'word'?",
         "x.yaml:12: tokenizer.nfkc: must be true or false, got 1",
         "x.yaml:13: training2: unknown key; did you mean 'training'?",
         "override 'training.batch_size=x': training.batch_size: must be a whole number, got 'x'",

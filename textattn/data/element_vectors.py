@@ -40,7 +40,13 @@ def _of_element(place: Place) -> Floats:
     shells = np.array(place.electrons) / (2, 6, 10, 14)
     position = [(place.group - 9) / 9, (place.period - 4) / 3]
     return np.concatenate(
-        [np.eye(18)[place.group - 1], np.eye(7)[place.period - 1], np.eye(4)[BLOCKS.index(place.block)], shells, position]
+        [
+            np.eye(18)[place.group - 1],
+            np.eye(7)[place.period - 1],
+            np.eye(4)[BLOCKS.index(place.block)],
+            shells,
+            position,
+        ]
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
-SYMBOLS = (
+_TABLE = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
     "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
     "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts "
     "Og"
-).split()
+)
+SYMBOLS = _TABLE.split()
 BLOCKS = "spdf"
 # Atomic numbers at which the periods end.
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)

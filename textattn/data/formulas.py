@@ -16,6 +16,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 from textattn.data.elements import ORDER, SYMBOLS
@@ -26,7 +27,7 @@ UNREAD = "?"
 # Shares are rounded to these; next to each other below a hundredth no more than three.
 AMOUNTS = (0.001, 0.002, 0.005, *(n / 100 for n in range(1, 101)))
 _NAMES = [f"{amount:.3f}".rstrip("0").rstrip(".") for amount in AMOUNTS]
-_BETWEEN = [(low + high) / 2 for low, high in zip(AMOUNTS, AMOUNTS[1:], strict=False)]
+_BETWEEN = [(low + high) / 2 for low, high in pairwise(AMOUNTS)]
 _PIECE = re.compile(
     rf"(?P<element>{'|'.join(sorted(SYMBOLS, key=len, reverse=True))})|(?P<open>[(\[{{])|(?P<close>[)\]}}])"
     r"|(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)|(?P<dot>[·•∙⋅*.])|(?P<other>\S)"
@@ -93,14 +94,14 @@ def read_formula(formula: str) -> list[Part]:
     atoms, unread = _atoms(formula)
     counts: dict[str, Fraction] = {}
     for atom in atoms:
-        counts[atom.symbol] = counts.get(atom.symbol, Fraction(0)) + atom.count
+        counts[atom.symbol] = counts.get(atom.symbol, Fraction(0)) + atom.number
     total = sum(counts.values())
     parts = []
     for symbol in sorted((symbol for symbol, count in counts.items() if count), key=ORDER.__getitem__):
         places = [
-            Place(atom.start, atom.end, float(atom.count / counts[symbol]))
+            Place(atom.start, atom.end, float(atom.number / counts[symbol]))
             for atom in atoms
-            if atom.symbol == symbol and atom.count
+            if atom.symbol == symbol and atom.number
         ]
         # From whole numbers to a float only here: the same for Li2O and Li4O2, to the last digit.
         parts.append(Part(symbol, _rounded(float(counts[symbol] / total)), places))
@@ -115,7 +116,7 @@ class _Atom(NamedTuple):
     symbol: str
     start: int
     end: int
-    count: Fraction
+    number: Fraction
 
 
 def _atoms(formula: str) -> tuple[list[_Atom], list[tuple[int, int]]]:
@@ -127,7 +128,7 @@ def _atoms(formula: str) -> tuple[list[_Atom], list[tuple[int, int]]]:
     opened, coefficient = [0], Fraction(1)
     at, last_unread = 0, -1
 
-    def number() -> Fraction:
+    def factor() -> Fraction:
         """The one that follows, 1 where there is none."""
         nonlocal at
         if at < len(pieces) and pieces[at].lastgroup == "number":
@@ -135,23 +136,23 @@ def _atoms(formula: str) -> tuple[list[_Atom], list[tuple[int, int]]]:
             return Fraction(pieces[at - 1].group())
         return Fraction(1)
 
-    def multiply(first: int, factor: Fraction) -> None:
-        if factor != 1:
-            atoms[first:] = [atom._replace(count=atom.count * factor) for atom in atoms[first:]]
+    def multiply(first: int, by: Fraction) -> None:
+        if by != 1:
+            atoms[first:] = [atom._replace(number=atom.number * by) for atom in atoms[first:]]
 
     while at < len(pieces):
         piece = pieces[at]
         at += 1
         if piece.lastgroup == "element":
-            count = number()
-            atoms.append(_Atom(piece.group(), piece.start(), pieces[at - 1].end(), count))
+            number = factor()
+            atoms.append(_Atom(piece.group(), piece.start(), pieces[at - 1].end(), number))
         elif piece.lastgroup == "open":
             opened.append(len(atoms))
         elif piece.lastgroup == "close" and len(opened) > 1:
-            multiply(opened.pop(), number())
+            multiply(opened.pop(), factor())
         elif piece.lastgroup == "dot":
             multiply(opened[0], coefficient)
-            opened, coefficient = [len(atoms)], number()
+            opened, coefficient = [len(atoms)], factor()
         elif piece.lastgroup == "number" and opened == [len(atoms)]:
             coefficient = Fraction(piece.group())
         else:

@@ -67,7 +67,9 @@ def find_words(text: str, tokenized: TokenizedText) -> WordSpans:
             spans.append((start, end))
         word_of[token] = len(spans) - 1
         previous = word
-    repeats = [(int(word_of[token]), *graphemes.around(start, end), share) for token, start, end, share in tokenized.repeats]
+    repeats = [
+        (int(word_of[token]), *graphemes.around(start, end), share) for token, start, end, share in tokenized.repeats
+    ]
     apart = [repeat for repeat in repeats if not any(a < repeat[2] and repeat[1] < b for a, b in spans)]
     return WordSpans(spans, word_of, apart)
 
