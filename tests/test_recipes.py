@@ -37,7 +37,6 @@ def test_materials_read_formulas_with_the_mechanism_of_the_article(shared: Path,
         "materials",
         [
             f"data.path={shared / 'data' / 'matbench_expt_is_metal'}",
-            "model.attention=self_attention",
             "training.epochs=2",
             "data.max_train_examples=1500",
             f"output.dir={tmp_path / 'run'}",

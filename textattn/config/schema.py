@@ -71,8 +71,8 @@ class DataConfig(Section):
     unlabelled_splits: list[Name] = []
     """Splits of texts without labels, read for word vectors only."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
-    """Share of train set aside for validation (stratified by label, seeded) where there is no validation split. 0: none;
-    the model after the last epoch is the one that is kept, and it is not calibrated."""
+    """Share of train set aside for validation (stratified by label, seeded) where there is no validation split.
+    0: none; then the model of the last epoch is kept, and it is not calibrated."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: all."""
     on_bad_row: Literal["error", "skip"] = "error"

@@ -17,14 +17,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from textattn.data.elements import ORDER, SYMBOLS
 
 # No formula is as long; what comes after so many characters is not read.
 LONGEST = 2_000
 UNREAD = "?"
-# Shares are rounded to these; next to each other below a hundredth no more than three.
+# Shares are rounded to hundredths, and below one hundredth to these three.
 AMOUNTS = (0.001, 0.002, 0.005, *(n / 100 for n in range(1, 101)))
 _NAMES = [f"{amount:.3f}".rstrip("0").rstrip(".") for amount in AMOUNTS]
 _BETWEEN = [(low + high) / 2 for low, high in pairwise(AMOUNTS)]
@@ -56,6 +56,17 @@ class Part(NamedTuple):
     """In the order of the text."""
 
 
+class Repeat(NamedTuple):
+    """A further place of an element that is read once."""
+
+    token: int
+    """One of its tokens."""
+    start: int
+    end: int
+    share: float
+    """Of what the element counts, the part that counts here: that of its atoms."""
+
+
 class WrittenOut(NamedTuple):
     """A formula in the one way in which this material is written."""
 
@@ -63,6 +74,22 @@ class WrittenOut(NamedTuple):
     """Elements and amounts between spaces."""
     part_at: dict[int, Part]
     """Of which part the word is that begins at a character of `text`."""
+    length: int
+    """Characters of the formula as it was given."""
+
+    def locate(self, starts: Sequence[int]) -> dict[str, Any]:
+        """Where the words that begin there stand in the formula: `offsets`, `word_ids` and `repeats` of its tokens."""
+        if not self.part_at:
+            return {"offsets": [(0, self.length)] * len(starts)}
+        parts = [self.part_at[start] for start in starts]
+        first: dict[int, int] = {}
+        for token, part in enumerate(parts):
+            first.setdefault(id(part), token)
+        return {
+            "offsets": [(part.places[0].start, part.places[0].end) for part in parts],
+            "word_ids": [first[id(part)] for part in parts],
+            "repeats": tuple(Repeat(token, *place) for token in first.values() for place in parts[token].places[1:]),
+        }
 
 
 def vocabulary() -> list[str]:
@@ -70,23 +97,21 @@ def vocabulary() -> list[str]:
     return [*SYMBOLS, *_NAMES]
 
 
-def write_out(formulas: str, separator: str | None) -> WrittenOut:
+def write_out(text: str, separator: str | None) -> WrittenOut:
     """Reads one formula, or several with `separator` between them; what is no formula becomes UNREAD."""
-    written, part_at, length, start = [], {}, 0, 0
-    separator = separator or ""
-    for formula in formulas.split(separator) if separator else [formulas]:
-        words = []
+    written, part_at, start = "", {}, 0
+    for number, formula in enumerate([text] if separator is None else text.split(separator)):
+        if number and separator is not None:
+            part_at[len(written)] = Part(separator, "", [Place(start, start + len(separator), 1.0)])
+            written += separator
+            start += len(separator)
         for part in read_formula(formula):
             moved = part._replace(places=[Place(a + start, b + start, share) for a, b, share in part.places])
             for word in filter(None, (part.symbol, part.amount)):
-                part_at[length] = moved
-                words.append(word)
-                length += len(word) + 1
-        # One character more for the separator, one less for the space after the last word.
-        length += 1 - bool(words)
-        written.append(" ".join(words))
-        start += len(formula) + len(separator)
-    return WrittenOut(separator.join(written), part_at)
+                part_at[len(written)] = moved
+                written += f"{word} "
+        start += len(formula)
+    return WrittenOut(written, part_at, len(text))
 
 
 def read_formula(formula: str) -> list[Part]:

@@ -11,14 +11,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
 
-from textattn.data.formulas import WrittenOut, write_out
 from textattn.data.token_arrays import TokenArrays, TokenWriter
 from textattn.errors import InputError
+
+if TYPE_CHECKING:
+    from textattn.data.formulas import Repeat, WrittenOut
 
 T = TypeVar("T")
 SEGMENT_SEPARATOR = "\t"
@@ -40,17 +42,6 @@ MARGIN = 64
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 
-class Repeat(NamedTuple):
-    """A further place of a word: where a formula has an element again."""
-
-    token: int
-    """One of the word's tokens."""
-    start: int
-    end: int
-    share: float
-    """Of what the word counts, the part that counts here."""
-
-
 @dataclass(frozen=True)
 class TokenizedText:
     """One text with the place of every token in it."""
@@ -63,7 +54,7 @@ class TokenizedText:
     """Tokens with the same number belong to one word."""
     truncated: bool
     repeats: tuple[Repeat, ...] = ()
-    """Where words stand again that are read once."""
+    """Where words stand again that are read once: elements of a formula."""
 
 
 class TextTokenizer:
@@ -134,8 +125,11 @@ class TextTokenizer:
         """The same tokens as `encode`, with strings, character offsets and words."""
         if self.kind == COMPOSITION:
             written = [self._write_out(text) for text in texts]
-            found = self._encode_with_offsets([formula.text for formula in written])
-            return [_in_formula(*row) for row in zip(found, written, texts, strict=True)]
+            rows = self._encode_with_offsets([formula.text for formula in written])
+            return [
+                replace(row, **formula.locate([start for start, _ in row.offsets]))
+                for row, formula in zip(rows, written, strict=True)
+            ]
         return self._encode_with_offsets(texts)
 
     def as_read(self, texts: Iterable[str]) -> Iterable[str]:
@@ -143,6 +137,8 @@ class TextTokenizer:
         return (self._write_out(text).text for text in texts) if self.kind == COMPOSITION else texts
 
     def _write_out(self, text: str) -> WrittenOut:
+        from textattn.data.formulas import write_out
+
         return write_out(text, SEGMENT_SEPARATOR if self.num_segments > 1 else None)
 
     def _encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
@@ -307,32 +303,6 @@ def _damage(where: str, what: str) -> Iterator[None]:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise InputError(f"{where}: {what} ({error})") from None
         raise
-
-
-def _in_formula(row: TokenizedText, written: WrittenOut, formula: str) -> TokenizedText:
-    """With places in the formula as it was given, in the place of those in what it was written out as."""
-    if not written.text:
-        return replace(row, offsets=[(0, len(formula))])
-    offsets: list[tuple[int, int]] = []
-    words: list[int] = []
-    repeats: list[Repeat] = []
-    separators = [i for i, character in enumerate(formula) if character == SEGMENT_SEPARATOR]
-    # Words are named by the part they are, a separator by its place.
-    names: list[int] = []
-    for token, (start, _) in enumerate(row.offsets):
-        part = written.part_at.get(start)
-        if part is None:
-            place = separators[written.text.count(SEGMENT_SEPARATOR, 0, start)]
-            offsets.append((place, place + 1))
-            names.append(-1 - place)
-        else:
-            first, *others = part.places
-            offsets.append((first.start, first.end))
-            if id(part) not in names:
-                repeats += [Repeat(token, *other) for other in others]
-            names.append(id(part))
-        words.append(names.index(names[-1]))
-    return replace(row, offsets=offsets, word_ids=words, repeats=tuple(repeats))
 
 
 class _Piece:
