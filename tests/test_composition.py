@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from inprocess import run as cli
 
 import textattn
-from textattn.config.schema import TokenizerConfig
+from textattn.config.schema import TokenizerConfig, VectorsConfig
 from textattn.data.element_vectors import periodic_vectors
 from textattn.data.elements import PLACES, SYMBOLS
 from textattn.data.formulas import read_formula
 from textattn.data.tokenizer import UNK, TextTokenizer
 from textattn.data.train_tokenizer import train_tokenizer
+from textattn.data.vectors import train_skipgram
 from textattn.errors import ConfigError
 from textattn.explain.lexicon import lexicon
 from textattn.explain.plot import _by_element
@@ -192,6 +193,13 @@ def test_vectors_of_neighbours_begin_alike() -> None:
     assert likeness("0.5", "0.51") > likeness("0.5", "0.6") > likeness("0.5", "0.99")
     assert vectors.found.tolist() == [False, False] + [True] * (TOKENIZER.vocab_size - 2)
     assert np.array_equal(vectors.matrix, periodic_vectors(TOKENIZER, 64, seed=1).matrix)
+
+
+def test_skipgram_reads_formulas_written_out() -> None:
+    config = VectorsConfig.model_validate({"source": "skipgram", "epochs": 1})
+    found = train_skipgram(config, iter(["Li2O", "Fe2O3"] * 10), TOKENIZER, 8, 1).found
+    names = TOKENIZER.backend.get_vocab()
+    assert {name for name, number in names.items() if found[number]} == {"Li", "Fe", "O", "0.67", "0.33", "0.4", "0.6"}
 
 
 def test_the_periodic_table_is_for_formulas() -> None:
