@@ -76,7 +76,7 @@ WRONG_VALUES = [
     ("data.label", "~", "must be text, got null"),
     ("data.label_names", "[only]", "needs 2 or more entries, got 1"),
     ("data.validation_fraction", "1", "must be less than 1, got 1"),
-    ("data.validation_fraction", "0.0", "must be greater than 0, got 0.0"),
+    ("data.validation_fraction", "-0.1", "must be at least 0, got -0.1"),
     ("data.on_bad_row", "Skip", "must be one of 'error', 'skip', got 'Skip'; did you mean 'skip'?"),
     ("tokenizer.vocab_size", "3", "must be at least 10, got 3"),
     ("tokenizer.vocab_size", "3e4", "must be a whole number, got 30000.0; write 30000"),
@@ -226,7 +226,7 @@ training2: 1
         "x.yaml:6: data.text[1]: must be text, got 1; put it in quotes",
         "x.yaml:9: data.label_names[1]: must be text, got true; put it in quotes",
         "x.yaml:12: tokenizer.type: must be one of 'word', 'wordpiece', 'bpe', 'unigram', 'char', 'formula', "
-        "'pretrained', got 'words'; did you mean 'word'?",
+        "'composition', 'pretrained', got 'words'; did you mean 'word'?",
         "x.yaml:12: tokenizer.nfkc: must be true or false, got 1",
         "x.yaml:13: training2: unknown key; did you mean 'training'?",
         "override 'training.batch_size=x': training.batch_size: must be a whole number, got 'x'",

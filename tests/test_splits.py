@@ -124,6 +124,15 @@ def test_the_part_set_aside_comes_out_of_max_train_examples() -> None:
     assert len(after.train) + len(rows(after.validation)) == 100 and len(rows(after.validation)) == 10
 
 
+def test_nothing_is_set_aside_where_none_is_wanted() -> None:
+    before = corpus([0, 1] * 50)
+    after = prepare(before, validation_fraction=0.0)
+    assert after.validation is None and same(after.train, before.train)
+    assert after.notes[-1] == "data.validation_fraction is 0: training without validation, the last epoch is kept"
+    given = prepare(corpus([0, 1], validation=[1, 0, 1]), validation_fraction=0.0)
+    assert len(rows(given.validation)) == 3
+
+
 @pytest.mark.parametrize(
     ("number", "fraction", "aside"), [(200, 0.1, 20), (3, 0.9, 2), (2, 0.99, None), (9, 0.1, None)]
 )

@@ -13,7 +13,7 @@ from textattn.data.tokenizer import TextTokenizer, TokenizedText
 from textattn.data.train_tokenizer import train_tokenizer
 from textattn.runtime.words import Word, merge_words
 
-TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula"]
+TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula", "composition"]
 TEXTS = [
     "The film was really good, don't miss it! unbelievable",
     "A cafe\u0301, 日本語 and العربية 👍🏽 👩‍👩‍👧 🇫🇷 ❤️ LiFePO4 Ag0.5",

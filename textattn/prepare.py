@@ -15,12 +15,13 @@ from textattn.config.schema import ModelConfig as ModelSettings
 from textattn.config.schema import TrainingConfig
 from textattn.data import cache, prepared
 from textattn.data.cells import text_columns
+from textattn.data.element_vectors import periodic_vectors
 from textattn.data.evidence import marked_tokens
 from textattn.data.prepared import Prepared
 from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus
 from textattn.data.splits import prepare_splits
 from textattn.data.token_arrays import TokenArrays
-from textattn.data.tokenizer import TextTokenizer
+from textattn.data.tokenizer import COMPOSITION, TextTokenizer
 from textattn.data.train_tokenizer import train_tokenizer
 from textattn.data.vectors import WordVectors, load_vectors, read_vectors, train_skipgram
 from textattn.errors import ConfigError
@@ -226,6 +227,13 @@ def word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, repor
     if settings.source == "file":
         assert settings.path is not None
         return read_vectors(Path(settings.path), tokenizer, config.model.embedding_dim)
+    if settings.source == "periodic_table":
+        if config.tokenizer.type != COMPOSITION:
+            raise ConfigError(
+                f"model.vectors.source: periodic_table is for formulas, not for tokenizer.type={config.tokenizer.type}",
+                f"tokenizer.type={COMPOSITION}",
+            )
+        return periodic_vectors(tokenizer, config.model.embedding_dim, config.seed)
 
     def texts() -> Iterator[str]:
         yield from corpus.train

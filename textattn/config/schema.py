@@ -70,8 +70,9 @@ class DataConfig(Section):
     """Split to measure on at the end; never used to choose anything. null: none."""
     unlabelled_splits: list[Name] = []
     """Splits of texts without labels, read for word vectors only."""
-    validation_fraction: Annotated[StrictFloat, Field(gt=0, lt=1)] = 0.1
-    """Share of train set aside for validation (stratified by label, seeded) where there is no validation split."""
+    validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
+    """Share of train set aside for validation (stratified by label, seeded) where there is no validation split.
+    0: none; then the model of the last epoch is kept, and it is not calibrated."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: all."""
     on_bad_row: Literal["error", "skip"] = "error"
@@ -100,8 +101,9 @@ class DataConfig(Section):
 class TokenizerConfig(Section):
     """How a text becomes tokens. Trained on the training split only."""
 
-    type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "pretrained"] = "word"
-    """`char` suits scripts without spaces, `formula` chemical formulas; `pretrained` reads `path`."""
+    type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "composition", "pretrained"] = "word"
+    """`char` suits scripts without spaces; `composition` reads chemical formulas as elements and their shares, so that
+    Li2O and Li4O2 are the same, `formula` as they are written; `pretrained` reads `path`."""
     path: Name | None = None
     """For `pretrained`: a tokenizer.json, a folder that holds one, or a Hub model id."""
     vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
@@ -129,8 +131,10 @@ class TokenizerConfig(Section):
 class VectorsConfig(Section):
     """Where the word vectors come from at the start of training."""
 
-    source: Literal["random", "file", "skipgram"] = "random"
-    """`file`: word2vec, GloVe or fastText text format; `skipgram`: trained by gensim on the run's own texts."""
+    source: Literal["random", "file", "skipgram", "periodic_table"] = "random"
+    """`file`: word2vec, GloVe or fastText text format; `skipgram`: trained by gensim on the run's own texts;
+    `periodic_table`, for tokenizer.type=composition: elements near each other in the table, and amounts near each
+    other, begin alike."""
     path: Name | None = None
     """For `file`: the vectors, plain or gzip."""
     epochs: PositiveInt = 5

@@ -17,7 +17,7 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     """Limits the training split to `max_train_examples` and makes a validation split where there is none.
 
     The part set aside is stratified by label (single-label) and depends only on `seed`. Where the rows are too few for
-    one of each label, training goes without a validation split, and a note says so.
+    one of each label, or none is wanted, training goes without a validation split, and a note says so.
 
     Raises:
         ConfigError: `max_train_examples` leaves a single label.
@@ -33,6 +33,9 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
             )
     if corpus.validation is not None:
         return replace(corpus, train=train)
+    if config.validation_fraction == 0:
+        notes.append("data.validation_fraction is 0: training without validation, the last epoch is kept")
+        return replace(corpus, train=train, notes=notes)
     aside = _choose(train.labels, config.validation_fraction, generator)
     smallest = 2 if corpus.multi_label else len(np.unique(train.labels))
     if len(aside) < smallest:

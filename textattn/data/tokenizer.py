@@ -10,8 +10,8 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
@@ -19,8 +19,12 @@ from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
 from textattn.data.token_arrays import TokenArrays, TokenWriter
 from textattn.errors import InputError
 
+if TYPE_CHECKING:
+    from textattn.data.formulas import Repeat, WrittenOut
+
 T = TypeVar("T")
 SEGMENT_SEPARATOR = "\t"
+COMPOSITION = "composition"
 PAD, UNK = "[PAD]", "[UNK]"
 TRUNCATIONS = ("head", "tail", "head_tail")
 _SPACE = re.compile(r"\s+")
@@ -49,6 +53,8 @@ class TokenizedText:
     word_ids: list[int]
     """Tokens with the same number belong to one word."""
     truncated: bool
+    repeats: tuple[Repeat, ...] = ()
+    """Where words stand again that are read once: elements of a formula."""
 
 
 class TextTokenizer:
@@ -87,6 +93,11 @@ class TextTokenizer:
         """Rows an embedding for this tokenizer needs."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def reads_formulas(self) -> bool:
+        """Whether words are elements, and not words of a language."""
+        return self.kind in (COMPOSITION, "formula")
+
     def encode(self, texts: Iterable[str]) -> TokenArrays:
         """Token ids of many texts, truncated; a text without any token becomes one unknown token.
 
@@ -95,7 +106,7 @@ class TextTokenizer:
         """
         tokens = TokenWriter()
         num_truncated = num_unknown = largest = 0
-        for chunk, encodings in self._encoded_ahead(_chunks(texts)):
+        for chunk, encodings in self._encoded_ahead(_chunks(self.as_read(texts))):
             short, rows = iter(encodings), []
             for text in chunk:
                 row, truncated = self._ends_of(text) if self._is_long(text) else self._truncated(next(short).ids)
@@ -112,6 +123,25 @@ class TextTokenizer:
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
         """The same tokens as `encode`, with strings, character offsets and words."""
+        if self.kind == COMPOSITION:
+            written = [self._write_out(text) for text in texts]
+            rows = self._encode_with_offsets([formula.text for formula in written])
+            return [
+                replace(row, **formula.locate([start for start, _ in row.offsets]))
+                for row, formula in zip(rows, written, strict=True)
+            ]
+        return self._encode_with_offsets(texts)
+
+    def as_read(self, texts: Iterable[str]) -> Iterable[str]:
+        """The texts as the backend takes them: formulas are written out first."""
+        return (self._write_out(text).text for text in texts) if self.kind == COMPOSITION else texts
+
+    def _write_out(self, text: str) -> WrittenOut:
+        from textattn.data.formulas import write_out
+
+        return write_out(text, SEGMENT_SEPARATOR if self.num_segments > 1 else None)
+
+    def _encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
         rows = []
         for chunk in _chunks(texts):
             short = iter(self._encode([text for text in chunk if not self._is_long(text)]))

@@ -19,7 +19,8 @@ from tokenizers import (
 )
 
 from textattn.config.schema import TokenizerConfig
-from textattn.data.tokenizer import PAD, SEGMENT_SEPARATOR, UNK, TextTokenizer, load_backend
+from textattn.data.formulas import vocabulary
+from textattn.data.tokenizer import COMPOSITION, PAD, SEGMENT_SEPARATOR, UNK, TextTokenizer, load_backend
 from textattn.errors import InputError
 
 # A word with its apostrophes (don't), a run of dots, or one grapheme of anything else (an emoji with its skin tone).
@@ -36,7 +37,12 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments:
     Raises:
         InputError: `config.path` holds no tokenizer.
     """
-    backend = _pretrained(config) if config.type == "pretrained" else _train(config, texts)
+    if config.type == "pretrained":
+        backend = _pretrained(config)
+    elif config.type == COMPOSITION:
+        backend = _of_elements()
+    else:
+        backend = _train(config, texts)
     if num_segments > 1 and backend.token_to_id(SEGMENT_SEPARATOR) is None:
         # Not "special": special tokens are not looked for in texts (see TextTokenizer), this one is.
         backend.add_tokens([AddedToken(SEGMENT_SEPARATOR, normalized=False)])
@@ -47,6 +53,15 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments:
         num_segments=num_segments,
         kind=config.type,
     )
+
+
+def _of_elements() -> Tokenizer:
+    """All elements and amounts there are: nothing is to be learnt from the texts, and no element is unknown."""
+    names = [PAD, UNK, *vocabulary()]
+    backend = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token=UNK))
+    backend.add_special_tokens([PAD, UNK])
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return backend
 
 
 def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:

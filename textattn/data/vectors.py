@@ -181,7 +181,7 @@ class _Sentences:
         self.encodings = [
             np.array(e.ids, dtype=np.int32)
             for chunk in _chunks(texts)
-            for e in tokenizer.backend.encode_batch_fast(chunk, add_special_tokens=False)
+            for e in tokenizer.backend.encode_batch_fast(list(tokenizer.as_read(chunk)), add_special_tokens=False)
         ]
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from textattn.data.formulas import element_of
 from textattn.explain.explanations import Explanation
 from textattn.runtime.classifier import Classifier
 
@@ -29,7 +30,7 @@ class Entry:
     """A word for one label."""
 
     word: str
-    """In lower case."""
+    """In lower case; an element without its amount."""
     score: float
     """Mean over the texts that have it and got the label: of all its occurrences in a text, together."""
     low: float
@@ -74,12 +75,13 @@ def lexicon(
     """
     seen: dict[str, dict[str, _Seen]] = {label: defaultdict(_Seen) for label in classifier.labels}
     texts_with: dict[str, list[int]] = defaultdict(list)
+    formulas = classifier.tokenizer.reads_formulas
     for first in range(0, len(texts), TEXTS_AT_ONCE):
         group = list(texts[first : first + TEXTS_AT_ONCE])
         for number, explanation in enumerate(classifier.explain(group, method=method), first):
             label = explanation.prediction.label
             sums: dict[str, float] = defaultdict(float)
-            for word, score, neighbours in _words(explanation):
+            for word, score, neighbours in _words(explanation, formulas):
                 sums[word] += score
                 seen[label][word].neighbours[neighbours] += 1
             for word, total in sums.items():
@@ -87,7 +89,6 @@ def lexicon(
                 texts_with[word].append(number)
         if on_texts is not None:
             on_texts(first + len(group))
-    formulas = classifier.tokenizer.kind == "formula"
     return {
         label: [
             _entry(word, found, label, texts, golds, texts_with[word], formulas)
@@ -97,10 +98,12 @@ def lexicon(
     }
 
 
-def _words(explanation: Explanation) -> Iterator[tuple[str, float, tuple[str, str]]]:
+def _words(explanation: Explanation, formulas: bool) -> Iterator[tuple[str, float, tuple[str, str]]]:
     """Word, score, and the words before and after it. Attention counts from an equal share on."""
     words = [word for word in explanation.words if word.text.strip()]
-    names = ["", *(word.text.casefold() for word in words), ""]
+    # Co is no CO; and O2, O3 and O are one element.
+    names = [element_of(word.text) or word.text if formulas else word.text.casefold() for word in words]
+    names = ["", *names, ""]
     share = 0.0 if explanation.signed else 1 / max(len(words), 1)
     for i, word in enumerate(words):
         yield names[i + 1], word.weight - share, (names[i], names[i + 2])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.data.formulas import element_of
 from textattn.explain.explanations import Explanation
 from textattn.plots import BLUE, ORANGE, VERMILLION, fonts_for
 from textattn.runtime.classifier import Classifier
@@ -33,7 +34,7 @@ def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if classifier.tokenizer.kind == "formula":
+    if classifier.tokenizer.reads_formulas:
         explanation = _by_element(explanation)
     # The same picture gives the same bytes: no date, and ids that do not depend on the process.
     with mpl.rc_context({"svg.hashsalt": "textattn", "font.sans-serif": fonts_for(explanation.text)}):
@@ -64,7 +65,8 @@ def _by_element(explanation: Explanation) -> Explanation:
     elements: dict[str, Word] = {}
     last = ""
     for word in explanation.words:
-        last = word.text if word.text[:1].isalpha() or not last else last
+        other = word.text if word.text[:1].isalpha() or not last else last
+        last = element_of(word.text) or other
         first = elements.get(last, replace(word, text=last, weight=0.0))
         elements[last] = replace(first, weight=first.weight + word.weight)
     return replace(explanation, words=list(elements.values()))
@@ -88,7 +90,7 @@ def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np
     by_word = []
     for head in weights[0].double().tolist():
         weighed = replace(explanation, words=spans.words(explanation.text, head))
-        by_element = _by_element(weighed) if classifier.tokenizer.kind == "formula" else weighed
+        by_element = _by_element(weighed) if classifier.tokenizer.reads_formulas else weighed
         by_word.append([word.weight for word in by_element.words])
     return np.array(by_word)
 

@@ -35,23 +35,29 @@ class WordSpans(NamedTuple):
     """Characters of the original text, half-open; in order, never overlapping, never cutting through a grapheme."""
     word_of: NDArray[np.int64]
     """(tokens,) the word of each token."""
+    repeats: list[tuple[int, int, int, float]]
+    """Further places of a word: which, start, end, and the part of what it counts that counts there."""
 
     def words(self, text: str, weights: Sequence[float]) -> list[Word]:
-        """The words with the sums of their tokens' weights."""
+        """The words with the sums of their tokens' weights, at each of their places a part of it."""
         sums = np.bincount(self.word_of, np.asarray(weights, np.float64), len(self.spans))
-        return [
-            Word(text[start:end], start, end, float(weight))
-            for (start, end), weight in zip(self.spans, sums, strict=True)
-        ]
+        here = np.ones(len(self.spans))
+        for word, _, _, share in self.repeats:
+            here[word] -= share
+        places = [(start, end, float(weight)) for (start, end), weight in zip(self.spans, sums * here, strict=True)]
+        places += [(start, end, float(sums[word] * share)) for word, start, end, share in self.repeats]
+        return [Word(text[start:end], start, end, weight) for start, end, weight in sorted(places)]
 
 
 def find_words(text: str, tokenized: TokenizedText) -> WordSpans:
     """Puts sub-words together, and tokens that share a grapheme (an emoji, an accent)."""
     spans: list[tuple[int, int]] = []
-    word_of = []
+    word_of = np.zeros(len(tokenized.offsets), np.int64)
     previous: int | None = None
     graphemes = _Graphemes(text)
-    for (start, end), word in zip(tokenized.offsets, tokenized.word_ids, strict=True):
+    # The elements of a formula are read in an order of their own.
+    for token in sorted(range(len(word_of)), key=lambda i: tokenized.offsets[i][0]):
+        (start, end), word = tokenized.offsets[token], tokenized.word_ids[token]
         while start < end and text[start].isspace() and text[start] != "\t":
             start += 1
         start, end = graphemes.around(start, end)
@@ -59,9 +65,13 @@ def find_words(text: str, tokenized: TokenizedText) -> WordSpans:
             spans[-1] = (min(spans[-1][0], start), max(spans[-1][1], end))
         else:
             spans.append((start, end))
-        word_of.append(len(spans) - 1)
+        word_of[token] = len(spans) - 1
         previous = word
-    return WordSpans(spans, np.array(word_of, np.int64))
+    repeats = [
+        (int(word_of[token]), *graphemes.around(start, end), share) for token, start, end, share in tokenized.repeats
+    ]
+    apart = [repeat for repeat in repeats if not any(a < repeat[2] and repeat[1] < b for a, b in spans)]
+    return WordSpans(spans, word_of, apart)
 
 
 def merge_words(text: str, tokenized: TokenizedText, weights: Sequence[float]) -> list[Word]:
