@@ -66,9 +66,12 @@ def _compare(name: str, settings: list[str], scratch: Path, environment: dict[st
     measured: dict[str, Any] = json.loads(trained.stdout.splitlines()[-1])
     if measured["code"]:
         sys.exit(f"training {name} failed")
-    seconds = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["seconds"]
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    seconds, test = metrics["seconds"], metrics["test"]
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in predicted["seconds_by_stage"].items())
     print(f"<!-- {name}: check took {check_seconds:.1f} s and predicted, in seconds: {stages} -->")
+    metric = test["headline"]
+    print(f"<!-- {name}: {metric} {test[metric]:.4f} in {measured['seconds']:.1f} s, whole process -->")
     _row(name, "minutes", predicted["seconds"] / 60, seconds["total"] / 60)
     _row(name, "of them training", predicted["seconds_by_stage"]["training"] / 60, seconds["training"] / 60)
     _row(name, "GB of memory", predicted["peak_memory_bytes"] / 1e9, measured["bytes"] / 1e9)
