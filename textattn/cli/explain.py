@@ -31,7 +31,7 @@ def explain(
             "--method",
             metavar="NAMES",
             help="attention, attention_x_gradient, gradient_x_input, integrated_gradients, occlusion, lime or "
-            "kernel_shap; several with commas between them.",
+            "kernel_shap, and ngrams for a model that has them; several with commas between them.",
         ),
     ] = "attention",
     target: Annotated[
