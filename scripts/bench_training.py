@@ -22,16 +22,17 @@ from textattn.training.loop import Step, TrainingLoop
 from textattn.training.loss import build_loss
 from textattn.training.optimizer import Placement, choose_placement
 
-ROUNDS = 10
-# In each round; the usual way is so slow that a few tell enough.
-STEPS, STEPS_OF_THE_USUAL = 10, 2
+# In each, everybody takes a step (on a GPU as many as the loop takes between two readings of the loss) on the same
+# batches, in turns first and last, so that what the machine does beside them falls on all; the usual way is so slow
+# that it takes its turn in some of them only.
+ROUNDS, ROUNDS_A_TURN_OF_THE_USUAL, WARM_UP = 80, 8, 5
 
 
 class Contestant:
-    """Something that trains on a few batches when asked: (real tokens, seconds) of each round."""
+    """Something that trains on a batch when asked: (real tokens, seconds)."""
 
-    def __init__(self, name: str, precision: str, train: Callable[[], tuple[int, float]]) -> None:
-        self.name, self.precision, self.train = name, precision, train
+    def __init__(self, name: str, precision: str, train: Callable[[], tuple[int, float]], every: int = 1) -> None:
+        self.name, self.precision, self.train, self.every = name, precision, train, every
         self.speeds: list[float] = []
 
 
@@ -55,16 +56,17 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             settings, placement, pad_id=tokenizer.pad_id, seed=0, evaluate=None,
         )  # fmt: skip
         contestants.append(Contestant("our loop", precision, rounds_of(iter(loop))))
-        floor = bare_lstm(
-            config.model.embedding_dim, config.model.hidden_size, tokens["train"], config.training.batch_size, placement
-        )
+        sizes = (config.model.embedding_dim, config.model.hidden_size)
+        floor = bare_lstm(sizes, tokens["train"], config.training.batch_size, placement, loop.steps_per_reading)
         contestants.append(Contestant("bare LSTM, same batches", precision, floor))
     usual = tutorial(config, tokenizer.vocab_size, tokens["train"], corpus.train.labels, placements[-1].device)
-    contestants.append(Contestant("packed, random batches, Adam", "fp32", usual))
-    for number in range(ROUNDS + 1):
-        for contestant in contestants:
+    contestants.append(Contestant("packed, random batches, Adam", "fp32", usual, ROUNDS_A_TURN_OF_THE_USUAL))
+    for number in range(-WARM_UP, ROUNDS):
+        for contestant in contestants[:: -1 if number % 2 else 1]:
+            if number % contestant.every:
+                continue
             done, seconds = contestant.train()
-            if number:  # the first is for warming up
+            if number >= 0:
                 contestant.speeds.append(done / seconds)
     rounds = {(c.name, c.precision): c.speeds for c in contestants}
     speeds = {who: statistics.median(found) for who, found in rounds.items()}
@@ -100,45 +102,37 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def rounds_of(loop: Iterator[Any]) -> Callable[[], tuple[int, float]]:
-    done = {"tokens": 0, "seconds": 0.0}
+    done = [(0, 0.0)]
 
     def run() -> tuple[int, float]:
-        steps = 0
-        for event in loop:
-            if isinstance(event, Step):
-                steps += 1
-                if steps == STEPS:
-                    break
-        tokens, seconds = event.num_tokens - done["tokens"], event.seconds - done["seconds"]
-        done.update(tokens=event.num_tokens, seconds=event.seconds)
-        return tokens, seconds
+        event = next(event for event in loop if isinstance(event, Step))
+        before, started = done[-1]
+        done.append((event.num_tokens, event.seconds))
+        return event.num_tokens - before, event.seconds - started
 
     return run
 
 
 def bare_lstm(
-    input_size: int, hidden_size: int, tokens: TokenArrays, batch_size: int, placement: Placement
+    sizes: tuple[int, int], tokens: TokenArrays, batch_size: int, placement: Placement, steps: int
 ) -> Callable[[], tuple[int, float]]:
     """torch's fused bidirectional LSTM forward and backward over our rectangles, padding and all, and nothing else."""
-    lstm = nn.LSTM(input_size, hidden_size, batch_first=True, bidirectional=True).to(placement.device)
+    lstm = nn.LSTM(*sizes, batch_first=True, bidirectional=True).to(placement.device)
     batches = iter(shuffled_batches(tokens.lengths, batch_size, np.random.default_rng(0)))
 
     def run() -> tuple[int, float]:
-        total, seconds = 0, 0.0
-        for _ in range(STEPS):
-            lengths = tokens.lengths[next(batches)]
-            inputs = torch.randn(len(lengths), int(lengths.max()), input_size, device=placement.device)
-            synchronise(placement.device)
-            started = time.perf_counter()
-            inputs.requires_grad_()
+        lengths = [tokens.lengths[next(batches)] for _ in range(steps)]
+        inputs = [torch.randn(len(each), int(each.max()), sizes[0], device=placement.device) for each in lengths]
+        synchronise(placement.device)
+        started = time.perf_counter()
+        for batch in inputs:
+            batch.requires_grad_()
             with placement.autocast:
-                outputs, _ = lstm(inputs)
+                outputs, _ = lstm(batch)
             outputs.backward(torch.ones_like(outputs))
             lstm.zero_grad(set_to_none=True)
-            synchronise(placement.device)
-            seconds += time.perf_counter() - started
-            total += int(lengths.sum())
-        return total, seconds
+        synchronise(placement.device)
+        return sum(int(each.sum()) for each in lengths), time.perf_counter() - started
 
     return run
 
@@ -175,21 +169,17 @@ def tutorial(
     order = iter(np.random.default_rng(0).permutation(len(tokens)))
 
     def run() -> tuple[int, float]:
-        total, started = 0, time.perf_counter()
-        for _ in range(STEPS_OF_THE_USUAL):
-            chosen = [next(order) for _ in range(config.training.batch_size)]
-            texts = [
-                torch.from_numpy(tokens.ids[tokens.starts[i] : tokens.starts[i + 1]].astype(np.int64)) for i in chosen
-            ]
-            lengths = torch.tensor([len(text) for text in texts])
-            logits = model(pad_sequence(texts, batch_first=True).to(device), lengths)
-            loss = loss_function(logits, torch.from_numpy(labels[chosen]).to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            loss.item()
-            total += int(lengths.sum())
-        return total, time.perf_counter() - started
+        started = time.perf_counter()
+        chosen = [next(order) for _ in range(config.training.batch_size)]
+        texts = [torch.from_numpy(tokens.ids[tokens.starts[i] : tokens.starts[i + 1]].astype(np.int64)) for i in chosen]
+        lengths = torch.tensor([len(text) for text in texts])
+        logits = model(pad_sequence(texts, batch_first=True).to(device), lengths)
+        loss = loss_function(logits, torch.from_numpy(labels[chosen]).to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        return int(lengths.sum()), time.perf_counter() - started
 
     return run
 

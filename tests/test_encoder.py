@@ -9,7 +9,8 @@ from reference import encode, parameters_of
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from textattn.model.encoder import RecurrentEncoder
+from textattn.model import encoder as encoder_module
+from textattn.model.encoder import Mirror, RecurrentEncoder
 
 INPUT, HIDDEN = 5, 4
 LENGTHS = [3, 1, 8, 5]
@@ -27,6 +28,13 @@ def build(kind: str, num_layers: int, bidirectional: bool, dropout: float = 0.0)
         for parameter in encoder.parameters():
             parameter.uniform_(-1, 1)
     return encoder.eval()
+
+
+@pytest.fixture(autouse=True, params=["one direction", "both directions"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the kernels of the device take at once; a processor's take either."""
+    monkeypatch.setattr(encoder_module, "takes_both_directions", lambda device: request.param == "both directions")
+    return str(request.param)
 
 
 def ragged(extra: int = 3, garbage: float = 10.0) -> tuple[Tensor, Tensor]:
@@ -92,7 +100,9 @@ def test_content_and_amount_of_padding_change_nothing(
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_backward_direction_reaches_the_text_with_the_zero_state(kind: str, dtype: torch.dtype) -> None:
+def test_backward_direction_reaches_the_text_with_the_zero_state(kernels: str, kind: str, dtype: torch.dtype) -> None:
+    if kernels == "one direction":
+        pytest.skip("it begins at the text")
     encoder = build(kind, 2, bidirectional=True).to(dtype)
     embeddings, mask = ragged(garbage=100)
     on_padding = encoder(embeddings.to(dtype), mask)[~mask]
@@ -165,3 +175,15 @@ def test_lstm_starts_with_open_forget_gates_and_orthogonal_recurrences() -> None
 def test_gru_starts_without_biases() -> None:
     encoder = RecurrentEncoder("gru", INPUT, HIDDEN, 1, True, 0.0)
     assert not any(p.any() for name, p in encoder.named_parameters() if "bias" in name)
+
+
+def test_a_mirror_turns_texts_around_and_leaves_padding_behind() -> None:
+    _, mask = ragged(extra=2)
+    places = torch.arange(mask.numel(), dtype=torch.float64).view(*mask.shape, 1).requires_grad_()
+    mirror = Mirror(mask)
+    turned = mirror.there(places)
+    for row, length in enumerate(LENGTHS):
+        assert torch.equal(turned[:length, row], places[row, :length].flip(0))
+        assert torch.equal(turned[length:, row], places[row, length:])
+    assert torch.equal(mirror.back(turned), places)
+    assert torch.autograd.gradcheck(lambda x: mirror.back(mirror.there(x).cumsum(0)), (places,))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "train"]
 
+# Large tensors of torch on large pages (Linux): a training step then waits less for memory. Read when torch loads.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 # Everything heavy is imported inside the functions: `import textattn` costs nothing.
 
 

@@ -1,4 +1,4 @@
-"""Memory of this process: how much it holds, how much it held at most, and giving back what it no longer uses."""
+"""Memory of this process: how much it holds and held at most, keeping what is freed at hand, and giving it back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+# From malloc.h; larger blocks than this always come from the system.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST_OF_A_HEAP = -1, -3, 32 * 2**20
 
 
 def peak_memory() -> int:
@@ -28,19 +31,31 @@ def forget_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
+def keep_freed_memory() -> None:
+    """From here on freed memory stays at hand for what is allocated next, where the C library can be told (glibc).
+
+    By itself it gives a large tensor back to the system at once, and the next one begins with pages to be cleared. What
+    is kept grows; `give_back_memory()` now and then is for that.
+    """
+    mallopt = _from_the_c_library("mallopt")
+    if mallopt is not None and _from_the_c_library("malloc_trim") is not None:  # of glibc
+        mallopt(M_MMAP_THRESHOLD, MOST_OF_A_HEAP)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def give_back_memory() -> None:
     """Gives freed memory back to the system, where the C library can (glibc).
 
     By itself it gives back the end of its heap only, and batches of ever other sizes leave holes all over it.
     """
-    if trim := _malloc_trim():
+    if trim := _from_the_c_library("malloc_trim"):
         trim(0)
 
 
 @cache
-def _malloc_trim() -> Any:
+def _from_the_c_library(name: str) -> Any:
     with suppress(OSError, TypeError, AttributeError):  # TypeError: Windows
-        return ctypes.CDLL(None).malloc_trim
+        return getattr(ctypes.CDLL(None), name)
     return None
 
 

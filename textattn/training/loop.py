@@ -18,7 +18,7 @@ from textattn.config.schema import TrainingConfig
 from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
 from textattn.data.token_arrays import TokenArrays
 from textattn.errors import Diverged
-from textattn.memory import give_back_memory
+from textattn.memory import give_back_memory, keep_freed_memory
 from textattn.model.classifier import TextClassifier
 from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
@@ -33,7 +33,7 @@ PREPARED_BYTES, PREPARED_BYTES_PER_TOKEN_AND_UNIT = 100_000_000, 1.6
 # Reading the loss waits for the device: every step on a processor, now and then elsewhere.
 STEPS_PER_READING = 20
 # Memory that the batches before left is given back so often: a step afterwards waits for some of it anew.
-SECONDS_PER_GIVING_BACK = 2.0
+SECONDS_PER_GIVING_BACK = 10.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class TrainingLoop:
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
         self._unread: list[torch.Tensor] = []
         self._gave_back = 0.0
+        keep_freed_memory()
 
     def state(self) -> Checkpoint:
         """All that decides what comes next; good when an event was just yielded, and until the next is asked for."""
