@@ -4,6 +4,7 @@ loop inside one process, beside the least it could cost.
     .venv/bin/python scripts/bench.py startup --model runs/imdb/TIME
     .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
     .venv/bin/python scripts/bench.py train --data ../shared/data/imdb
+    .venv/bin/python scripts/bench.py prepare --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py scale --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py peers --data ../shared/data/imdb --configs imdb imdb_fast
     .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
@@ -17,6 +18,7 @@ import argparse
 import csv
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -152,6 +154,9 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def scale(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Training on few and on many reviews (the same again and again): speed and memory should not differ."""
     table = pq.read_table(Path(arguments.data, "train.parquet"), columns=["text", "label"])
+    order = list(range(len(table)))
+    random.Random(0).shuffle(order)  # files sorted by label are common
+    table = table.take(order)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for documents in arguments.documents:
@@ -189,6 +194,13 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return bench_training.train(arguments)
 
 
+def prepare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """What comes before the first training step, in a first run and in a second."""
+    import bench_preparing
+
+    return bench_preparing.prepare(arguments, TEXTATTN)
+
+
 def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Accuracy and whole time of our recipes, of fastText and of TF-IDF with logistic regression."""
     import bench_peers
@@ -200,13 +212,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     reviews = Path("../shared/data/imdb/test.parquet")
-    for function in (startup, predict, memory, train, scale, peers):
+    for function in (startup, predict, memory, train, prepare, scale, peers):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.add_argument("--json", action="store_true")
         command.set_defaults(function=function)
-        if function in (train, scale, peers):
+        if function in (train, prepare, scale, peers):
             command.add_argument("--data", default="../shared/data/imdb", help="folder with {train,test}.parquet")
-            if function in (train, peers):
+            if function is not scale:
                 command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of the recipe")
             if function is peers:
                 command.add_argument("--configs", nargs="+", default=["imdb", "imdb_fast"], help="our recipes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
 
     Weights of n-grams have Adagrad (Duchi et al. 2011) of their own, which touches those that occur only.
     """
+    _leave_compiler_out()
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     sparse: list[nn.Parameter] = []
@@ -35,6 +37,16 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         optimizers.append(torch.optim.Adagrad(sparse, lr=config.ngram_learning_rate))
     return optimizers
+
+
+def _leave_compiler_out() -> None:
+    """Torch's optimisers import its compiler, for two seconds, only to tell it to keep out of them."""
+    if "torch._dynamo" in sys.modules:
+        return
+    for method in vars(torch.optim.Optimizer).values():
+        # Where torch/_compile.py keeps what the compiler made of the method: here the method itself.
+        if getattr(method, "__module__", None) == torch.optim.Optimizer.__module__ and hasattr(method, "__wrapped__"):
+            vars(method.__wrapped__).setdefault("__dynamo_disable", method.__wrapped__)
 
 
 def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:
