@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,14 +23,13 @@ from textattn.training.loop import Step, TrainingLoop
 from textattn.training.loss import build_loss
 from textattn.training.optimizer import Placement, choose_placement
 
-# In each, everybody takes a step (on a GPU as many as the loop takes between two readings of the loss) on the same
-# batches, in turns first and last, so that what the machine does beside them falls on all; the usual way is so slow
-# that it takes its turn in some of them only.
-ROUNDS, ROUNDS_A_TURN_OF_THE_USUAL, WARM_UP = 80, 8, 5
+# In each, everybody takes STEPS steps on the same batches, in turns first and last, so that what the machine does
+# beside them falls on all; the usual way is so slow that it takes one step, and in some of them only.
+ROUNDS, STEPS, ROUNDS_A_TURN_OF_THE_USUAL, WARM_UP = 16, 20, 2, 1
 
 
 class Contestant:
-    """Something that trains on a batch when asked: (real tokens, seconds)."""
+    """Something that trains on a few batches when asked: (real tokens, seconds)."""
 
     def __init__(self, name: str, precision: str, train: Callable[[], tuple[int, float]], every: int = 1) -> None:
         self.name, self.precision, self.train, self.every = name, precision, train, every
@@ -57,7 +57,7 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         )  # fmt: skip
         contestants.append(Contestant("our loop", precision, rounds_of(iter(loop))))
         sizes = (config.model.embedding_dim, config.model.hidden_size)
-        floor = bare_lstm(sizes, tokens["train"], config.training.batch_size, placement, loop.steps_per_reading)
+        floor = bare_lstm(sizes, tokens["train"], config.training.batch_size, placement)
         contestants.append(Contestant("bare LSTM, same batches", precision, floor))
     usual = tutorial(config, tokenizer.vocab_size, tokens["train"], corpus.train.labels, placements[-1].device)
     contestants.append(Contestant("packed, random batches, Adam", "fp32", usual, ROUNDS_A_TURN_OF_THE_USUAL))
@@ -105,7 +105,8 @@ def rounds_of(loop: Iterator[Any]) -> Callable[[], tuple[int, float]]:
     done = [(0, 0.0)]
 
     def run() -> tuple[int, float]:
-        event = next(event for event in loop if isinstance(event, Step))
+        last = len(done) * STEPS
+        event = next(event for event in loop if isinstance(event, Step) and event.global_step == last)
         before, started = done[-1]
         done.append((event.num_tokens, event.seconds))
         return event.num_tokens - before, event.seconds - started
@@ -114,14 +115,15 @@ def rounds_of(loop: Iterator[Any]) -> Callable[[], tuple[int, float]]:
 
 
 def bare_lstm(
-    sizes: tuple[int, int], tokens: TokenArrays, batch_size: int, placement: Placement, steps: int
+    sizes: tuple[int, int], tokens: TokenArrays, batch_size: int, placement: Placement
 ) -> Callable[[], tuple[int, float]]:
     """torch's fused bidirectional LSTM forward and backward over our rectangles, padding and all, and nothing else."""
     lstm = nn.LSTM(*sizes, batch_first=True, bidirectional=True).to(placement.device)
-    batches = iter(shuffled_batches(tokens.lengths, batch_size, np.random.default_rng(0)))
+    generator = np.random.default_rng(0)  # the loop's, too
+    batches = (batch for _ in itertools.count() for batch in shuffled_batches(tokens.lengths, batch_size, generator))
 
     def run() -> tuple[int, float]:
-        lengths = [tokens.lengths[next(batches)] for _ in range(steps)]
+        lengths = [tokens.lengths[next(batches)] for _ in range(STEPS)]
         inputs = [torch.randn(len(each), int(each.max()), sizes[0], device=placement.device) for each in lengths]
         synchronise(placement.device)
         started = time.perf_counter()

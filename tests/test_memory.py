@@ -35,6 +35,33 @@ def test_freed_memory_below_what_is_still_used_is_given_back() -> None:
     assert float(done.stdout) > 120  # of 172 MB
 
 
+# Blocks that glibc would take from the system and give back again, one by one.
+AGAIN = """
+import resource, sys
+from textattn.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+blocks = [bytearray(20_000_000) for _ in range(3)]
+blocks.clear()
+before = faults()
+for _ in range(20):
+    blocks = [bytearray(20_000_000) for _ in range(3)]
+    blocks.clear()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_is_at_hand_for_what_comes_next() -> None:
+    faults = [
+        int(subprocess.run([sys.executable, "-c", AGAIN, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "as it is")
+    ]
+    assert faults[0] < faults[1] / 10
+
+
 def test_short_texts_keep_all_shapes_and_long_ones_so_much_memory() -> None:
     model = build(hidden_size=128)
     short, long = np.full(1000, 19), np.full(1000, 250)

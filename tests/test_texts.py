@@ -140,3 +140,11 @@ def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
 
     small, large = megabytes(9_000), megabytes(24_000)
     assert large < small + 60
+
+
+def test_fingerprint_knows_where_texts_end_and_not_how_they_are_kept() -> None:
+    texts = ["ab", "", "c", "dé"] * 3000
+    assert Texts.of(["ab", "c"]).fingerprint() != Texts.of(["a", "bc"]).fingerprint() != Texts.of(["abc"]).fingerprint()
+    doubled = Texts.of([text for text in texts for _ in range(2)])
+    assert doubled.take(np.arange(0, 2 * len(texts), 2)).fingerprint() == Texts.of(texts).fingerprint()
+    assert Texts.of([]).fingerprint() == doubled.take(np.arange(0)).fingerprint()

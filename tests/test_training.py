@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -335,3 +337,24 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         choose_device(name)
     assert caught.value.message == f"device {name!r} is not available here"
     assert caught.value.hint == "training.device=auto"
+
+
+def test_optimisers_do_not_import_the_compiler() -> None:
+    """It takes two seconds, before the first step."""
+    code = """
+import sys
+import torch
+from textattn.config.schema import TrainingConfig
+from textattn.model.classifier import Architecture, TextClassifier
+from textattn.training.optimizer import build_optimizers
+model = TextClassifier(Architecture(vocab_size=9, num_outputs=2, ngrams=2, ngram_buckets=50))
+ids = torch.ones(2, 3, dtype=torch.int64)
+for optimizer in build_optimizers(model, TrainingConfig()):
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.zero_grad()
+    model(ids, ids).logits.sum().backward()
+    optimizer.step()
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from textattn.model.attention import WeightedPooling, build_attention
 from textattn.model.dropout import Dropout
+from textattn.model.embedding import Embedding
 from textattn.model.encoder import RecurrentEncoder
 from textattn.model.ngrams import NgramLinear
 from textattn.model.passages import Passages
@@ -89,7 +90,7 @@ class TextClassifier(nn.Module):
         self.word_dropout = a.dropout.get("words", 0.0)
         self.masking = a.dropout.get("masking", 0.0)
         self.embedding_dropout = a.dropout.get("embedding", 0.0)
-        self.embedding = nn.Embedding(a.vocab_size, a.embedding_dim)
+        self.embedding = Embedding(a.vocab_size, a.embedding_dim)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.encoder: RecurrentEncoder | None = None
         state_dim = a.embedding_dim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from dataclasses import dataclass
@@ -29,18 +30,28 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
         elif parameter.requires_grad:
             (decayed if parameter.ndim > 1 and "embedding" not in name else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
-    ]
+    optimizers: list[torch.optim.Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)]
     if sparse:
         # Torch asks for a decision: what autograd makes is well formed.
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
-        optimizers.append(torch.optim.Adagrad(sparse, lr=config.ngram_learning_rate))
+        optimizers.append(Adagrad(sparse, lr=config.ngram_learning_rate))
     return optimizers
 
 
+class AdamW(torch.optim.AdamW):
+    """As torch's, whose step would import torch's compiler first, two seconds, only to tell it to keep out."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class Adagrad(torch.optim.Adagrad):
+    """See AdamW."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adagrad.step))
+
+
 def _leave_compiler_out() -> None:
-    """Torch's optimisers import its compiler, for two seconds, only to tell it to keep out of them."""
+    """The same for the other methods of all optimisers, unless the compiler is there already."""
     if "torch._dynamo" in sys.modules:
         return
     for method in vars(torch.optim.Optimizer).values():
