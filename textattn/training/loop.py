@@ -151,6 +151,12 @@ class TrainingLoop:
         Raises:
             Diverged: the loss is not a finite number.
         """
+        try:
+            yield from self._train()
+        finally:
+            give_back_memory()
+
+    def _train(self) -> Iterator[Step | Evaluation]:
         at = self.at
         self.model.train()
         if at.global_step in self.evaluation_steps and at.evaluated < at.global_step:
