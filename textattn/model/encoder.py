@@ -34,6 +34,7 @@ class RecurrentEncoder(nn.Module):
         self, kind: str, input_size: int, hidden_size: int, num_layers: int, bidirectional: bool, dropout: float
     ) -> None:
         super().__init__()
+        self.bidirectional = bidirectional
         directions = 2 if bidirectional else 1
         self.output_size = hidden_size * directions
         self.dropout = Dropout(dropout)
@@ -61,16 +62,18 @@ class RecurrentEncoder(nn.Module):
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """(batch, seq, input_size), (batch, seq) bool -> states (batch, seq, output_size), garbage on padding."""
         states = embeddings
-        mirror = None if takes_both_directions(states.device) else Mirror(mask)
-        if mirror is not None and torch.is_autocast_enabled(states.device.type):
-            states = states.to(torch.get_autocast_dtype(states.device.type))  # once, for both directions
+        mirror = None
+        if self.bidirectional and not takes_both_directions(states.device):
+            mirror = Mirror(mask)
+            if torch.is_autocast_enabled(states.device.type):
+                states = states.to(torch.get_autocast_dtype(states.device.type))  # once, for both directions
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.RNNBase)
             if number:
                 states = self.dropout(states)
             # Of each direction: input weights, recurrent weights, two biases.
             weights = [getattr(layer, name) for name in layer._flat_weights_names]
-            if not layer.bidirectional:  # padding comes after the text and says nothing to it
+            if not self.bidirectional:  # padding comes after the text and says nothing to it
                 states = _run(layer, weights, states.transpose(0, 1)).transpose(0, 1)
             elif mirror is not None:
                 forward = _run(layer, weights[:4], states.transpose(0, 1)).transpose(0, 1)
