@@ -170,7 +170,7 @@ def test_int8_is_close_to_fp32(attention: str, encoder: str, num_layers: int) ->
     for batch, seq in ((1, 1), (17, 40)):
         ids, mask = ragged(batch, seq)
         expected, found = full.run(ids, mask), small.run(ids, mask)
-        close(found.logits, expected.logits, 0.04 * np.abs(expected.logits).max())
+        close(found.logits, expected.logits, 0.06 * np.abs(expected.logits).max())
         # Where a token wins a feature of `max` by little, it may lose it.
         close(found.attention_weights, expected.attention_weights, 0.1 if attention == "max" else 0.005)
         check_weights(found, mask)
@@ -179,7 +179,7 @@ def test_int8_is_close_to_fp32(attention: str, encoder: str, num_layers: int) ->
 @pytest.mark.filterwarnings("error")  # a row of zeros is divided by its largest value
 @pytest.mark.parametrize("encoder", ["lstm", "gru"])
 def test_in_int8_the_embedding_and_the_lstm_are_int8_in_the_file(encoder: str) -> None:
-    """With values that come as near to the weights as a step of the scale allows, over the whole range of int8."""
+    """With values that come as near to the weights as a step of the scale allows, over the whole range there is."""
     model = build("additive", encoder, 2, vocab_size=2000, embedding_dim=64, hidden_size=48)
     with torch.no_grad():
         model.embedding.weight[7] = 0  # a row without any scale
@@ -198,6 +198,9 @@ def test_in_int8_the_embedding_and_the_lstm_are_int8_in_the_file(encoder: str) -
         assert name not in after
         values, scale = after[f"{name}_int8"], after[f"{name}_scale"][:, :, None]
         assert values.dtype == np.int8
+        # Two products with the largest input are added up in 16 bits where there is AVX2 without VNNI.
+        assert np.abs(values.astype(int)).max() == 64
+        assert 2 * 255 * 64 < 2**15
         assert (np.abs(values.transpose(0, 2, 1) * scale - before[name]) <= scale / 2 * 1.001).all()
     kinds = {node.op_type for node in small.graph.node}
     assert kinds & {"LSTM", "GRU", "DynamicQuantizeLSTM"} == {"DynamicQuantizeLSTM" if encoder == "lstm" else "GRU"}

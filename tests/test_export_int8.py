@@ -69,7 +69,7 @@ def test_a_metric_that_falls_too_far_is_refused_and_nothing_is_written(
 ) -> None:
     run = Path(shutil.copytree(exports[0], tmp_path / "run"))
 
-    def to_nothing(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    def to_nothing(matrix: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """As coarse as can be: every weight is 0, and every text gets the same answer."""
         return np.zeros(matrix.shape, np.int8), np.ones((*matrix.shape[:-1], 1), np.float32)
 

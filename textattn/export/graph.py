@@ -26,6 +26,9 @@ Array = NDArray[Any]
 OPSET = 17
 # Of the file format; ONNX Runtime 1.16 and later read it.
 IR_VERSION = 9
+# Processors with AVX2 but without VNNI, which are many, add up two products in 16 bits: 2 * 255 * 64 still fits, larger
+# int8 values would be cut off without a word.
+LARGEST_FACTOR = 64
 # Linear layers over the states that int8 is worth and harmless for (not queries and keys, which meet in an exponent),
 # where their matrix has so many rows and columns.
 QUANTISED = ("projection", "features")
@@ -74,7 +77,7 @@ class _Graph:
 
     def quantised(self, matrix: Array, name: str) -> tuple[str, str, str]:
         """Values, scales and zero points of (…, outputs, inputs), the values transposed as the operators want them."""
-        values, scale = _quantise(matrix)
+        values, scale = _quantise(matrix, LARGEST_FACTOR)
         return (
             self.constant(values.swapaxes(-1, -2), f"{name}_int8"),
             self.constant(scale.squeeze(-1), f"{name}_scale"),
@@ -167,15 +170,15 @@ def _embed(graph: _Graph, table: NDArray[np.float32], ids: str, int8: bool) -> s
     """(a, b) -> (a, b, embedding_dim)"""
     if not int8:
         return graph.op("Gather", graph.constant(table, "embedding.weight"), ids, axis=0)
-    values, scale = _quantise(table)
+    values, scale = _quantise(table, 127)
     rows = graph.op("Gather", graph.constant(values, "embedding.weight_int8"), ids, axis=0)
     scales = graph.op("Gather", graph.constant(scale, "embedding.scale"), ids, axis=0)
     return graph.op("Mul", graph.op("Cast", rows, to=TensorProto.FLOAT), scales)
 
 
-def _quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _quantise(matrix: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric, one scale for each row of the last dimension: values and scales with values * scales ~ matrix."""
-    scale = np.maximum(np.abs(matrix).max(axis=-1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
+    scale = np.maximum(np.abs(matrix).max(axis=-1, keepdims=True), np.finfo(np.float32).tiny) / np.float32(largest)
     return np.rint(matrix / scale).astype(np.int8), scale.astype(np.float32)
 
 

@@ -65,8 +65,9 @@ class RecurrentEncoder(nn.Module):
         mirror = None
         if self.bidirectional and not takes_both_directions(states.device):
             mirror = Mirror(mask)
-            if torch.is_autocast_enabled(states.device.type):
-                states = states.to(torch.get_autocast_dtype(states.device.type))  # once, for both directions
+        if states.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # Once for both directions; and where oneDNN has no bf16, torch notices in time and takes another way.
+            states = states.to(torch.get_autocast_dtype("cpu"))
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.RNNBase)
             if number:
