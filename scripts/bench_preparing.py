@@ -26,7 +26,7 @@ def prepare(arguments: argparse.Namespace, textattn: list[str]) -> list[dict[str
     """Seconds of tokenising, ours and the library's, in turns; and of whole runs, the first and another like it."""
     overrides = [f"data.path={arguments.data}", *arguments.overrides]
     config = load_config("imdb", overrides)
-    corpus, tokenizer, _ = prepare_data(config, Report())
+    config, (corpus, tokenizer, _) = prepare_data(config, Report())
     texts = {name: list(split) for name, split in corpus.splits().items()}
 
     def ours() -> None:

@@ -40,7 +40,7 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens per second: our loop, the bare LSTM on the same batches, the way of the tutorials, matrix products."""
     overrides = [f"data.path={arguments.data}", "model.vectors.source=random", "model.ngrams=0", *arguments.overrides]
     config = load_config("imdb", overrides)
-    corpus, tokenizer, tokens = prepare_data(config, Report())
+    config, (corpus, tokenizer, tokens) = prepare_data(config, Report())
     best = choose_placement(config.training)
     placements = [Placement(best.device, torch.float32)]
     if best.dtype != torch.float32:

@@ -117,7 +117,7 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
     read = ["model.vectors.source=file", f"model.vectors.path={path}"]
     if path.exists():
         return read
-    corpus, tokenizer, _ = prepare_data(resolved, Report())
+    resolved, (corpus, tokenizer, _) = prepare_data(resolved, Report())
     vectors = train_skipgram(
         settings, iter(corpus.train), tokenizer, resolved.model.embedding_dim, resolved.seed, lambda done: None
     )

@@ -3,6 +3,7 @@
     .venv/bin/python scripts/quality.py                             # all: two hours on two cores
     .venv/bin/python scripts/quality.py sst2 trec --seeds 3 --data ../shared/data
     .venv/bin/python scripts/quality.py materials --output runs/quality/quality.json
+    .venv/bin/python scripts/quality.py sst2 --default              # of the recipe, only where the data are
 
 The baseline is trained on the splits of the first seed, and the test between the two, McNemar's, is of that seed. Of
 `materials` a seed is the mean of the five official folds, and the test is of all their formulas. Every run is kept in
@@ -22,6 +23,7 @@ from recipes import FOLDS, RECIPES, files_of_fold
 from scipy.stats import binomtest
 
 import textattn
+from textattn.config import load_config
 from textattn.run import read_json, write_json
 
 # Recipe -> the metric that is published for its data.
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data sets")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every run")
+    parser.add_argument("--default", action="store_true", help="train with nothing set but the recipe's data section")
     parser.add_argument("--output", type=Path, default=Path("runs/quality.json"), help="where results are kept")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(METRICS)):
@@ -52,29 +55,36 @@ def main() -> None:
     print("| recipe | metric | baseline | test | better, p (McNemar) | parameters | minutes |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for name in arguments.names:
-        runs = kept.setdefault(json.dumps([name, *arguments.set]), {})
+        key = [name, *(["--default"] if arguments.default else []), *arguments.set]
+        runs = kept.setdefault(json.dumps(key), {})
         for seed in range(1, arguments.seeds + 1):
             if str(seed) not in runs:
-                runs[str(seed)] = measure(name, arguments.data, seed, arguments.set)
+                runs[str(seed)] = measure(name, arguments.data, seed, arguments.set, arguments.default)
                 write_json(arguments.output, kept)
         print(row(name, [runs[str(seed)] for seed in range(1, arguments.seeds + 1)]), flush=True)
 
 
-def measure(name: str, data: Path, seed: int, settings: list[str]) -> dict[str, Any]:
+def measure(name: str, data: Path, seed: int, settings: list[str], default: bool) -> dict[str, Any]:
     """What one seed comes to; with the baseline for the first."""
     folder, of_recipe, _ = RECIPES[name]
     settings = [*of_recipe, *settings, f"seed={seed}", f"training.baseline={str(seed == 1).lower()}"]
+    config = {"data": given_data(name)} if default else name
     if name != "materials":
-        return summary(METRICS[name], [train(name, [f"data.path={data / str(folder)}", *settings])])
+        return summary(METRICS[name], [train(config, [f"data.path={data / str(folder)}", *settings])])
     folds = []
     for fold in range(FOLDS):
         with tempfile.TemporaryDirectory() as scratch:
             files = files_of_fold(data / str(folder), fold, Path(scratch))
-            folds.append(train(name, [f"data.files={files}", *settings]))
+            folds.append(train(config, [f"data.files={files}", *settings]))
     return summary(METRICS[name], folds)
 
 
-def train(name: str, settings: list[str]) -> dict[str, Any]:
+def given_data(name: str) -> dict[str, Any]:
+    """What a shipped config says about its data."""
+    return load_config(name).data.model_dump(exclude_unset=True)
+
+
+def train(name: str | dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """metrics.json of a run that is not kept."""
     off = ["output.audit_examples=0", "output.attention_examples=0", "output.plots=false"]
     with tempfile.TemporaryDirectory() as scratch:

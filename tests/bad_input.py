@@ -47,6 +47,7 @@ output:
   dir: runs/new
   prediction_splits: [validation]
   audit_examples: 0
+recipe: plain
 """
 MEND = "mend the rows, or leave them out with data.on_bad_row=skip"
 ANYTHING = "***"

@@ -17,6 +17,7 @@ from textattn.report import Report
 
 ROWS = 60
 SMALL: dict[str, Any] = {
+    "recipe": "plain",
     "tokenizer": {"min_frequency": 1, "max_length": 20},
     "model": {"embedding_dim": 8, "hidden_size": 8, "vectors": {"source": "skipgram", "epochs": 1}},
     "training": {

@@ -215,7 +215,7 @@ def test_training_leaves_the_random_state_of_the_caller_alone(tmp_path: Path) ->
 
 def test_two_labels_with_one_output_unit(tmp_path: Path) -> None:
     overrides = small(tmp_path / "run", "model.output=sigmoid", "training.epochs=2", "tokenizer.max_length=40")
-    run = textattn.train({"data": {"path": "bundled:reviews", "max_train_examples": 200}}, overrides)
+    run = textattn.train({"recipe": "plain", "data": {"path": "bundled:reviews", "max_train_examples": 200}}, overrides)
     config = json.loads((run / "config.json").read_text())
     assert (config["output"], config["architecture"]["num_outputs"], config["thresholds"]) == ("sigmoid", 1, None)
     model = textattn.load(run)

@@ -38,6 +38,7 @@ ALL_CUES = {*CUES["pos"], *CUES["neg"]}
 FILLERS = ["".join(sounds) for sounds in itertools.product("bdkt", "ae", "lnrs", "aeiou")][:100]
 # All that a shipped config might change is written out.
 SETTINGS: dict[str, Any] = {
+    "recipe": "plain",
     "tokenizer": {"min_frequency": 1},
     "model": {"embedding_dim": 16, "hidden_size": 8},
     "training": {"batch_size": 32, "epochs": 8, "learning_rate": 2e-2},

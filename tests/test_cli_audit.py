@@ -34,6 +34,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     test.write_text("".join(json.dumps(row) + "\n" for row in rows[:120]))
     return textattn.train(
         {
+            "recipe": "plain",
             "data": {"files": {"train": str(data), "test": str(test)}, "evidence": "why"},
             "tokenizer": {"min_frequency": 1},
             "model": {"embedding_dim": 24, "hidden_size": 16, "anchor": "values"},

@@ -50,6 +50,7 @@ def fit(folder: Path, marks: Callable[[list[str], int | None], list[str]], *sett
         write(folder / f"{split}.jsonl", rows)
     run = textattn.train(
         {
+            "recipe": "plain",
             "data": {
                 "files": {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")},
                 "evidence": "why",
@@ -116,6 +117,7 @@ def weights_of(folder: Path, *settings: str, evidence: bool = False) -> bytes:
     write(folder / "rows.jsonl", planted(36, "few", mark_the_cue))
     run = textattn.train(
         {
+            "recipe": "plain",
             "data": {"path": str(folder / "rows.jsonl"), **({"evidence": "why"} if evidence else {})},
             "tokenizer": {"min_frequency": 1},
             "model": {"embedding_dim": 6, "hidden_size": 6, "attention_size": 6},

@@ -37,7 +37,7 @@ def settings(*overrides: str) -> list[str]:
 def of(*overrides: str) -> dict[str, Any]:
     """The forecast alone."""
     config = load_config("quickstart", settings(*overrides))
-    return forecast(config, prepare_data(config, Report()), choose_placement(config.training), {"reading": 0.5})
+    return forecast(*prepare_data(config, Report()), choose_placement(config.training), {"reading": 0.5})
 
 
 def test_its_form() -> None:
@@ -124,7 +124,7 @@ def test_several_labels_a_text(tmp_path: Path) -> None:
 def test_nothing_is_left_behind_and_random_states_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = load_config("quickstart", settings(*LONGER))
-    data = prepare_data(config, Report())
+    config, data = prepare_data(config, Report())
     content = {name: (split.fingerprint(), split.labels.copy()) for name, split in data.corpus.splits().items()}
     ids = {name: np.array(part.ids[:]) for name, part in data.tokens.items()}
 

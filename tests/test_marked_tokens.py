@@ -49,7 +49,7 @@ def prepared(
             "tokenizer": {"min_frequency": 1, **tokenizer},
         }
     )
-    return prepare.prepare_data(config, Report())
+    return prepare.prepare_data(config, Report())[1]
 
 
 @pytest.mark.parametrize("rows_at_once", [1000, 3])

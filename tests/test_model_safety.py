@@ -241,3 +241,13 @@ def audited() -> Iterator[list[tuple[str, str, str]]]:
         yield events
     finally:
         _events = None
+
+
+def test_predicting_tells_nobody_and_leaves_nothing_at_home(
+    trained_run: Path, textattn: Runner, tmp_path: Path
+) -> None:
+    """ONNX Runtime by itself writes an identifier of the machine and reports to its maker."""
+    variables = dict.fromkeys(("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"), None)
+    done = textattn("predict", "--model", trained_run, "good food", env={**variables, "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*")) == []

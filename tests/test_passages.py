@@ -124,6 +124,7 @@ def test_attention_learns_that_only_the_end_counts(tmp_path: Path) -> None:
     def accuracy(*settings: str) -> float:
         run = textattn.train(
             {
+                "recipe": "plain",
                 "data": {"path": str(file), "validation_fraction": 0.3},
                 "model": {"encoder": "none", "embedding_dim": 8, "dropout": {"words": 0.0, "embedding": 0.0}},
                 "training": {"epochs": 15, "batch_size": 16, "learning_rate": 2e-2},

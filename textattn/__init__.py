@@ -20,6 +20,8 @@ __all__ = ["__version__", "load", "train"]
 
 # Large tensors of torch on large pages (Linux): a training step then waits less for memory. Read when torch loads.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+# ONNX Runtime writes an identifier to disk and tells its maker that it was started, before anybody can ask it not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Everything heavy is imported inside the functions: `import textattn` costs nothing.
 

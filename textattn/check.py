@@ -35,11 +35,11 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     """
     placement = choose_placement(config.training)
     started = time.perf_counter()
-    data = prepare_data(config, report)
+    given, (config, data) = config, prepare_data(config, report)
     corpus, tokenizer, tokens = data
     seconds = {"reading": time.perf_counter() - started}
     started = time.perf_counter()
-    if kept_data(config) is not None:  # the run will find it too
+    if kept_data(given) is not None:  # the run will find it too
         seconds["reading"] = time.perf_counter() - started
     if config.model.vectors.source == "file":
         started = time.perf_counter()

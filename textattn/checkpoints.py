@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textattn import run as run_dir
-from textattn.config import Config, flat_settings, load_config
+from textattn.config import Config, flat_settings, given_settings, load_config
 from textattn.data.read import Corpus
 from textattn.data.tokenizer import TextTokenizer
 from textattn.errors import ConfigError, InputError
@@ -112,7 +112,9 @@ def check_same_config(run: Path, config: Config) -> None:
 
 def differences(before: Config, now: Config) -> list[str]:
     """What two configs set otherwise, but for what changes no result: where it is written, and how often."""
-    there, here = flat_settings(before), flat_settings(now)
+    there = flat_settings(before)
+    # What a recipe will set is not known before the texts are.
+    here = there | given_settings(now) if now.recipe == "auto" else flat_settings(now)
     return [
         f"{key}: {there.get(key)} there, {here.get(key)} here"
         for key in sorted(there.keys() | here.keys())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,10 @@ def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Rep
         run, goes_on = Path(place["run"]), place["goes_on"]
         if place["finished"]:
             return run
-        corpus, tokenizer, tokens = processes.in_turn(lambda: prepare_data(config, report))
+        config, (corpus, tokenizer, tokens) = processes.in_turn(partial(prepare_data, config, report))
         checkpoint = None
         if goes_on:
-            checkpoint = _load_checkpoint(run, corpus, tokenizer, processes, report)
+            checkpoint = _load_checkpoint(run, config, corpus, tokenizer, processes, report)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             # The weights of a checkpoint come in the place of word vectors.
@@ -161,7 +162,7 @@ def _choose_place(config: Config, name: str, overwrite: bool, resume: bool, repo
 
 
 def _load_checkpoint(
-    run: Path, corpus: Corpus, tokenizer: TextTokenizer, processes: Processes, report: Report
+    run: Path, config: Config, corpus: Corpus, tokenizer: TextTokenizer, processes: Processes, report: Report
 ) -> Checkpoint | None:
     """The newest, read by the first process for all of them; None where there is none."""
     content = b""
@@ -170,6 +171,7 @@ def _load_checkpoint(
         nonlocal content
         checkpoint = None
         if has_checkpoint(run):
+            check_same_config(run, config)  # now with what its recipe has set
             check_same_data(run, corpus, tokenizer, report)
             checkpoint = load_checkpoint(run, report)
         if checkpoint is None:

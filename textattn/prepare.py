@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from textattn.data.element_vectors import periodic_vectors
 from textattn.data.evidence import marked_tokens
 from textattn.data.prepared import Prepared
 from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus
+from textattn.data.recipe import settle
 from textattn.data.splits import prepare_splits
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import COMPOSITION, TextTokenizer
@@ -37,20 +39,26 @@ ROWS_AT_ONCE = 1000
 VECTORS = "vectors"
 
 
-def prepare_data(config: Config, report: Report) -> Prepared:
-    """Texts, tokenizer and tokens of every split; tells `report` about rows skipped and texts truncated."""
+def prepare_data(config: Config, report: Report) -> tuple[Config, Prepared]:
+    """Texts, tokenizer and tokens of every split, and the config with what it leaves open set for these texts.
+
+    Tells `report` about the recipe, rows skipped and texts truncated.
+    """
     report.stage(f"Reading {config.data.path or 'files'}")
     tables = open_tables(config.data) if is_on_hub(config.data) else None
 
     def key_of() -> str | None:
-        return prepared.key_of(config.data, config.tokenizer, config.seed, tables)
+        return prepared.key_of(config, tables)
 
     key = key_of()
     found = prepared.load(key)
-    if found is None:
+    if found is not None:
+        settled, note = settle(config, found.corpus.train)
+    else:
         corpus = prepare_splits(read_corpus(config.data, tables), config.data, config.seed)
+        settled, note = settle(config, corpus.train)
         report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
-        tokenizer = train_tokenizer(config.tokenizer, iter(corpus.train), corpus.num_segments)
+        tokenizer = train_tokenizer(settled.tokenizer, learnable_texts(corpus), corpus.num_segments)
         tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
         found = Prepared(corpus, tokenizer, tokens)
         # A file may have been written to while it was read: the key must still be that of its content.
@@ -58,22 +66,27 @@ def prepare_data(config: Config, report: Report) -> Prepared:
             prepared.save(key, found)
             # As the next run will have it; and what lay in temporary files need not lie there any longer.
             found = prepared.load(key) or found
-    for note in found.corpus.notes:
-        report.note(note)
+    for text in (*found.corpus.notes, *([note] if note else [])):
+        report.note(text)
     for name, arrays in found.tokens.items():
         if arrays.num_truncated:
             report.note(
                 f"{name}: {arrays.num_truncated:,} of {len(arrays):,} texts ({arrays.num_truncated / len(arrays):.1%}) "
-                f"are longer than {config.tokenizer.max_length} tokens and are truncated "
+                f"are longer than {settled.tokenizer.max_length} tokens and are truncated "
                 f"({found.tokenizer.truncation})"
             )
-    return found
+    return settled, found
+
+
+def learnable_texts(corpus: Corpus) -> Iterator[str]:
+    """Those that words may be learnt from: of the training split, and without labels."""
+    return chain(corpus.train, *corpus.unlabelled)
 
 
 def kept_data(config: Config) -> Prepared | None:
     """What `prepare_data` of an earlier run left in the cache."""
     tables = open_tables(config.data) if is_on_hub(config.data) else None
-    return prepared.load(prepared.key_of(config.data, config.tokenizer, config.seed, tables))
+    return prepared.load(prepared.key_of(config, tables))
 
 
 def without_vectors(config: Config) -> Config:
@@ -235,16 +248,13 @@ def word_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer, repor
             )
         return periodic_vectors(tokenizer, config.model.embedding_dim, config.seed)
 
-    def texts() -> Iterator[str]:
-        yield from corpus.train
-        for unlabelled in corpus.unlabelled:
-            yield from unlabelled
-
     key = _key_of_vectors(config, corpus, tokenizer)
     vectors = load_vectors(cache.find(VECTORS, key), (tokenizer.vocab_size, config.model.embedding_dim))
     if vectors is None:
         with report.progress("Word vectors", settings.epochs, "passes") as advance:
-            vectors = train_skipgram(settings, texts(), tokenizer, config.model.embedding_dim, config.seed, advance)
+            vectors = train_skipgram(
+                settings, learnable_texts(corpus), tokenizer, config.model.embedding_dim, config.seed, advance
+            )
         with cache.store(VECTORS, key) as folder:
             if folder is not None:
                 vectors.write(folder)

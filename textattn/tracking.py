@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from textattn import run as run_dir
-from textattn.config import Config, dump_config, flat_settings
+from textattn.config import Config, dump_config, flat_settings, load_config
 from textattn.errors import MissingExtra, Pruned
 from textattn.report import Report
 from textattn.signals import Interrupted, Terminated, signal_number
@@ -110,11 +110,12 @@ class Tracked(Report):
         self.last = step
         path = run / run_dir.TRACKING
         ids: dict[str, str] = {}
+        config = load_config(str(run / run_dir.TRAINING_CONFIG))  # with what a recipe has set
         with contextlib.suppress(Exception):  # none yet, or damaged
             ids = dict(run_dir.read_json(path))
         for name in dict.fromkeys(self.config.output.tracking):
             try:
-                tool = _open(name, self.config, run, f"{self.name} {run.name}", ids.get(name), step)
+                tool = _open(name, config, run, f"{self.name} {run.name}", ids.get(name), step)
                 if tool.id is not None:
                     run_dir.write_json(path, ids := ids | {name: tool.id})
                 self.tools[name] = tool

@@ -14,6 +14,7 @@ import torch
 from textattn import run as run_dir
 from textattn.config import Config
 from textattn.config.space import Parameter, in_yaml, with_values
+from textattn.data.recipe import settle
 from textattn.errors import ConfigError, Diverged, MissingExtra, Pruned, TextattnError, TrainingError
 from textattn.pipeline import train
 from textattn.prepare import prepare_data
@@ -79,7 +80,8 @@ def tune(
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     try:
         check_folder(folder, config, space)
-        corpus = prepare_data(without_test(config), report).corpus
+        _, (corpus, _, _) = prepare_data(without_test(config), report)
+        config, _ = settle(config, corpus.train)
         study = Study(folder, config, space, corpus, pruning)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(

@@ -25,7 +25,7 @@ def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False
     from textattn.prepare import choose_metric, prepare_data
 
     report = ConsoleReport()
-    corpus = prepare_data(resolved, report).corpus
+    resolved, (corpus, _, _) = prepare_data(resolved, report)
     metric = choose_metric(resolved.training, corpus.multi_label)
     facts, _ = train_baseline(corpus, resolved.tokenizer.type, metric, resolved.seed, report)
     if json:

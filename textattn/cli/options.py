@@ -31,7 +31,8 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
 ]
 ConfigName = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, or the name of a shipped config.")
+    str,
+    typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, a shipped config's name, or a data file."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout; one object a line for several results.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]

@@ -78,7 +78,8 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
     Raises:
         InputError: a file cannot be read, or the columns of two files differ.
     """
-    from textattn.data.files import FILE_SUFFIXES, open_file, open_lines
+    from textattn.config.schema import FILE_SUFFIXES
+    from textattn.data.files import open_file, open_lines
 
     with contextlib.ExitStack() as stack:
         tables: list[Table] = []

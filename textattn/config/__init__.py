@@ -5,9 +5,11 @@ from textattn.config.load import (
     config_title,
     dump_config,
     flat_settings,
+    given_settings,
     json_schema,
     load_config,
     shipped_configs,
+    with_defaults,
 )
 from textattn.config.schema import Config
 
@@ -17,7 +19,9 @@ __all__ = [
     "config_title",
     "dump_config",
     "flat_settings",
+    "given_settings",
     "json_schema",
     "load_config",
     "shipped_configs",
+    "with_defaults",
 ]

@@ -10,16 +10,17 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from textattn.config.schema import Config, Section
+from textattn.config.schema import FILE_SUFFIXES, Config, Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_value, parse_yaml, scalar
 from textattn.errors import ConfigError
 
 PACKAGE = Path(__file__).parent.parent
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class Place(NamedTuple):
@@ -40,6 +41,8 @@ class Problem(NamedTuple):
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
     """Read a config from a YAML file, stdin (`-`) or a shipped one by its name, and apply `key.path=value` words.
+
+    A data file (`reviews.csv`) in its place is a config that has nothing but `data.path`.
 
     A file wins over a shipped config of the same name. All problems are in one ConfigError, sorted by line.
     """
@@ -80,6 +83,27 @@ def flat_settings(config: Config) -> dict[str, Any]:
     return _flat(config.model_dump(), "")
 
 
+def given_settings(config: Config) -> dict[str, Any]:
+    """Those that were set, by their dotted names."""
+    return _flat(config.model_dump(exclude_unset=True), "")
+
+
+def with_defaults(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The config with other values, by their dotted names, where none was given; they must be right."""
+    for key, value in settings.items():
+        config = _with_default(config, key.split("."), value)
+    return config
+
+
+def _with_default(section: AnySection, path: list[str], value: Any) -> AnySection:
+    name, *rest = path
+    if rest:
+        value = _with_default(getattr(section, name), rest, value)
+    elif name in section.model_fields_set:
+        return section
+    return section.model_copy(update={name: value})
+
+
 def _flat(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {name: value}
@@ -105,6 +129,8 @@ def _read_source(source: str) -> tuple[str, str]:
     try:
         if source == "-":
             return sys.stdin.read(), origin
+        if Path(source).suffix.lower() in FILE_SUFFIXES and Path(source).is_file():
+            return dump_yaml({"data": {"path": source}}), origin
         if not Path(source).exists() or Path(source).is_dir():
             shipped = shipped_configs()
             if source not in shipped:

@@ -15,6 +15,9 @@ NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 Files = Name | list[Name]
+# Of the kinds of files that are read.
+FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 
 
 class Section(BaseModel):
@@ -35,7 +38,7 @@ class DataFiles(Section):
     test: Files | None = None
     """Files of the test split; null: no test metrics."""
     unlabelled: Files | None = None
-    """Files of texts without labels, read for word vectors only."""
+    """Files of texts without labels, read for the vocabulary and word vectors only."""
 
 
 class DataConfig(Section):
@@ -69,7 +72,7 @@ class DataConfig(Section):
     test_split: Name | None = "test"
     """Split to measure on at the end; never used to choose anything. null: none."""
     unlabelled_splits: list[Name] = []
-    """Splits of texts without labels, read for word vectors only."""
+    """Splits of texts without labels, read for the vocabulary and word vectors only."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of train set aside for validation (stratified by label, seeded) where there is no validation split.
     0: none; then the model of the last epoch is kept, and it is not calibrated."""
@@ -99,7 +102,7 @@ class DataConfig(Section):
 
 
 class TokenizerConfig(Section):
-    """How a text becomes tokens. Trained on the training split only."""
+    """How a text becomes tokens. Trained on the training split and texts without labels only."""
 
     type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "composition", "pretrained"] = "word"
     """`char` suits scripts without spaces; `composition` reads chemical formulas as elements and their shares, so that
@@ -109,7 +112,7 @@ class TokenizerConfig(Section):
     vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
     """Largest number of different tokens, special ones included."""
     min_frequency: PositiveInt = 2
-    """A token must occur this often in the training split to enter the vocabulary."""
+    """A token must occur this often in these texts to enter the vocabulary."""
     lowercase: StrictBool | None = None
     """Fold to lower case. null: yes, except for formulas."""
     nfkc: StrictBool = True
@@ -296,6 +299,10 @@ class Config(Section):
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 42
     """Seed of everything random."""
+    recipe: Recipe = "auto"
+    """What settings are that are not given. `long`, `short` (texts of words), `characters` (scripts without spaces) and
+    `formulas`: those found best for such texts; `auto`: one of these, by looking at the training texts; `plain`: the
+    defaults of this schema. A finished run's training_config.yaml has every setting."""
     data: DataConfig
     """Texts and labels."""
     tokenizer: TokenizerConfig = TokenizerConfig()

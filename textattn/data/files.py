@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from textattn.config.schema import FILE_SUFFIXES
 from textattn.errors import InputError
 
-FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # The column of a plain text file, one text a line.
 LINE = "text"
 # Objects at the start of a jsonl file whose keys are its columns: the first one may lack some.

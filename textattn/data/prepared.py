@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from textattn.config.schema import DataConfig, TokenizerConfig
+from textattn.config.schema import Config
 from textattn.data import cache
 from textattn.data.evidence import Spans
 from textattn.data.files import Table
@@ -34,14 +34,13 @@ class Prepared(NamedTuple):
     """By split."""
 
 
-def key_of(
-    data: DataConfig, tokenizer: TokenizerConfig, seed: int, tables: dict[str, list[Table]] | None
-) -> str | None:
-    """The key of what these settings make of these data; None where their content has no name.
+def key_of(config: Config, tables: dict[str, list[Table]] | None) -> str | None:
+    """The key of what a config makes of its data; None where their content has no name.
 
     Args:
         tables: of a data set on the Hub, which is known by the fingerprints `datasets` gives it; None: local files.
     """
+    data, tokenizer = config.data, config.tokenizer
     if tables is None:
         try:
             content: Any = cache.content_of(source_files(data))
@@ -52,7 +51,9 @@ def key_of(
         if any(table.fingerprint is None for t in tables.values() for table in t):
             return None
     taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
-    return cache.key_of(data.model_dump(), tokenizer.model_dump(), seed, content, taken_over)
+    # What is not given, the recipe may set.
+    given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
+    return cache.key_of(data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over)
 
 
 def load(key: str | None) -> Prepared | None:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import DataConfig
+from textattn.config.schema import FILE_SUFFIXES, DataConfig
 from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
 from textattn.data.evidence import Spans, parse_evidence
-from textattn.data.files import FILE_SUFFIXES, RowProblem, Table, open_file, refuse_pipe
+from textattn.data.files import RowProblem, Table, open_file, refuse_pipe
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.texts import Texts, TextsWriter
 from textattn.data.tokenizer import SEGMENT_SEPARATOR

@@ -32,7 +32,7 @@ PATTERNS = {"char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments: int) -> TextTokenizer:
-    """The tokenizer the config asks for; `texts` must be those of the training split and no others.
+    """The tokenizer the config asks for; `texts` must be none of the splits it is measured on.
 
     Raises:
         InputError: `config.path` holds no tokenizer.

@@ -1,0 +1,195 @@
+"""What is not given follows the kind of the texts; what is given stands."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import run as cli
+from stopped_runs import Killed, Killer, merged, outcome, start
+
+import textattn
+from textattn.config import config_from_mapping, flat_settings, given_settings, load_config, shipped_configs
+from textattn.data.read import read_corpus
+from textattn.data.recipe import settle
+from textattn.data.splits import prepare_splits
+from textattn.errors import ConfigError
+
+SMALL: dict[str, Any] = {
+    "model": {"embedding_dim": 8, "hidden_size": 8},
+    "training": {"epochs": 2, "checkpoint_steps": 1},
+    "output": {"audit_examples": 0, "attention_examples": 0, "plots": False},
+}
+SHORT = [f"the {word} {noun} of number {i}" for i in range(20) for word in ("good", "bad") for noun in ("film", "meal")]
+LONG = [f"{text} " + "and so it goes on and on " * 20 for text in SHORT]
+CHINESE = [f"{word}的{noun}，第{i}次" for i in range(20) for word in ("很好", "不好") for noun in ("电影", "饭店")]
+FORMULAS = [f"{a}{i}{b}{c}" for i in range(2, 12) for a in ("Li", "Na") for b in ("O", "S") for c in ("", "2")]
+KINDS = {"short": SHORT, "long": LONG, "characters": CHINESE, "formulas": FORMULAS}
+
+
+def write(folder: Path, texts: list[str], name: str = "texts.csv") -> Path:
+    path = folder / name
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        rows.writerows([text, "ab"[i % 4 // 2]] for i, text in enumerate(texts))
+    return path
+
+
+def settled(path: Path | str, *overrides: str, **sections: Any) -> dict[str, Any]:
+    """All settings, by dotted names."""
+    config = config_from_mapping(merged({"data": {"path": str(path)}}, sections), overrides)
+    corpus = prepare_splits(read_corpus(config.data), config.data, config.seed)
+    found, _ = settle(config, corpus.train)
+    again, note = settle(found, corpus.train)
+    assert (again, note) == (found, None)
+    return flat_settings(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_is_trained_by_its_kind_and_the_run_says_how(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, KINDS[kind])
+    small = ["model.embedding_dim=8", "model.hidden_size=8", "training.epochs=2", "model.vectors.epochs=1"]
+    quick = ["output.audit_examples=0", "output.plots=false"]
+    done = cli("train", path, *small, *quick, f"output.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert f"Note: recipe {kind}: " in done.err
+    config = load_config(str(tmp_path / "run" / "training_config.yaml"))
+    assert config.recipe == kind
+    assert config.training.epochs == 2  # as given
+    assert config.model.ngrams == (0 if kind == "formulas" else 2)
+    tokenizer = {"characters": "char", "formulas": "composition"}.get(kind, "word")
+    assert config.tokenizer.type == tokenizer
+    assert config.tokenizer.truncation == ("head_tail" if kind in ("long", "characters") else "head")
+    # What the run wrote, trained again, is the same run, and there is nothing left to choose.
+    again = cli("train", tmp_path / "run" / "training_config.yaml", f"output.dir={tmp_path / 'again'}")
+    assert "recipe" not in again.err
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
+
+
+def test_real_data_sets_are_what_they_are(shared: Path) -> None:
+    data = shared / "data"
+    assert settled(data / "sst2")["recipe"] == "short"
+    assert settled(data / "trec")["recipe"] == "short"
+    assert settled(data / "goemotions", "data.label=labels")["recipe"] == "short"
+    assert settled(data / "movie_rationales")["recipe"] == "long"
+    assert settled(data / "chnsenticorp")["recipe"] == "characters"
+    assert settled(data / "matbench_expt_is_metal")["recipe"] == "formulas"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_given_stands(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, KINDS[kind])
+    plain = flat_settings(config_from_mapping({"data": {"path": str(path)}}))
+    chosen = settled(path)
+    changed = {key for key in plain if chosen[key] != plain[key]} - {"recipe"}
+    assert changed
+    for key in changed:
+        # The schema's own default, but given.
+        given = settled(path, f"{key}={plain[key]}")
+        assert given[key] == plain[key], key
+    everything = settled(path, f"recipe={kind}", *(f"{key}={plain[key]}" for key in changed))
+    assert everything == plain | {"recipe": kind}
+    assert settled(path, "recipe=plain") == plain | {"recipe": "plain"}
+
+
+def test_a_given_tokenizer_says_what_the_texts_are(tmp_path: Path) -> None:
+    formulas, chinese = write(tmp_path, FORMULAS), write(tmp_path, CHINESE, "chinese.csv")
+    as_words = settled(formulas, "tokenizer.type=formula")
+    assert (as_words["recipe"], as_words["model.vectors.source"]) == ("short", "skipgram")
+    assert settled(chinese, "tokenizer.type=bpe")["recipe"] == "short"
+    assert settled(write(tmp_path, SHORT, "short.csv"), "tokenizer.type=char")["recipe"] == "characters"
+    # And so does a recipe.
+    long = settled(chinese, "recipe=long")
+    assert (long["tokenizer.type"], long["tokenizer.max_length"]) == ("word", 400)
+
+
+def test_words_that_are_spelt_like_elements_are_no_formulas(tmp_path: Path) -> None:
+    path = write(tmp_path, ["I", "No", "He", "In", "As", "At"] * 10)
+    assert settled(path)["recipe"] == "short"
+
+
+def test_little_data_is_seen_more_often(tmp_path: Path) -> None:
+    few, many = (settled(write(tmp_path, SHORT * times, f"{times}.csv")) for times in (1, 100))
+    assert few["training.epochs"] > many["training.epochs"]
+    assert few["model.vectors.epochs"] == many["model.vectors.epochs"] == 40
+    longer = settled(write(tmp_path, LONG * 100, "long.csv"))
+    assert longer["model.vectors.epochs"] < 40
+
+
+def test_texts_shown_over_and_over_are_not_learnt_by_heart(tmp_path: Path) -> None:
+    path = write(tmp_path, SHORT)
+    assert settled(path, "training.sampling=balanced")["model.ngrams"] == 0
+    assert settled(path, "training.sampling=balanced", "model.ngrams=1")["model.ngrams"] == 1
+
+
+@pytest.mark.parametrize(("hidden", "heads"), [(6, 4), (7, 2), (8, 4)])
+def test_formulas_fit_any_size_of_states(hidden: int, heads: int, tmp_path: Path) -> None:
+    assert settled(write(tmp_path, FORMULAS), f"model.hidden_size={hidden}")["model.num_heads"] == heads
+
+
+def test_shipped_configs_choose_nothing() -> None:
+    for name in shipped_configs():
+        assert given_settings(load_config(name))["recipe"] == "plain", name
+
+
+def test_a_stopped_run_goes_on_and_refuses_what_was_given_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path, SHORT)
+
+    def config(run: str, **training: Any) -> dict[str, Any]:
+        return merged(
+            SMALL, {"data": {"path": str(path)}, "training": training, "output": {"dir": str(tmp_path / run)}}
+        )
+
+    start(config("undisturbed"))
+    with pytest.raises(Killed):
+        start(config("run"), Killer(step=3))
+    with pytest.raises(ConfigError, match=r"training.epochs: 2 there, 3 here"):
+        start(config("run", epochs=3), resume=True)
+    with pytest.raises(ConfigError, match="recipe: short there, plain here"):
+        start({**config("run"), "recipe": "plain"}, resume=True)
+    # Texts of another kind: what the run was begun with is not what would be trained now.
+    write(tmp_path, LONG)
+    with pytest.raises(ConfigError, match="recipe: short there, long here"):
+        start(config("run"), resume=True)
+    write(tmp_path, SHORT)
+    report = Killer()
+    start(config("run"), report, resume=True)
+    assert report.steps[0] > 1
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "undisturbed")
+    start(config("run"), resume=True)  # nothing to do
+    with pytest.raises(ConfigError, match=r"training.epochs: 2 there, 3 here"):
+        start(config("run", epochs=3), resume=True)
+
+
+def test_tokens_of_another_recipe_are_not_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTATTN_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path, LONG)
+    lengths = {}
+    for recipe in ("auto", "plain", "short", "auto"):
+        config = merged(SMALL, {"recipe": recipe, "data": {"path": str(path)}, "tokenizer": {"vocab_size": 500}})
+        run = textattn.train(merged(config, {"output": {"dir": str(tmp_path / "run")}}), overwrite=True)
+        tokenizer = json.loads((run / "tokenizer_config.json").read_text())
+        found = tokenizer["model_max_length"], tokenizer["truncation"]
+        assert lengths.setdefault(recipe, found) == found
+    assert lengths["auto"][0] == 400
+    assert lengths["plain"][0] == lengths["short"][0] == 256
+
+
+def test_check_and_baseline_look_at_the_texts_too(tmp_path: Path) -> None:
+    path = write(tmp_path, CHINESE)
+    checked = cli("check", path, "--json", "--no-forecast")
+    assert checked.code == 0, checked.err
+    assert json.loads(checked.out)["splits"]["train"]["tokens_median"] >= 8  # characters
+    assert "Note: recipe characters: 100% of the letters" in checked.err
+    baseline = json.loads(cli("baseline", path, "--json").out)
+    assert "characters" in baseline["model"]
+
+
+def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = cli("train", tmp_path / "nothing.csv")
+    assert done.code == 2
+    assert "nothing.csv: no such file or shipped config" in done.err
