@@ -15,6 +15,7 @@ import damaged_models
 import numpy as np
 import onnx
 import pytest
+from conftest import Runner
 from damaged_models import RUNTIMES, complaint, pack
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load as load_tensors
@@ -243,9 +244,7 @@ def audited() -> Iterator[list[tuple[str, str, str]]]:
         _events = None
 
 
-def test_predicting_tells_nobody_and_leaves_nothing_at_home(
-    trained_run: Path, textattn: Runner, tmp_path: Path
-) -> None:
+def test_predicting_leaves_nothing_at_home(trained_run: Path, textattn: Runner, tmp_path: Path) -> None:
     """ONNX Runtime by itself writes an identifier of the machine and reports to its maker."""
     variables = dict.fromkeys(("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"), None)
     done = textattn("predict", "--model", trained_run, "good food", env={**variables, "HOME": str(tmp_path)})

@@ -45,7 +45,7 @@ class OnnxSession:
             raise InputError(f"{where}: not written by textattn (its weights lie in other files)")
         import onnxruntime
 
-        # Where it was loaded before textattn (see textattn/__init__.py), it still reports to its maker unless told not to.
+        # Loaded before textattn, it reports to its maker unless told not to.
         onnxruntime.disable_telemetry_events()
         onnxruntime.set_default_logger_severity(FATAL)
         options = onnxruntime.SessionOptions()
