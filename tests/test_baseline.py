@@ -182,3 +182,15 @@ def test_texts_without_words_cost_no_model(tmp_path: Path) -> None:
     config = {"data": {"path": str(data)}, "training": {"baseline": True}, "tokenizer": {"min_frequency": 1}}
     run = textattn.train(config, [*small, f"output.dir={tmp_path / 'run'}"])
     assert "baseline" not in json.loads((run / "metrics.json").read_text())
+
+
+def test_formulas_are_read_by_their_characters_as_they_are_written(tmp_path: Path) -> None:
+    """As words every formula would be one of its own, and in lower case Co would be CO."""
+    pairs = [("CoO", "a"), ("CO", "b"), ("Co2", "a"), ("CO2", "b")] * 10
+    rows = [{"text": text, "label": label} for text, label in pairs]
+    write(tmp_path / "formulas.jsonl", rows)
+    for tokenizer in ("composition", "formula"):
+        done = cli("baseline", tmp_path / "formulas.jsonl", f"tokenizer.type={tokenizer}", "--json")
+        facts = json.loads(done.out)
+        assert "characters" in facts["model"]
+        assert facts["validation"]["accuracy"] == 1.0

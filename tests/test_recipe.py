@@ -193,3 +193,19 @@ def test_a_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = cli("train", tmp_path / "nothing.csv")
     assert done.code == 2
     assert "nothing.csv: no such file or shipped config" in done.err
+
+
+def test_texts_without_labels_give_words_and_their_vectors_and_the_test_split_does_not(tmp_path: Path) -> None:
+    write(tmp_path, SHORT, "train.csv")
+    write(tmp_path, [f"{text} in the test" for text in SHORT], "test.csv")
+    (tmp_path / "more.csv").write_text("text\n" + "a splendid hotel\n" * 20)
+    files = {name: str(tmp_path / f"{file}.csv") for name, file in (("train", "train"), ("test", "test"))}
+    known = {}
+    for name in ("with", "without"):
+        data = {"files": files | ({"unlabelled": str(tmp_path / "more.csv")} if name == "with" else {})}
+        run = textattn.train(merged(SMALL, {"data": data, "output": {"dir": str(tmp_path / name)}}))
+        known[name] = json.loads((run / "tokenizer.json").read_text())["model"]["vocab"].keys()
+        environment = json.loads((run / "environment.json").read_text())
+        assert environment["word_vectors"]["coverage"] > 0.9
+    assert known["with"] - known["without"] == {"splendid", "hotel", "a"}
+    assert "test" not in known["with"]

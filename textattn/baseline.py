@@ -19,7 +19,7 @@ from textattn.report import Report
 
 Floats = NDArray[np.float64]
 # Tokenizers whose texts have no words between spaces.
-BY_CHARACTERS = ("char", "formula")
+BY_CHARACTERS = ("char", "formula", "composition")
 # Inverse strengths of the regularisation to choose from on the validation split; without one the usual one for TF-IDF.
 STRENGTHS, USUAL = (1.0, 3.0, 10.0, 30.0), 10.0
 # With fewer training texts every word counts, else those of two texts or more.
@@ -49,7 +49,7 @@ def train_baseline(
     unit = "characters" if tokenizer_type in BY_CHARACTERS else "words"
     vectorizer = TfidfVectorizer(
         analyzer="char" if unit == "characters" else "word",
-        lowercase=tokenizer_type != "formula",
+        lowercase=tokenizer_type not in ("formula", "composition"),
         ngram_range=(1, 2),
         min_df=1 if len(train) < FEW else 2,
         sublinear_tf=True,

@@ -103,12 +103,14 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "training.batch_size": 32,
             "training.label_smoothing": 0.1,
         }
+    # Texts to be shown in all, and epochs at least.
+    shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
     settings: dict[str, Any] = {
         # Few texts shown over and over would be learnt by heart.
         "model.ngrams": 0 if config.training.sampling == "balanced" else 2,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
-        "training.epochs": _clamp(50_000 / facts.num_texts, 2 if kind == "long" else 4, 15),
+        "training.epochs": _clamp(shown / facts.num_texts, least, 15),
     }
     if kind == "long":
         return settings | {
