@@ -173,6 +173,12 @@ def test_training_ends_after_the_steps_asked_for_with_an_evaluation(max_steps: i
     assert evaluated == sorted({step for step in (5, 10) if step <= last} | {last})
 
 
+def test_any_number_of_epochs_is_planned_at_once() -> None:
+    """Time that grows with the square of the epochs would be hours."""
+    events = events_of(build(), epochs=1_000_000, max_steps=3)
+    assert [step.global_step for step in steps_of(events)] == [1, 2, 3]
+
+
 def test_batches_within_a_budget_of_tokens_make_more_steps() -> None:
     plain, small = (
         [e for e in events_of(build(), epochs=2, max_tokens_per_batch=most) if isinstance(e, Step)]

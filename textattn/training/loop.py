@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -112,8 +113,8 @@ class TrainingLoop:
         )
         self.total_steps = min(sum(self.steps), config.max_steps or sum(self.steps))
         self.evaluation_steps = {
-            sum(self.steps[:epoch]) + round(self.steps[epoch] * part / config.evaluations_per_epoch)
-            for epoch in range(config.epochs)
+            end - steps + round(steps * part / config.evaluations_per_epoch)
+            for end, steps in zip(itertools.accumulate(self.steps), self.steps, strict=True)
             for part in range(1, config.evaluations_per_epoch + 1)
         } | {self.total_steps}
         # oneDNN looks when it is first used, not when it is loaded.
