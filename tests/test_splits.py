@@ -84,6 +84,16 @@ def test_the_part_set_aside_is_drawn_at_random_within_a_label() -> None:
     assert np.std([row % 500 for row in aside]) > 100, "uniform over 500 rows: 144"
 
 
+def test_the_last_rows_of_each_label_are_set_aside_where_that_is_asked_for() -> None:
+    labels = [0] * 100 + [1] * 50 + [0] * 20
+    for seed in (0, 1):
+        after = prepare(corpus(labels), seed, validation_rows="last")
+        assert rows(after.validation) == [*range(145, 150), *range(158, 170)]
+        assert sorted(rows(after.train) + rows(after.validation)) == list(range(170))
+    several = np.random.default_rng(0).integers(0, 2, (50, 3)).astype(np.uint8)
+    assert rows(prepare(corpus(several), validation_rows="last").validation) == list(range(45, 50))
+
+
 def test_what_is_set_aside_is_noted_after_the_other_notes() -> None:
     after = prepare(corpus([0, 1] * 100))
     assert after.notes == ["a note", "no validation split: 20 of 200 training rows are set aside for it"]

@@ -76,6 +76,9 @@ class DataConfig(Section):
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of train set aside for validation (stratified by label, seeded) where there is no validation split.
     0: none; then the model of the last epoch is kept, and it is not calibrated."""
+    validation_rows: Literal["random", "last"] = "random"
+    """Which rows are set aside: any, or the last ones of each label. Where rows that belong together follow one another
+    (of a film, an author, a day), `last` keeps what is measured from being about the same as what was learnt."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: all."""
     on_bad_row: Literal["error", "skip"] = "error"

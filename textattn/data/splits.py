@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,9 @@ from textattn.errors import ConfigError
 def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     """Limits the training split to `max_train_examples` and makes a validation split where there is none.
 
-    The part set aside is stratified by label (single-label) and depends only on `seed`. Where the rows are too few for
-    one of each label, or none is wanted, training goes without a validation split, and a note says so.
+    The part set aside is stratified by label (single-label) and depends only on `seed`; where it is the last rows, on
+    nothing. Where the rows are too few for one of each label, or none is wanted, training goes without a validation
+    split, and a note says so.
 
     Raises:
         ConfigError: `max_train_examples` leaves a single label.
@@ -36,7 +38,8 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     if config.validation_fraction == 0:
         notes.append("data.validation_fraction is 0: training without validation, the last epoch is kept")
         return replace(corpus, train=train, notes=notes)
-    aside = _choose(train.labels, config.validation_fraction, generator)
+    from_the_end = config.validation_rows == "last"
+    aside = _choose(train.labels, config.validation_fraction, _reversed if from_the_end else generator.permutation)
     smallest = 2 if corpus.multi_label else len(np.unique(train.labels))
     if len(aside) < smallest:
         notes.append(
@@ -50,12 +53,19 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     return replace(corpus, train=train.take(rest), validation=validation, notes=notes)
 
 
-def _choose(labels: NDArray[np.integer[Any]], fraction: float, generator: np.random.Generator) -> NDArray[np.int64]:
+def _choose(
+    labels: NDArray[np.integer[Any]], fraction: float, ordered: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """The first rows, of each label where a row has one, in the order that `ordered` gives them."""
     if labels.ndim == 2:
-        return np.sort(generator.permutation(len(labels))[: min(round(len(labels) * fraction), len(labels) - 1)])
+        return np.sort(ordered(np.arange(len(labels)))[: min(round(len(labels) * fraction), len(labels) - 1)])
     parts = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         # A label with a single row stays in training: it could not be learned otherwise.
-        parts.append(generator.permutation(members)[: min(round(len(members) * fraction), len(members) - 1)])
+        parts.append(ordered(members)[: min(round(len(members) * fraction), len(members) - 1)])
     return np.sort(np.concatenate(parts))
+
+
+def _reversed(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[::-1]
