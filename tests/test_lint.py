@@ -123,6 +123,26 @@ def test_a_giveaway_is_named_with_its_figures(clean: dict[str, Rows], tmp_path: 
     assert example == {"token": "ref77", "label": "yes", "texts": 60, "precision": 1.0}
 
 
+def test_rows_that_belong_together_and_follow_one_another(clean: dict[str, Rows], tmp_path: Path) -> None:
+    """A third of the texts name their film, which three of them are about."""
+    for row, text in enumerate(clean["train"]):
+        if row // 3 % 3 == 0:
+            text["text"] += f" film{row // 3}"
+    own_validation = findings(tmp_path, clean)
+    assert own_validation == {}
+    (tmp_path / "validation.jsonl").unlink()
+    del clean["validation"]
+    found = findings(tmp_path, clean)
+    assert set(found) == {"neighbours"}
+    assert 100 < found["neighbours"]["count"] < 125  # 134 pairs, less those that a row was set aside of
+    for example in found["neighbours"]["examples"]:
+        (_, row), (_, following) = example["rows"]
+        assert following == row + 1 and "film" in example["text"]
+    assert findings(tmp_path, clean, "data.validation_rows=last") == {}
+    np.random.default_rng(0).shuffle(clean["train"])  # type: ignore[arg-type]
+    assert findings(tmp_path, clean) == {}
+
+
 def test_several_labels_a_text(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     splits = {

@@ -35,6 +35,8 @@ IMBALANCE = 10
 # Runs of equal labels, as a share of what random order would give.
 SORTED = 0.1
 FEWEST_ROWS = 100
+# Texts that share a rare word with the next one: so many at least, and so many times those that do with one far away.
+FEWEST_NEIGHBOURS, NEIGHBOURS_SHARE, NEIGHBOURS_TIMES = 20, 0.02, 5
 _NO_WORD = re.compile(r"\W+")
 
 
@@ -57,6 +59,7 @@ def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays
     found = [
         *_duplicates(splits, hashes),
         *_near_duplicates(splits, tokens, hashes),
+        *_neighbours(corpus, tokenizer, tokens["train"]),
         *_contradictions(splits, hashes, corpus.labels),
         *_giveaways(corpus, tokenizer, tokens["train"]),
         *_sorted(corpus.train),
@@ -237,17 +240,52 @@ def _label_keys(split: Split) -> Int64s:
     return np.asarray(split.labels.astype(np.int64) @ weights)
 
 
+def _words_of_texts(tokens: TokenArrays, vocab_size: int) -> Iterator[Int64s]:
+    """row * vocab_size + id, sorted, of every token of a text once; some texts at a time."""
+    for first in range(0, len(tokens), 10_000):
+        last = min(first + 10_000, len(tokens))
+        ids = tokens.ids[tokens.starts[first] : tokens.starts[last]].astype(np.int64)
+        rows = np.repeat(np.arange(first, last), tokens.lengths[first:last])
+        yield np.unique(rows * vocab_size + ids)
+
+
+def _neighbours(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -> Iterator[Finding]:
+    """Rows that belong together and follow one another, where validation was drawn from among them."""
+    if not corpus.validation_is_drawn or len(tokens) < FEWEST_ROWS:
+        return
+    vocab_size = tokenizer.vocab_size
+    texts = np.zeros(vocab_size, np.int64)
+    for pairs in _words_of_texts(tokens, vocab_size):
+        texts += np.bincount(pairs % vocab_size, minlength=vocab_size)
+    rare = (texts >= 2) & (texts <= MOST_TEXTS)
+    words = np.concatenate([pairs[rare[pairs % vocab_size]] for pairs in _words_of_texts(tokens, vocab_size)])
+
+    def sharing(distance: int) -> Int64s:
+        """The rows that share a rare word with the one so many further on."""
+        return np.unique(words[np.isin(words + distance * vocab_size, words)] // vocab_size)
+
+    rows = sharing(1)
+    near = len(rows) / (len(tokens) - 1)
+    far = max(len(sharing(d)) / (len(tokens) - d) for d in (len(tokens) // 3, len(tokens) // 2))
+    if len(rows) >= FEWEST_NEIGHBOURS and near >= max(NEIGHBOURS_SHARE, NEIGHBOURS_TIMES * far):
+        yield Finding(
+            "neighbours",
+            f"{near:.0%} of the texts of train share a rare word with the next one, {far:.1%} with one far away: rows "
+            "that belong together (of a film, an author, a day) follow one another, and figures on a validation split "
+            "drawn at random from among them will be too good",
+            "data.validation_rows=last",
+            len(rows),
+            _examples(corpus.splits(), [("train", int(row), "train", int(row) + 1) for row in rows[:EXAMPLES]]),
+        )
+
+
 def _giveaways(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -> Iterator[Finding]:
     labels = corpus.train.labels
     if labels.ndim != 1:
         return
     num_labels, vocab_size = len(corpus.labels), tokenizer.vocab_size
     texts = np.zeros((num_labels, vocab_size), np.int64)
-    for first in range(0, len(tokens), 10_000):
-        last = min(first + 10_000, len(tokens))
-        ids = tokens.ids[tokens.starts[first] : tokens.starts[last]].astype(np.int64)
-        rows = np.repeat(np.arange(first, last), tokens.lengths[first:last])
-        pairs = np.unique(rows * vocab_size + ids)
+    for pairs in _words_of_texts(tokens, vocab_size):
         np.add.at(texts, (labels[pairs // vocab_size], pairs % vocab_size), 1)
     of_label = np.bincount(labels, minlength=num_labels)
     everywhere = texts.sum(axis=0)

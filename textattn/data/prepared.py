@@ -121,6 +121,7 @@ def save(key: str, prepared: Prepared) -> None:
             "source": corpus.source,
             "revision": corpus.revision,
             "notes": corpus.notes,
+            "validation_is_drawn": corpus.validation_is_drawn,
             "evidence": {name: split.evidence is not None for name, split in corpus.splits().items()},
             "num_unlabelled": len(corpus.unlabelled),
             "tokens": {name: [arrays.num_truncated, arrays.num_unknown] for name, arrays in tokens.items()},

@@ -74,6 +74,8 @@ class Corpus:
     revision: str | None
     notes: list[str] = field(default_factory=list)
     """What the user should know: rows skipped, splits missing."""
+    validation_is_drawn: bool = False
+    """At random, from the training split."""
 
     def splits(self) -> dict[str, Split]:
         """The splits there are, by name."""

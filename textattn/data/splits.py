@@ -50,7 +50,13 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     rest = np.setdiff1d(np.arange(len(train)), aside)
     notes.append(f"no validation split: {len(aside)} of {len(train)} training rows are set aside for it")
     validation = replace(train.take(aside), name="validation")
-    return replace(corpus, train=train.take(rest), validation=validation, notes=notes)
+    return replace(
+        corpus,
+        train=train.take(rest),
+        validation=validation,
+        notes=notes,
+        validation_is_drawn=not from_the_end,
+    )
 
 
 def _choose(
