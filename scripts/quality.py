@@ -4,6 +4,7 @@
     .venv/bin/python scripts/quality.py sst2 trec --seeds 3 --data ../shared/data
     .venv/bin/python scripts/quality.py materials --output runs/quality/quality.json
     .venv/bin/python scripts/quality.py sst2 --default              # of the recipe, only where the data are
+    .venv/bin/python scripts/quality.py imdb_little --examples 100 200 500 1000     # a learning curve
 
 The baseline is trained on the splits of the first seed, and the test between the two, McNemar's, is of that seed. Of
 `materials` a seed is the mean of the five official folds, and the test is of all their formulas. Every run is kept in
@@ -13,6 +14,7 @@ a JSON file as it ends: the same command again goes on where it was.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -30,6 +32,7 @@ from textattn.run import read_json, write_json
 METRICS = {
     "imdb": "accuracy",
     "imdb_fast": "accuracy",
+    "imdb_little": "accuracy",
     "sst2": "accuracy",
     "trec": "accuracy",
     "chnsenticorp": "accuracy",
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every run")
     parser.add_argument("--default", action="store_true", help="train with nothing set but the recipe's data section")
     parser.add_argument("--output", type=Path, default=Path("runs/quality.json"), help="where results are kept")
+    parser.add_argument("--examples", type=int, nargs="+", metavar="N", help="train on so many examples of each")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(METRICS)):
         parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(METRICS)}")
@@ -54,14 +58,16 @@ def main() -> None:
     kept: dict[str, Any] = read_json(arguments.output) if arguments.output.exists() else {}
     print("| recipe | metric | baseline | test | better, p (McNemar) | parameters | minutes |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for name in arguments.names:
-        key = [name, *(["--default"] if arguments.default else []), *arguments.set]
+    for name, examples in itertools.product(arguments.names, arguments.examples or [None]):
+        settings = [*arguments.set, *([] if examples is None else [f"data.max_train_examples={examples}"])]
+        key = [name, *(["--default"] if arguments.default else []), *settings]
         runs = kept.setdefault(json.dumps(key), {})
         for seed in range(1, arguments.seeds + 1):
             if str(seed) not in runs:
-                runs[str(seed)] = measure(name, arguments.data, seed, arguments.set, arguments.default)
+                runs[str(seed)] = measure(name, arguments.data, seed, settings, arguments.default)
                 write_json(arguments.output, kept)
-        print(row(name, [runs[str(seed)] for seed in range(1, arguments.seeds + 1)]), flush=True)
+        title = name if examples is None else f"{name}, {examples:,} examples"
+        print(row(title, METRICS[name], [runs[str(seed)] for seed in range(1, arguments.seeds + 1)]), flush=True)
 
 
 def measure(name: str, data: Path, seed: int, settings: list[str], default: bool) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def summary(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def row(name: str, runs: list[dict[str, Any]]) -> str:
+def row(title: str, metric: str, runs: list[dict[str, Any]]) -> str:
     values, first = [run["value"] for run in runs], runs[0]
     spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
     apart = first["only_baseline_right"] + first["only_model_right"]
@@ -116,7 +122,7 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
     better = f"{np.mean(values) - first['baseline']:+.4f}, {p:.2g}"
     minutes = np.mean([run["minutes"] for run in runs])
     return (
-        f"| {name} | {METRICS[name].replace('_', ' ')} | {first['baseline']:.4f} | {np.mean(values):.4f}{spread} "
+        f"| {title} | {metric.replace('_', ' ')} | {first['baseline']:.4f} | {np.mean(values):.4f}{spread} "
         f"| {better} | {first['parameters']:,} | {minutes:.1f} |"
     )
 

@@ -31,6 +31,7 @@ RECIPES: dict[str, tuple[str | None, list[str], str]] = {
     "goemotions": ("goemotions", [], "micro_f1"),
     "imdb": ("imdb", [], "accuracy"),
     "imdb_fast": ("imdb", [], "accuracy"),
+    "imdb_little": ("imdb", [], "accuracy"),
     "imdb_faithful": ("imdb", [], "accuracy"),
     "movie_rationales": ("movie_rationales", [], "accuracy"),
     "imdb_small": ("imdb", [], "accuracy"),
