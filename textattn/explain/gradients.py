@@ -1,9 +1,9 @@
 """Explanations from gradients, in PyTorch.
 
-Equal to Captum's (tests), without importing it: that takes as long as the answer, most of it for matplotlib. All are
-with respect to the log-odds of `textattn.explain.targets`, without dropout, and sum over the embedding's dimensions, so
-that a token has one number with a sign: for the label or against it. What a token adds to the logits as part of n-grams
-is an input like its embedding.
+Integrated gradients equal Captum's (tests), without importing it: that takes as long as the answer, most of it for
+matplotlib. All methods are with respect to the log-odds of `textattn.explain.targets`, without dropout, and sum over
+the embedding's dimensions, so that a token has one number with a sign: for the label or against it. What a token adds
+to the logits as part of n-grams is an input like its embedding.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def integrated_gradients(
                 )
                 given = _path_integral(forward, inputs, baseline, batch, steps)
                 with torch.inference_mode():
-                    ends = (forward(x, batch.mask, batch.labels) for x in (inputs, baseline))
-                    change = next(ends) - next(ends)
+                    change, start = (forward(x, batch.mask, batch.labels) for x in (inputs, baseline))
+                    change = change - start
                 missing = sum(part.flatten(1).sum(1) for part in given) - change
                 errors[batch.rows] = (missing.abs() / change.abs().clamp(min=LEAST_CHANGE)).double().cpu().numpy()
                 _store(scores, batch, given)
