@@ -29,12 +29,13 @@ def answer(settings):
     if "type" in settings:
         return train_tokenizer(TokenizerConfig(**settings), iter(["x"]), 1).encode_with_offsets(["good bad"])[0].tokens
     corpus = read_corpus(DataConfig(**settings))
-    splits = corpus.splits()
+    splits, test = corpus.splits(), corpus.test
     return {
         "labels": corpus.labels,
         "revision": corpus.revision,
         "sizes": {name: len(split) for name, split in splits.items()},
-        "test": [[text, corpus.labels[i]] for text, i in zip(splits["test"], splits["test"].labels)][:2],
+        "test": [[text, corpus.labels[i]] for text, i in zip(test, test.labels)][:2] if test else [],
+        "first": list(splits["train"])[:20],
     }
 # The client waits between attempts; the waiting is counted, not done.
 waited = 0
@@ -56,11 +57,12 @@ PLAIN = {
     "revision": COMMIT,
     "sizes": {"train": 3, "test": 2},
     "test": [["poor", "neg"], ["great", "pos"]],
+    "first": ["good", "bad", "fine"],
 }
 
 
 def write_repositories(root: Path, shared: Path) -> None:
-    for name in ("plain", "subsets", "broken", "script"):
+    for name in ("plain", "subsets", "broken", "script", "many", "lines"):
         (root / "datasets/tiny" / name).mkdir(parents=True)
     features = {
         "text": {"dtype": "string", "_type": "Value"},
@@ -77,10 +79,17 @@ def write_repositories(root: Path, shared: Path) -> None:
         "- config_name: all\n  data_files:\n  - split: train\n    path: train.parquet\n"
         "  - split: test\n    path: test.parquet\n---\n"
     )
+    # Too many rows to be read for the few that are wanted; and no schema.
+    for part in range(4):
+        rows = [{"text": f"text {part} {i}", "label": i % 2} for i in range(15_000)]
+        table = pa.Table.from_pylist(rows)
+        pq.write_table(table, root / f"datasets/tiny/many/train-{part}.parquet")
+    (root / "datasets/tiny/lines/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:30]))
     (root / "datasets/tiny/broken/train.parquet").write_text("PAR1 and no more")
     (root / "datasets/tiny/script/script.py").write_text("import datasets\n")
     (root / "datasets/real").mkdir()
-    (root / "datasets/real/sst2").symlink_to(shared / "data/sst2")
+    for name in ("sst2", "imdb"):
+        (root / "datasets/real" / name).symlink_to(shared / "data" / name)
     (root / "models/tiny/tokenizer").mkdir(parents=True)
     (root / "models/tiny/empty").mkdir()
     (root / "models/tiny/empty/README.md").write_text("nothing here")
@@ -100,7 +109,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[str]
         server.kill()
 
 
-def ask(endpoint: str, home: Path, questions: dict[str, dict[str, str]], **variables: str) -> dict[str, Any]:
+def ask(endpoint: str, home: Path, questions: dict[str, dict[str, Any]], **variables: str) -> dict[str, Any]:
     """What SCRIPT answers in a process of its own, for the client reads its environment when it is imported."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
     environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
@@ -150,6 +159,49 @@ def test_a_data_set_of_the_hub_comes_with_its_labels_and_its_commit(online: dict
 def test_what_was_read_once_is_there_without_a_network(online: dict[str, Any]) -> None:
     for key in ("plain", "real", "folder", "tokenizer"):
         assert online[f"offline {key}"] == online[key]
+
+
+def test_streamed_it_is_the_same_and_nothing_of_it_is_kept(hub: str, online: dict[str, Any], tmp_path: Path) -> None:
+    questions = {
+        "plain": {"path": "tiny/plain"},
+        "real": {"path": "real/sst2"},
+        "unknown": {"path": "tiny/nothing"},
+        "unknown subset": {"path": "tiny/plain", "name": "other"},
+        "broken": {"path": "tiny/broken"},
+    }
+    streamed = {"streaming": True}
+    found = ask(hub, tmp_path, {key: question | streamed for key, question in questions.items()})
+    for key in ("plain", "real"):
+        assert found[key] == online[key]
+    for key in ("unknown", "unknown subset"):
+        assert found[key][:2] == online[key][:2]
+    assert found["broken"][0].startswith("data.path: tiny/broken: ") and "arquet" in found["broken"][0]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".parquet", ".arrow")]
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 100_000
+    (found,) = ask(hub, tmp_path, {"": {"path": "tiny/plain"} | streamed}, HF_HUB_OFFLINE="1").values()
+    assert found[0].endswith("the Hugging Face Hub was not reached: HF_HUB_OFFLINE is set")
+
+
+def test_of_a_large_one_what_is_wanted_is_drawn_from_the_first_rows(hub: str, tmp_path: Path) -> None:
+    question = {"path": "tiny/many", "streaming": True, "max_train_examples": 50}
+    found = ask(hub, tmp_path, {"drawn": question, "again": question})
+    assert found["drawn"]["sizes"] == {"train": 50} and found["again"] == found["drawn"]
+    rows = [int(text.split()[2]) for text in found["drawn"]["first"]]
+    assert rows != sorted(rows) and 1000 < max(rows) < 11_000
+
+
+def test_streamed_lines_have_their_columns_and_sorted_ones_a_hint(hub: str, tmp_path: Path) -> None:
+    found = ask(
+        hub,
+        tmp_path,
+        {
+            "lines": {"path": "tiny/lines", "streaming": True},
+            "one": {"path": "real/imdb", "streaming": True, "max_train_examples": 50},
+        },
+    )
+    assert found["lines"]["sizes"] == {"train": 30} and found["lines"]["first"][:2] == ["text 3 0", "text 3 1"]
+    message, hint, _ = found["one"]
+    assert message.startswith("the training split has only the label 'neg'") and hint == "data.streaming=false"
 
 
 def test_a_local_folder_is_a_data_set_without_a_commit(online: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ LAYERS = (
     ("model_card",),
     ("audit_run",),
     ("export",),
+    ("pseudo_labels",),
     ("prepare",),
     ("signals",),
     ("tracking",),

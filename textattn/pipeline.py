@@ -347,7 +347,7 @@ def _baseline(
 
     report.stage("Training a linear model to compare with")
     try:
-        facts, baseline = train_baseline(corpus, config.tokenizer.type, metric, config.seed, report)
+        facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, metric, config.seed, report)
     except InputError as error:  # is no reason to lose the model
         report.note(error.message)
         return None

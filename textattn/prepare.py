@@ -26,12 +26,14 @@ from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import COMPOSITION, TextTokenizer
 from textattn.data.train_tokenizer import train_tokenizer
 from textattn.data.vectors import WordVectors, load_vectors, read_vectors, train_skipgram
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, InputError
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.model.passages import LARGEST_WINDOW
-from textattn.model_files import ModelConfig
+from textattn.model_files import ModelConfig, find_model
+from textattn.pseudo_labels import with_pseudo_labels
 from textattn.report import Report
 from textattn.run import TOKENIZER
+from textattn.runtime.classifier import Classifier
 
 # Texts whose tokens' places are held in memory at once.
 ROWS_AT_ONCE = 1000
@@ -45,10 +47,11 @@ def prepare_data(config: Config, report: Report) -> tuple[Config, Prepared]:
     Tells `report` about the recipe, rows skipped and texts truncated.
     """
     report.stage(f"Reading {config.data.path or 'files'}")
-    tables = open_tables(config.data) if is_on_hub(config.data) else None
+    tables = open_tables(config.data, config.seed) if is_on_hub(config.data) else None
+    teacher = _teacher(config)
 
     def key_of() -> str | None:
-        return prepared.key_of(config, tables)
+        return prepared.key_of(config, tables, None if teacher is None else teacher.fingerprint())
 
     key = key_of()
     found = prepared.load(key)
@@ -56,6 +59,8 @@ def prepare_data(config: Config, report: Report) -> tuple[Config, Prepared]:
         settled, note = settle(config, found.corpus.train)
     else:
         corpus = prepare_splits(read_corpus(config.data, tables), config.data, config.seed)
+        if teacher is not None:
+            corpus = with_pseudo_labels(corpus, teacher, str(config.data.teacher), report)
         settled, note = settle(config, corpus.train)
         report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
         tokenizer = train_tokenizer(settled.tokenizer, learnable_texts(corpus), corpus.num_segments)
@@ -85,8 +90,21 @@ def learnable_texts(corpus: Corpus) -> Iterator[str]:
 
 def kept_data(config: Config) -> Prepared | None:
     """What `prepare_data` of an earlier run left in the cache."""
-    tables = open_tables(config.data) if is_on_hub(config.data) else None
-    return prepared.load(prepared.key_of(config, tables))
+    tables = open_tables(config.data, config.seed) if is_on_hub(config.data) else None
+    teacher = _teacher(config)
+    return prepared.load(prepared.key_of(config, tables, None if teacher is None else teacher.fingerprint()))
+
+
+def _teacher(config: Config) -> Classifier | None:
+    name = config.data.teacher
+    if name is None:
+        return None
+    try:
+        return Classifier.load(find_model(name))
+    except InputError as error:
+        raise InputError(
+            f"data.teacher: {error.message.removeprefix('--model: ')}", f"textattn train CONFIG output.dir={name}"
+        ) from None
 
 
 def without_vectors(config: Config) -> Config:

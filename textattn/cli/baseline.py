@@ -27,7 +27,7 @@ def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False
     report = ConsoleReport()
     resolved, (corpus, _, _) = prepare_data(resolved, report)
     metric = choose_metric(resolved.training, corpus.multi_label)
-    facts, _ = train_baseline(corpus, resolved.tokenizer.type, metric, resolved.seed, report)
+    facts, _ = train_baseline(corpus.labelled(), resolved.tokenizer.type, metric, resolved.seed, report)
     if json:
         out_json(facts, indent=True)
         return

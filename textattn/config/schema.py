@@ -38,7 +38,7 @@ class DataFiles(Section):
     test: Files | None = None
     """Files of the test split; null: no test metrics."""
     unlabelled: Files | None = None
-    """Files of texts without labels, read for the vocabulary and word vectors only."""
+    """Files of texts without labels, read for the vocabulary and word vectors, and with `data.teacher` to train on."""
 
 
 class DataConfig(Section):
@@ -52,6 +52,9 @@ class DataConfig(Section):
     """Configuration (subset) of a Hub data set."""
     revision: Name | None = None
     """Commit, branch or tag of a Hub data set; the commit that was read is recorded in environment.json."""
+    streaming: StrictBool = False
+    """Read a Hub data set as it comes over the network, with no copy of its files on this machine. With
+    `max_train_examples` no more of the training split is read than those, and a buffer they are drawn from."""
     text: Name | Annotated[list[Name], Field(min_length=1)] = "text"
     """Column that holds the text, or several columns to be joined as segments with a separator token."""
     label: Name = "label"
@@ -72,7 +75,10 @@ class DataConfig(Section):
     test_split: Name | None = "test"
     """Split to measure on at the end; never used to choose anything. null: none."""
     unlabelled_splits: list[Name] = []
-    """Splits of texts without labels, read for the vocabulary and word vectors only."""
+    """Splits of texts without labels, read for the vocabulary and word vectors, and with `teacher` to train on."""
+    teacher: Name | None = None
+    """A model (run directory, bundle or Hub id) whose answers are the labels of the texts without labels: they are
+    trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of train set aside for validation (stratified by label, seeded) where there is no validation split.
     0: none; then the model of the last epoch is kept, and it is not calibrated."""
@@ -90,6 +96,11 @@ class DataConfig(Section):
     def _one_source(self) -> DataConfig:
         if (self.path is None) == (self.files is None):
             raise ValueError("give either data.path or data.files" + (", not both" if self.path else ""))
+        has_unlabelled = self.unlabelled_splits or (self.files is not None and self.files.unlabelled is not None)
+        if self.teacher is not None and not has_unlabelled:
+            raise ValueError("data.teacher needs texts without labels: data.unlabelled_splits or data.files.unlabelled")
+        if self.streaming and self.path is None:
+            raise ValueError("data.streaming goes with data.path")
         texts = [self.text] if isinstance(self.text, str) else self.text
         if self.label in texts:
             raise ValueError(f"data.text and data.label are both {self.label!r}")

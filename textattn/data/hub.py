@@ -1,7 +1,8 @@
-"""Data sets from the Hugging Face Hub or a local folder, through `datasets`."""
+"""Data sets from the Hugging Face Hub or a local folder, through `datasets`: downloaded, or read as they come."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from textattn.data.files import Row, RowProblem, Table, class_names_of
 from textattn.errors import InputError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# Rows held in memory of which one is drawn at a time.
+SHUFFLE_BUFFER = 10_000
 
 
 def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, Table]:
@@ -20,20 +23,61 @@ def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, 
     Raises:
         InputError: not found, not readable, no network, or only available as a loading script.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    import datasets
+
+    with _explained(path):
+        loaded = datasets.load_dataset(path, name=name, revision=None if _is_local(path) else revision)
+        return {
+            str(split): _table(path, str(split), rows, _commit(rows), rows._fingerprint)
+            for split, rows in loaded.items()
+        }
+
+
+def stream_splits(
+    path: str, name: str | None, revision: str | None, at_most: dict[str, int | None], seed: int
+) -> dict[str, Table]:
+    """The same of a Hub data set, read over the network each time; nothing is kept on disk.
+
+    Args:
+        at_most: how many rows of a split are drawn; what comes after them, and after a buffer, is not read. Not named,
+            or None: all, in their order.
+        seed: decides which.
+
+    Raises:
+        InputError: as `load_splits`; so do the rows, where the network fails on the way.
+    """
+    import datasets
+    from huggingface_hub import HfApi
+
+    with _explained(path):
+        # What is read, and goes by that name in the cache, must not change on the way.
+        commit = HfApi().dataset_info(path, revision=revision).sha
+        loaded = datasets.load_dataset(path, name=name, revision=commit, streaming=True)
+        tables = {}
+        for split, rows in loaded.items():
+            limit = at_most.get(str(split))
+            if limit is not None:
+                rows = rows.shuffle(seed=seed, buffer_size=max(SHUFFLE_BUFFER, limit)).take(limit)
+            tables[str(split)] = _table(path, str(split), rows, commit, commit)
+        return tables
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """What goes wrong with a data set is said as an InputError."""
+    if not _is_local(path):
         _check_repo_id(path)
     import datasets
     from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     if not os.isatty(2):
         datasets.disable_progress_bars()
     try:
-        loaded = datasets.load_dataset(path, name=name, revision=revision if not folder.is_dir() else None)
+        yield
     except OfflineModeIsEnabled as error:
         raise _unreachable(path, error) from None
-    except DatasetNotFoundError as error:
+    except (DatasetNotFoundError, RepositoryNotFoundError) as error:
         if offline_variable():
             raise _unreachable(path, error) from None
         raise InputError(
@@ -49,29 +93,32 @@ def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, 
         # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
         message = " ".join(str(error).split("\nExample of usage")[0].split("\n"))
         raise InputError(f"data.path: {path}: {message}", "data.name=SUBSET" if "onfig" in message else None) from None
-    return {str(split): _table(path, str(split), rows) for split, rows in loaded.items()}
 
 
-def _table(path: str, split: str, dataset: Any) -> Table:
+def _is_local(path: str) -> bool:
+    return Path(path).is_dir()
+
+
+def _table(path: str, split: str, dataset: Any, commit: str | None, fingerprint: str | None) -> Table:
+    """
+    Args:
+        dataset: of `datasets`, with random access or without.
+    """
     arrow = dataset.with_format("arrow")
+    # Of files without a schema it is known when they are read.
+    names = dataset.column_names or list(next(iter(dataset), {}))
 
     def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
         number = 0
-        for batch in arrow.select_columns(columns).iter(batch_size=1000):
-            values = [batch.column(column).to_pylist() for column in columns]
-            for row in zip(*values, strict=True):
-                number += 1
-                yield number, list(row)
+        with _explained(path):
+            for batch in arrow.select_columns(columns).iter(batch_size=1000):
+                values = [batch.column(column).to_pylist() for column in columns]
+                for row in zip(*values, strict=True):
+                    number += 1
+                    yield number, list(row)
 
-    class_names = class_names_of(dataset.features.arrow_schema)
-    return Table(
-        f"{path}[{split}]",
-        list(dataset.column_names),
-        rows,
-        class_names,
-        _commit(dataset),
-        fingerprint=getattr(dataset, "_fingerprint", None),
-    )
+    class_names = {} if dataset.features is None else class_names_of(dataset.features.arrow_schema)
+    return Table(f"{path}[{split}]", list(names), rows, class_names, commit, fingerprint=fingerprint)
 
 
 def _commit(dataset: Any) -> str | None:

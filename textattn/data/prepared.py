@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +34,20 @@ class Prepared(NamedTuple):
     tokens: dict[str, TokenArrays]
     """By split."""
 
+    def labelled(self) -> Prepared:
+        """The same without what a teacher labelled."""
+        corpus = self.corpus.labelled()
+        train = self.tokens["train"]
+        own = replace(train, starts=train.starts[: len(corpus.train) + 1])
+        return self._replace(corpus=corpus, tokens=self.tokens | {"train": own})
 
-def key_of(config: Config, tables: dict[str, list[Table]] | None) -> str | None:
+
+def key_of(config: Config, tables: dict[str, list[Table]] | None, teacher: str | None) -> str | None:
     """The key of what a config makes of its data; None where their content has no name.
 
     Args:
         tables: of a data set on the Hub, which is known by the fingerprints `datasets` gives it; None: local files.
+        teacher: the fingerprint of the model that labels texts.
     """
     data, tokenizer = config.data, config.tokenizer
     if tables is None:
@@ -53,7 +62,7 @@ def key_of(config: Config, tables: dict[str, list[Table]] | None) -> str | None:
     taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
     # What is not given, the recipe may set.
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
-    return cache.key_of(data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over)
+    return cache.key_of(data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher)
 
 
 def load(key: str | None) -> Prepared | None:
@@ -122,6 +131,7 @@ def save(key: str, prepared: Prepared) -> None:
             "revision": corpus.revision,
             "notes": corpus.notes,
             "validation_is_drawn": corpus.validation_is_drawn,
+            "num_pseudo_labelled": corpus.num_pseudo_labelled,
             "evidence": {name: split.evidence is not None for name, split in corpus.splits().items()},
             "num_unlabelled": len(corpus.unlabelled),
             "tokens": {name: [arrays.num_truncated, arrays.num_unknown] for name, arrays in tokens.items()},

@@ -76,11 +76,20 @@ class Corpus:
     """What the user should know: rows skipped, splits missing."""
     validation_is_drawn: bool = False
     """At random, from the training split."""
+    num_pseudo_labelled: int = 0
+    """The last rows of train have the labels that a teacher gives them."""
 
     def splits(self) -> dict[str, Split]:
         """The splits there are, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+    def labelled(self) -> Corpus:
+        """The same without what a teacher labelled."""
+        if not self.num_pseudo_labelled:
+            return self
+        own = np.arange(len(self.train) - self.num_pseudo_labelled)
+        return replace(self, train=self.train.take(own), num_pseudo_labelled=0)
 
 
 @dataclass
@@ -144,7 +153,7 @@ def read_corpus(config: DataConfig, tables: dict[str, list[Table]] | None = None
         role: _resolve(role, raw, for_table(label_map, _class_names(tables[named[role] or ""], config)), config, notes)
         for role, raw in rows.items()
     }
-    _check_occurring(splits["train"], label_map)
+    _check_occurring(splits["train"], label_map, config)
     return Corpus(
         train=splits["train"],
         validation=splits.get("validation"),
@@ -184,8 +193,12 @@ def _class_names(tables: list[Table], config: DataConfig) -> list[str] | None:
     return config.label_names or tables[0].class_names.get(config.label)
 
 
-def open_tables(config: DataConfig) -> dict[str, list[Table]]:
-    """Split name -> its tables. A single file is the training split."""
+def open_tables(config: DataConfig, seed: int = 0) -> dict[str, list[Table]]:
+    """Split name -> its tables. A single file is the training split.
+
+    Args:
+        seed: of the rows drawn where `streaming` reads a part.
+    """
     if config.files is not None:
         listed = config.files.model_dump()
         renamed = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
@@ -204,9 +217,14 @@ def open_tables(config: DataConfig) -> dict[str, list[Table]]:
         return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
     if _is_file(path):
         return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}
-    from textattn.data.hub import load_splits
+    from textattn.data.hub import load_splits, stream_splits
 
-    return {split: [table] for split, table in load_splits(path, config.name, config.revision).items()}
+    if config.streaming and is_on_hub(config):
+        at_most = {config.train_split: config.max_train_examples}
+        splits = stream_splits(path, config.name, config.revision, at_most, seed)
+    else:
+        splits = load_splits(path, config.name, config.revision)
+    return {split: [table] for split, table in splits.items()}
 
 
 def is_on_hub(config: DataConfig) -> bool:
@@ -383,10 +401,12 @@ def _check_separator(train: _Rows, config: DataConfig) -> None:
         )
 
 
-def _check_occurring(train: Split, label_map: LabelMap) -> None:
+def _check_occurring(train: Split, label_map: LabelMap, config: DataConfig) -> None:
     counts = train.labels.sum(axis=0) if label_map.multi_label else np.bincount(train.labels)
     if (counts > 0).sum() < 2:
         raise InputError(
             f"the training split has only the label {label_map.names[int(np.argmax(counts))]!r}; "
-            "two different ones are the least that can be told apart"
+            "two different ones are the least that can be told apart",
+            # Only the first rows were read, and they may be sorted.
+            "data.streaming=false" if config.streaming and config.max_train_examples else None,
         )
