@@ -4,7 +4,8 @@
     .venv/bin/python scripts/faithfulness.py sst2 data.path=../shared/data/sst2 --seeds 5
 
 Trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
-model on the same texts and prints a table (mean and standard deviation over the seeds). Everything is written to
+model on the same texts and prints a table (mean and standard deviation over the seeds). A recipe that learns from
+another model's answers has the config as it is for a teacher, and word vectors of its own. Everything is written to
 --output as JSON after each run; a script started again with the same --output goes on where it stopped.
 """
 
@@ -38,6 +39,7 @@ VARIANTS: dict[str, list[str]] = {
 }
 # The shipped recipe CONFIG_faithful in place of CONFIG.
 FAITHFUL = "faithful"
+SILENT = ["output.audit_examples=0", "output.attention_examples=0", "output.plots=false"]
 # Column -> where it stands in a result.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
@@ -85,14 +87,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.runs or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        overrides = [*arguments.overrides, *shared_vectors(arguments.config, arguments.overrides, folder)]
         for seed in range(1, arguments.seeds + 1):
             for name in names:
                 if str(seed) in results.setdefault(name, {}):
                     continue
                 config = arguments.config + (f"_{FAITHFUL}" if name == FAITHFUL else "")
                 # It is the attention that is asked about, not what stands beside it.
-                settings = ["model.ngrams=0", *overrides, *variants.get(name, []), f"seed={seed}"]
+                shared = (
+                    trained_teacher(arguments.config, arguments.overrides, folder)
+                    if load_config(config).data.teacher
+                    else shared_vectors(arguments.config, arguments.overrides, folder)
+                )
+                settings = ["model.ngrams=0", *arguments.overrides, *shared, *variants.get(name, []), f"seed={seed}"]
                 results[name][str(seed)] = measure(arguments, config, settings, folder / f"{name}-{seed}")
                 print(
                     name,
@@ -128,19 +134,17 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
     return read
 
 
+def trained_teacher(config: str, overrides: list[str], folder: Path) -> list[str]:
+    """For a recipe that learns from another model's answers: that model, trained once; settings that name it."""
+    run = folder / "teacher"
+    if not (run / METRICS).exists():
+        textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], overwrite=True)
+    return [f"data.teacher={run}"]
+
+
 def measure(arguments: argparse.Namespace, config: str, overrides: list[str], run: Path) -> dict[str, Any]:
     if not (run / METRICS).exists():
-        textattn.train(
-            config,
-            [
-                *overrides,
-                f"output.dir={run}",
-                "output.audit_examples=0",
-                "output.attention_examples=0",
-                "output.plots=false",
-            ],
-            overwrite=True,
-        )
+        textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], overwrite=True)
     classifier = textattn.load(run)
     split = load_split(classifier, None, arguments.split, {})
     metrics = json.loads((run / METRICS).read_text())

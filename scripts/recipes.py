@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import textattn
+from textattn.config import load_config
 from textattn.run import read_json
 
 # Config -> folder under --data, further settings, and the figure it is known by.
@@ -53,6 +54,9 @@ def main() -> None:
     for name in arguments.names:
         folder, settings, metric = RECIPES[name]
         source = [] if folder is None else [f"data.path={arguments.data / folder}"]
+        if (teacher := load_config(name).data.teacher) is not None:
+            # The run of that recipe here, which stands before it in the table.
+            settings = [*settings, f"data.teacher={arguments.out / Path(teacher).name}"]
         settings = [*settings, *arguments.set]
         if name == "materials":
             _print_folds(arguments.data / str(folder), arguments.out / name, settings, metric)

@@ -80,6 +80,8 @@ def test_a_few_labels_and_a_teacher_are_as_good_as_the_teacher(folder: Path) -> 
     environment = json.loads((folder / "student" / "environment.json").read_text())
     assert environment["dataset"]["splits"]["train"]["num_examples"] == 530
     (note,) = environment["dataset"]["notes"]
+    assert "Of 500 training texts the labels are what" in (folder / "student" / "README.md").read_text()
+    assert "the labels are what" not in (folder / "alone" / "README.md").read_text()
     assert note.startswith(f"500 texts without labels have those that {folder / 'teacher'} gives them: bad 2")
 
 

@@ -35,6 +35,9 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     """Markdown with YAML front matter; holds only what was measured."""
     dataset = environment["dataset"]
     measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
+    taught = ""
+    if number := dataset.get("num_pseudo_labelled"):  # not in runs of earlier versions
+        taught = f" Of {number:,} training texts the labels are what `{config.data.teacher}` answers."
     lines: list[str] = [
         "---",
         yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),
@@ -44,8 +47,8 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         "",
         f"Trained by textattn {environment['textattn']} on `{dataset['source']}`: "
         + ", ".join(f"{split['num_examples']:,} {name}" for name, split in dataset["splits"].items())
-        + f" texts. {metrics['num_parameters']:,} parameters: {model.summary()}. Training `training_config.yaml` again "
-        + f"(seed {config.seed}) repeats the run.",
+        + f" texts.{taught} {metrics['num_parameters']:,} parameters: {model.summary()}. "
+        + f"Training `training_config.yaml` again (seed {config.seed}) repeats the run.",
         "",
         "## What it reached",
         "",

@@ -225,6 +225,7 @@ def _write_beginning(
                 "source": corpus.source,
                 "revision": corpus.revision,
                 "notes": corpus.notes,
+                "num_pseudo_labelled": corpus.num_pseudo_labelled,
                 "splits": {
                     name: {"num_examples": len(split), "sha256": split.fingerprint()}
                     for name, split in corpus.splits().items()
