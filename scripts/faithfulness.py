@@ -95,7 +95,7 @@ def main() -> None:
                 # It is the attention that is asked about, not what stands beside it.
                 shared = (
                     trained_teacher(arguments.config, arguments.overrides, folder)
-                    if load_config(config).data.teacher
+                    if name == FAITHFUL and load_config(config).data.teacher
                     else shared_vectors(arguments.config, arguments.overrides, folder)
                 )
                 settings = ["model.ngrams=0", *arguments.overrides, *shared, *variants.get(name, []), f"seed={seed}"]
