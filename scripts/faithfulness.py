@@ -138,13 +138,13 @@ def trained_teacher(config: str, overrides: list[str], folder: Path) -> list[str
     """For a recipe that learns from another model's answers: that model, trained once; settings that name it."""
     run = folder / "teacher"
     if not (run / METRICS).exists():
-        textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], overwrite=True)
+        textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], resume=True)
     return [f"data.teacher={run}"]
 
 
 def measure(arguments: argparse.Namespace, config: str, overrides: list[str], run: Path) -> dict[str, Any]:
     if not (run / METRICS).exists():
-        textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], overwrite=True)
+        textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], resume=True)
     classifier = textattn.load(run)
     split = load_split(classifier, None, arguments.split, {})
     metrics = json.loads((run / METRICS).read_text())
