@@ -159,6 +159,31 @@ def test_another_teacher_has_other_labels_whatever_is_kept(
     assert (found[0] != found[1]).mean() > 0.9
 
 
+def test_the_splits_of_a_run_are_found_again(folder: Path, tmp_path: Path) -> None:
+    """`evaluate`, `audit` and `explain --split` need neither the texts without labels nor the teacher."""
+    data = tmp_path / "hub" / "data"
+    data.mkdir(parents=True)
+    files = {
+        name: str(write(data / f"{name}-00000-of-00001.jsonl", rows))
+        for name, rows in (("train", rows_of(40, 2)), ("test", rows_of(40, 3)), ("unsupervised", rows_of(30, 4)))
+    }
+    unlabelled = files.pop("unsupervised")
+    teacher = str(folder / "teacher")
+    train(tmp_path, "split", {"path": str(data.parent), "unlabelled_splits": ["unsupervised"], "teacher": teacher})
+    train(tmp_path, "files", {"files": {**files, "unlabelled": unlabelled}, "teacher": teacher})
+    Path(unlabelled).unlink()
+    for run in (tmp_path / "split", tmp_path / "files"):
+        measured = json.loads((run / "metrics.json").read_text())
+        for split in ("validation", "test"):
+            done = cli("evaluate", "--model", run, "--split", split, "--json")
+            assert done.code == 0, done.err
+            assert json.loads(done.out)["accuracy"] == measured[split]["accuracy"]
+        done = cli("evaluate", files["test"], "--model", run, "--json")
+        assert json.loads(done.out)["accuracy"] == measured["test"]["accuracy"]
+        assert cli("audit", "--model", run, "--examples", 5, "--quiet").code == 0
+        assert cli("explain", "--model", run, "--split", "test", "--examples", 2).code == 0
+
+
 def test_check_speaks_of_the_rows_that_people_have(folder: Path, tmp_path: Path) -> None:
     """A text without a label that stands in test is no row of train."""
     test = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
