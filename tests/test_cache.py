@@ -133,6 +133,16 @@ def test_changed_data_are_never_taken_for_the_old_ones(work: list[str]) -> None:
     assert "film" not in vocabulary
 
 
+def test_texts_without_labels_from_elsewhere_count_by_their_content(work: list[str]) -> None:
+    write([{"text": "another farm"}], "more.jsonl")
+    train("alone")
+    assert train("one", "data.unlabelled.path=more.jsonl") == train("again", "data.unlabelled.path=more.jsonl")
+    assert work == BOTH * 2
+    write([{"text": "another barn"}], "more.jsonl")
+    train("two", "data.unlabelled.path=more.jsonl")
+    assert work == BOTH * 3
+
+
 def test_data_that_change_while_they_are_read_are_not_kept(
     kept: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def answer(settings):
         "sizes": {name: len(split) for name, split in splits.items()},
         "test": [[text, corpus.labels[i]] for text, i in zip(test, test.labels)][:2] if test else [],
         "first": list(splits["train"])[:20],
+        **({"unlabelled": [list(texts) for texts in corpus.unlabelled]} if corpus.unlabelled else {}),
     }
 # The client waits between attempts; the waiting is counted, not done.
 waited = 0
@@ -188,6 +189,36 @@ def test_of_a_large_one_what_is_wanted_is_drawn_from_the_first_rows(hub: str, tm
     assert found["drawn"]["sizes"] == {"train": 50} and found["again"] == found["drawn"]
     rows = [int(text.split()[2]) for text in found["drawn"]["first"]]
     assert rows != sorted(rows) and 1000 < max(rows) < 11_000
+
+
+def test_texts_without_labels_from_elsewhere(hub: str, online: dict[str, Any], shared: Path, tmp_path: Path) -> None:
+    trec, plain = {"path": str(shared / "data/trec")}, {"path": "tiny/plain"}
+    elsewhere: dict[str, dict[str, Any]] = {
+        "all of the hub": trec | {"unlabelled": plain},
+        "a split of the hub": trec | {"unlabelled": plain | {"splits": ["test"]}},
+        "a split of its own": plain | {"unlabelled": {"splits": ["test"]}},
+        "a local folder": plain | {"unlabelled": trec | {"splits": ["test"]}},
+        "streamed": plain | {"unlabelled": {"path": "tiny/many", "splits": ["train"]}, "streaming": True},
+        "nothing": trec | {"unlabelled": {"path": "tiny/nothing"}},
+        "no subset": trec | {"unlabelled": {"path": "tiny/subsets"}},
+        "another column": plain | {"unlabelled": plain | {"text": "content"}},
+    }
+    found = ask(hub, tmp_path, elsewhere)
+    train, test = [[text for text, _ in ROWS[split]] for split in ("train", "test")]
+    for key, source, texts in (
+        ("all of the hub", "folder", [train, test]),
+        ("a split of the hub", "folder", [test]),
+        ("a split of its own", "plain", [test]),
+    ):
+        assert found[key] == online[source] | {"unlabelled": texts}
+    (questions,) = found["a local folder"].pop("unlabelled")
+    assert len(questions) == 500 and found["a local folder"] == online["plain"]
+    (drawn,) = found["streamed"].pop("unlabelled")
+    assert len(drawn) > 10_000 and found["streamed"] == online["plain"]
+    assert found["nothing"][0].startswith("data.unlabelled.path: 'tiny/nothing' is neither a file")
+    assert found["no subset"][1] == "data.unlabelled.name=SUBSET"
+    assert found["another column"][0].startswith("column 'content' not found in tiny/plain")
+    assert found["another column"][1] == "data.unlabelled.text=text"
 
 
 def test_streamed_lines_have_their_columns_and_sorted_ones_a_hint(hub: str, tmp_path: Path) -> None:

@@ -63,9 +63,10 @@ def train(folder: Path, name: str, data: dict[str, Any], **sections: Any) -> dic
 
 
 def taught(folder: Path, **more: Any) -> dict[str, Any]:
-    files = {"train": "few.jsonl", "validation": "few.jsonl", "test": "test.jsonl", "unlabelled": "texts.jsonl"}
+    files = {"train": "few.jsonl", "validation": "few.jsonl", "test": "test.jsonl"}
     paths = {split: str(folder / file) for split, file in files.items()}
-    return {"files": paths, "teacher": str(folder / "teacher"), **more}
+    unlabelled = {"path": str(folder / "texts.jsonl")}
+    return {"files": paths, "unlabelled": unlabelled, "teacher": str(folder / "teacher"), **more}
 
 
 def test_a_few_labels_and_a_teacher_are_as_good_as_the_teacher(folder: Path) -> None:
@@ -130,7 +131,8 @@ def test_several_labels_a_text_from_their_thresholds_on(folder: Path, tmp_path: 
     train(tmp_path, "teacher", {"files": {"train": files["many"]}})
     teacher = textattn.load(tmp_path / "teacher")
     data = {
-        "files": {"train": files["few"], "validation": files["few"], "unlabelled": files["texts"]},
+        "files": {"train": files["few"], "validation": files["few"]},
+        "unlabelled": {"path": files["texts"]},
         "teacher": str(tmp_path / "teacher"),
     }
     found = prepared(data).corpus
@@ -169,8 +171,8 @@ def test_the_splits_of_a_run_are_found_again(folder: Path, tmp_path: Path) -> No
     }
     unlabelled = files.pop("unsupervised")
     teacher = str(folder / "teacher")
-    train(tmp_path, "split", {"path": str(data.parent), "unlabelled_splits": ["unsupervised"], "teacher": teacher})
-    train(tmp_path, "files", {"files": {**files, "unlabelled": unlabelled}, "teacher": teacher})
+    train(tmp_path, "split", {"path": str(data.parent), "unlabelled": {"splits": ["unsupervised"]}, "teacher": teacher})
+    train(tmp_path, "files", {"files": files, "unlabelled": {"path": unlabelled}, "teacher": teacher})
     Path(unlabelled).unlink()
     for run in (tmp_path / "split", tmp_path / "files"):
         measured = json.loads((run / "metrics.json").read_text())
@@ -189,7 +191,7 @@ def test_check_speaks_of_the_rows_that_people_have(folder: Path, tmp_path: Path)
     test = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
     texts = str(write(tmp_path / "texts.jsonl", [{"text": row["text"]} for row in test]))
     data = taught(folder)
-    data["files"]["unlabelled"] = texts
+    data["unlabelled"]["path"] = texts
     config = write(tmp_path / "config.yaml", [{**SMALL, "data": data}])
     done = cli("check", config, "--json", "--no-forecast")
     assert done.code == 0, done.err
@@ -208,8 +210,8 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
         ({}, {"train": str(other)}, ["knows the labels bad, good, but those of the data are no, yes"]),
         ({}, {"train": str(several)}, ["gives one label a text, but the data have several labels a text"]),
         (
-            {"text": ["title", "text"]},
-            {"train": str(columns), "unlabelled": str(columns)},
+            {"text": ["title", "text"], "unlabelled": {"path": str(columns)}},
+            {"train": str(columns)},
             ["reads texts of 1 columns, but data.text names 2"],
         ),
         (
@@ -220,7 +222,7 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
     ]
     for settings, files, parts in wrong:
         data = taught(folder, **settings)
-        data["files"] = {"train": data["files"]["train"], "unlabelled": data["files"]["unlabelled"]} | files
+        data["files"] = {"train": data["files"]["train"]} | files
         config = write(tmp_path / "config.yaml", [{**SMALL, "data": data, "output": {"dir": str(tmp_path / "x")}}])
         done = cli("train", config)
         assert done.code != 0
@@ -228,10 +230,8 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
             assert part in " ".join(done.err.split()), done.err
         assert not (tmp_path / "x").exists()
     data = taught(folder)
-    del data["files"]["unlabelled"]
+    del data["unlabelled"]
     config = write(tmp_path / "config.yaml", [{"data": data}])
     done = cli("train", config)
     assert done.code == 2
-    assert "data.teacher needs texts without labels: data.unlabelled_splits or data.files.unlabelled" in " ".join(
-        done.err.split()
-    )
+    assert "data.teacher needs texts without labels: data.unlabelled" in " ".join(done.err.split())

@@ -43,7 +43,10 @@ def parquet(name: str, class_names: list[str] | None, **columns: list[Any]) -> s
 
 
 def config(train: Any = None, validation: Any = None, test: Any = None, unlabelled: Any = None, **more: Any) -> Any:
-    files = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
+    files = {"train": train, "validation": validation, "test": test}
+    if isinstance(unlabelled, str | list):
+        unlabelled = {"path": unlabelled}
+    more["unlabelled"] = unlabelled
     return DataConfig.model_validate({"files": files, **more} if train is not None else more)
 
 
@@ -242,14 +245,35 @@ def test_texts_without_labels_need_no_label_column_and_no_row_is_dropped_in_sile
     assert list(corpus.unlabelled[0]) == ["c", "d"] and corpus.notes == [f"skipped 1 of 3 rows:\n  {message}"]
 
 
+def test_texts_without_labels_may_have_another_column_and_several_splits() -> None:
+    train, more = csv("train.csv", "a,x", "b,y"), csv("more.csv", "c,1", header="body,id")
+    found = read_corpus(config(train, unlabelled={"path": [more], "text": "body"}))
+    assert [list(texts) for texts in found.unlabelled] == [["c"]]
+    assert refused(config(train, unlabelled=more)) == (
+        "column 'text' not found in more.csv; columns are: body, id",
+        "data.unlabelled.text=body",
+    )
+    reviews = read_corpus(config(path="bundled:reviews"))
+    found = read_corpus(config(train, unlabelled={"path": "bundled:reviews", "splits": ["test", "train", "test"]}))
+    assert [list(texts) for texts in found.unlabelled] == [list(reviews.test or []), list(reviews.train)]
+    for settings, part in (
+        ({"path": train, "unlabelled": {}}, "give data.unlabelled.path, or data.unlabelled.splits of data.path"),
+        ({"path": train, "unlabelled": {"splits": ["more"], "text": "b"}}, "data.unlabelled.text goes with data.unl"),
+        ({"files": {"train": train}, "unlabelled": {"splits": ["more"]}}, "data.unlabelled.path is needed with data.f"),
+        ({"path": train, "text": ["a", "b"], "unlabelled": {"path": more, "text": "c"}}, "names 1 columns and data.t"),
+    ):
+        with pytest.raises(ValueError, match=part):
+            config(**settings)
+
+
 def test_a_split_that_was_asked_for_by_name_must_be_there() -> None:
     assert read_corpus(config(path="bundled:reviews")).test is not None
     message = "bundled:reviews: no split 'dev'; splits are: test, train, validation"
     assert refused(config(path="bundled:reviews", validation_split="dev")) == (message, "data.validation_split=test")
     message = "bundled:four_sentences: no split 'all'; splits are: train"
     assert refused(config(path="bundled:four_sentences", train_split="all")) == (message, "data.train_split=train")
-    assert refused(config(path="bundled:four_sentences", unlabelled_splits=["more"]))[0] == (
-        "data.unlabelled_splits: no split 'more'; splits are: train"
+    assert refused(config(path="bundled:four_sentences", unlabelled={"splits": ["more"]}))[0] == (
+        "data.unlabelled.splits: no split 'more'; splits are: train"
     )
     assert refused(config(path="bundled:x"))[0] == "data.path: no bundled corpus 'bundled:x'; there is bundled:reviews"
 

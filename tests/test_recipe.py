@@ -202,7 +202,7 @@ def test_texts_without_labels_give_words_and_their_vectors_and_the_test_split_do
     files = {name: str(tmp_path / f"{file}.csv") for name, file in (("train", "train"), ("test", "test"))}
     known = {}
     for name in ("with", "without"):
-        data = {"files": files | ({"unlabelled": str(tmp_path / "more.csv")} if name == "with" else {})}
+        data = {"files": files, "unlabelled": {"path": str(tmp_path / "more.csv")} if name == "with" else None}
         run = textattn.train(merged(SMALL, {"data": data, "output": {"dir": str(tmp_path / name)}}))
         known[name] = json.loads((run / "tokenizer.json").read_text())["model"]["vocab"].keys()
         environment = json.loads((run / "environment.json").read_text())

@@ -19,8 +19,9 @@ from textattn.data.cells import text_columns
 from textattn.data.element_vectors import periodic_vectors
 from textattn.data.evidence import marked_tokens
 from textattn.data.prepared import Prepared
-from textattn.data.read import Corpus, Split, is_on_hub, open_tables, read_corpus
+from textattn.data.read import Corpus, Split, read_corpus
 from textattn.data.recipe import settle
+from textattn.data.sources import open_hub
 from textattn.data.splits import prepare_splits
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import COMPOSITION, TextTokenizer
@@ -47,18 +48,18 @@ def prepare_data(config: Config, report: Report) -> tuple[Config, Prepared]:
     Tells `report` about the recipe, rows skipped and texts truncated.
     """
     report.stage(f"Reading {config.data.path or 'files'}")
-    tables = open_tables(config.data, config.seed) if is_on_hub(config.data) else None
+    opened = open_hub(config.data, config.seed)
     teacher = _teacher(config)
 
     def key_of() -> str | None:
-        return prepared.key_of(config, tables, None if teacher is None else teacher.fingerprint())
+        return prepared.key_of(config, opened, None if teacher is None else teacher.fingerprint())
 
     key = key_of()
     found = prepared.load(key)
     if found is not None:
         settled, note = settle(config, found.corpus.train)
     else:
-        corpus = prepare_splits(read_corpus(config.data, tables), config.data, config.seed)
+        corpus = prepare_splits(read_corpus(config.data, opened), config.data, config.seed)
         if teacher is not None:
             corpus = with_pseudo_labels(corpus, teacher, str(config.data.teacher), report)
         settled, note = settle(config, corpus.train)
@@ -90,9 +91,9 @@ def learnable_texts(corpus: Corpus) -> Iterator[str]:
 
 def kept_data(config: Config) -> Prepared | None:
     """What `prepare_data` of an earlier run left in the cache."""
-    tables = open_tables(config.data, config.seed) if is_on_hub(config.data) else None
+    opened = open_hub(config.data, config.seed)
     teacher = _teacher(config)
-    return prepared.load(prepared.key_of(config, tables, None if teacher is None else teacher.fingerprint()))
+    return prepared.load(prepared.key_of(config, opened, None if teacher is None else teacher.fingerprint()))
 
 
 def _teacher(config: Config) -> Classifier | None:

@@ -107,7 +107,7 @@ def tune(
 def without_test(config: Config) -> Config:
     """What a trial trains: the test split is not even read, and nothing is written that only a finished run needs."""
     files, data = config.data.files, config.data
-    if files is not None and not {"test", data.test_split} & {*data.unlabelled_splits}:
+    if files is not None:
         files = files.model_copy(update={"test": None})
     nothing: dict[str, Any] = {
         "dir": None, "prediction_splits": [], "attention_splits": [], "attention_examples": 0, "audit_examples": 0,

@@ -37,8 +37,30 @@ class DataFiles(Section):
     """Files of the validation split; null: a part of train is set aside."""
     test: Files | None = None
     """Files of the test split; null: no test metrics."""
-    unlabelled: Files | None = None
-    """Files of texts without labels, read for the vocabulary and word vectors, and with `data.teacher` to train on."""
+
+
+class Unlabelled(Section):
+    """Texts without labels, from the labelled data or from elsewhere."""
+
+    path: Files | None = None
+    """Files (globs allowed), a folder or a Hub id. null: `data.path`."""
+    name: Name | None = None
+    """Configuration (subset) of a Hub data set."""
+    revision: Name | None = None
+    """Branch, tag or commit of a Hub data set."""
+    splits: Annotated[list[Name], Field(min_length=1)] | None = None
+    """The splits to read. null: all there are in `path`."""
+    text: Name | list[Name] | None = None
+    """Column that holds the text, or columns. null: as in `data.text`."""
+
+    @model_validator(mode="after")
+    def _of_the_data_by_name(self) -> Unlabelled:
+        if self.path is None:
+            if self.splits is None:
+                raise ValueError("give data.unlabelled.path, or data.unlabelled.splits of data.path")
+            if extra := [key for key in ("name", "revision", "text") if getattr(self, key) is not None]:
+                raise ValueError(f"data.unlabelled.{extra[0]} goes with data.unlabelled.path")
+        return self
 
 
 class DataConfig(Section):
@@ -74,8 +96,8 @@ class DataConfig(Section):
     """Split to select by; where the data have none, `validation_fraction` of train is set aside."""
     test_split: Name | None = "test"
     """Split to measure on at the end; never used to choose anything. null: none."""
-    unlabelled_splits: list[Name] = []
-    """Splits of texts without labels, read for the vocabulary and word vectors, and with `teacher` to train on."""
+    unlabelled: Unlabelled | None = None
+    """Texts without labels, read for the vocabulary and word vectors, and with `teacher` to train on."""
     teacher: Name | None = None
     """A model (run directory, bundle or Hub id) whose answers are the labels of the texts without labels: they are
     trained on like the others."""
@@ -96,12 +118,17 @@ class DataConfig(Section):
     def _one_source(self) -> DataConfig:
         if (self.path is None) == (self.files is None):
             raise ValueError("give either data.path or data.files" + (", not both" if self.path else ""))
-        has_unlabelled = self.unlabelled_splits or (self.files is not None and self.files.unlabelled is not None)
-        if self.teacher is not None and not has_unlabelled:
-            raise ValueError("data.teacher needs texts without labels: data.unlabelled_splits or data.files.unlabelled")
+        if self.teacher is not None and self.unlabelled is None:
+            raise ValueError("data.teacher needs texts without labels: data.unlabelled")
+        if self.unlabelled is not None and self.unlabelled.path is None and self.files is not None:
+            raise ValueError("data.unlabelled.path is needed with data.files")
         if self.streaming and self.path is None:
             raise ValueError("data.streaming goes with data.path")
         texts = [self.text] if isinstance(self.text, str) else self.text
+        if self.unlabelled is not None and self.unlabelled.text is not None:
+            given = 1 if isinstance(self.unlabelled.text, str) else len(self.unlabelled.text)
+            if given != len(texts):
+                raise ValueError(f"data.unlabelled.text names {given} columns and data.text {len(texts)}")
         if self.label in texts:
             raise ValueError(f"data.text and data.label are both {self.label!r}")
         if len(set(texts)) < len(texts):

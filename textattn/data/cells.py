@@ -17,14 +17,14 @@ def text_columns(config: DataConfig) -> list[str]:
     return [config.text] if isinstance(config.text, str) else config.text
 
 
-def check_columns(table: Table, wanted: list[str], config: DataConfig) -> None:
+def check_columns(table: Table, wanted: list[str], config: DataConfig, section: str = "data") -> None:
     """Raises InputError where one is missing."""
     for column in wanted:
-        check_column(table, column, "label" if column == config.label else "text", config)
+        check_column(table, column, "label" if column == config.label else "text", config, section)
 
 
-def check_column(table: Table, column: str, key: str, config: DataConfig) -> None:
-    """Raises InputError where it is missing, with the one that was probably meant by the setting `key`."""
+def check_column(table: Table, column: str, key: str, config: DataConfig, section: str = "data") -> None:
+    """Raises InputError where it is missing, with the one that was probably meant by the setting `key` of `section`."""
     if column not in table.columns:
         used = (*text_columns(config), config.label)
         free = [name for name in table.columns if name and name not in used]
@@ -32,7 +32,7 @@ def check_column(table: Table, column: str, key: str, config: DataConfig) -> Non
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
             f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            None if meant is None else _separator_hint(table) or f"data.{key}={shlex.quote(meant)}",
+            None if meant is None else _separator_hint(table) or f"{section}.{key}={shlex.quote(meant)}",
         )
 
 

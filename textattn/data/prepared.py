@@ -13,8 +13,8 @@ import pyarrow as pa
 from textattn.config.schema import Config
 from textattn.data import cache
 from textattn.data.evidence import Spans
-from textattn.data.files import Table
-from textattn.data.read import Corpus, Split, source_files
+from textattn.data.read import Corpus, Split
+from textattn.data.sources import Tables, source_files, sources
 from textattn.data.texts import Texts
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -42,23 +42,26 @@ class Prepared(NamedTuple):
         return self._replace(corpus=corpus, tokens=self.tokens | {"train": own})
 
 
-def key_of(config: Config, tables: dict[str, list[Table]] | None, teacher: str | None) -> str | None:
+def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
     """The key of what a config makes of its data; None where their content has no name.
 
     Args:
-        tables: of a data set on the Hub, which is known by the fingerprints `datasets` gives it; None: local files.
+        opened: what `open_hub` gave: a data set on the Hub is known by the fingerprints `datasets` gives it.
         teacher: the fingerprint of the model that labels texts.
     """
     data, tokenizer = config.data, config.tokenizer
-    if tables is None:
-        try:
-            content: Any = cache.content_of(source_files(data))
-        except OSError:
+    content: list[Any] = []
+    for source, tables in zip(sources(data), opened, strict=True):
+        if tables is None:
+            try:
+                content.append(cache.content_of(source_files(source)))
+            except OSError:
+                return None
+        elif any(table.fingerprint is None for t in tables.values() for table in t):
             return None
-    else:
-        content = [[name, [[table.revision, table.fingerprint] for table in t]] for name, t in sorted(tables.items())]
-        if any(table.fingerprint is None for t in tables.values() for table in t):
-            return None
+        else:
+            named = sorted(tables.items())
+            content.append([[name, [[table.revision, table.fingerprint] for table in t]] for name, t in named])
     taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
     # What is not given, the recipe may set.
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import FILE_SUFFIXES, DataConfig
+from textattn.config.schema import DataConfig
 from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
 from textattn.data.evidence import Spans, parse_evidence
-from textattn.data.files import RowProblem, Table, open_file, refuse_pipe
+from textattn.data.files import RowProblem, Table
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
+from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
 from textattn.data.texts import Texts, TextsWriter
 from textattn.data.tokenizer import SEGMENT_SEPARATOR
 from textattn.errors import InputError
 
-CORPUS = Path(__file__).parent.parent / "corpus"
-BUNDLED = "bundled:"
 SHOWN_PROBLEMS = 10
 
 
@@ -110,16 +106,18 @@ class _Rows:
         return origin, self.numbers[row]
 
 
-def read_corpus(config: DataConfig, tables: dict[str, list[Table]] | None = None) -> Corpus:
+def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -> Corpus:
     """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
 
     Args:
-        tables: what `open_tables` gave, where it was needed before.
+        opened: what `open_hub` gave, where it was needed before.
 
     Raises:
         InputError: a source, split or column is missing, or (unless `on_bad_row` is skip) a row cannot be used.
     """
-    tables = tables or open_tables(config)
+    of_sources = sources(config)
+    found = open_others(config, opened or [None] * len(of_sources))
+    tables = found[0]
     notes: list[str] = []
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     for role, split in named.items():
@@ -158,7 +156,7 @@ def read_corpus(config: DataConfig, tables: dict[str, list[Table]] | None = None
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
-        unlabelled=_read_unlabelled(tables, config, notes),
+        unlabelled=_read_unlabelled(found[-1], of_sources[-1], config, notes),
         labels=label_map.names,
         multi_label=multi_label,
         num_segments=len(text_columns(config)),
@@ -177,7 +175,7 @@ def read_split(config: DataConfig, split: str, labels: list[str], multi_label: b
     tables = open_tables(config)
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     found = split if split in tables else named.get(split)
-    if config.path is not None and _is_file(config.path) and found not in tables:
+    if config.path is not None and is_file(config.path) and found not in tables:
         # A single file is whatever split it is asked to be.
         found = next(iter(tables))
     if found not in tables:
@@ -193,89 +191,6 @@ def _class_names(tables: list[Table], config: DataConfig) -> list[str] | None:
     return config.label_names or tables[0].class_names.get(config.label)
 
 
-def open_tables(config: DataConfig, seed: int = 0) -> dict[str, list[Table]]:
-    """Split name -> its tables. A single file is the training split.
-
-    Args:
-        seed: of the rows drawn where `streaming` reads a part.
-    """
-    if config.files is not None:
-        listed = config.files.model_dump()
-        renamed = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
-        return {
-            renamed.get(split) or split: [open_file(path, config.encoding) for path in _expand(files)]
-            for split, files in listed.items()
-            if files is not None
-        }
-    assert config.path is not None
-    path = config.path
-    if path.startswith(BUNDLED):
-        folder = CORPUS / path.removeprefix(BUNDLED)
-        found = {file.stem: [open_file(file)] for file in sorted(folder.glob("*.jsonl"))}
-        if not found:
-            raise InputError(f"data.path: no bundled corpus {path!r}; there is bundled:reviews")
-        return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
-    if _is_file(path):
-        return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}
-    from textattn.data.hub import load_splits, stream_splits
-
-    if config.streaming and is_on_hub(config):
-        at_most = {config.train_split: config.max_train_examples}
-        splits = stream_splits(path, config.name, config.revision, at_most, seed)
-    else:
-        splits = load_splits(path, config.name, config.revision)
-    return {split: [table] for split, table in splits.items()}
-
-
-def is_on_hub(config: DataConfig) -> bool:
-    """Whether `data.path` names a data set that `datasets` has to look for."""
-    path = config.path
-    return not (path is None or path.startswith(BUNDLED) or _is_file(path) or Path(path).is_dir())
-
-
-def source_files(config: DataConfig) -> list[Path]:
-    """The local files that the data are read from; of a folder all there are.
-
-    Raises:
-        InputError: a file is missing.
-    """
-    if config.files is not None:
-        return [file for files in config.files.model_dump().values() if files is not None for file in _expand(files)]
-    assert config.path is not None
-    if config.path.startswith(BUNDLED):
-        return sorted((CORPUS / config.path.removeprefix(BUNDLED)).glob("*.jsonl"))
-    if _is_file(config.path):
-        return _expand(config.path)
-    folder = Path(config.path)
-    found = [file for file in folder.rglob("*") if file.is_file()]
-    # `datasets` does not look at hidden ones either.
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
-
-
-def _is_file(path: str) -> bool:
-    """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
-    return Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir())
-
-
-def _expand(files: str | Sequence[str]) -> list[Path]:
-    paths: list[Path] = []
-    for pattern in [files] if isinstance(files, str) else files:
-        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
-        if not found:
-            near = [str(Path(pattern).with_name(name)) for name in _similar_files(Path(pattern))]
-            raise InputError(f"{pattern}: no such file", f"there is {' and '.join(near)}" if near else None)
-        paths += map(Path, found)
-    for path in paths:
-        refuse_pipe(path)
-    return paths
-
-
-def _similar_files(path: Path) -> list[str]:
-    if not path.parent.is_dir():
-        return []
-    return get_close_matches(path.name, sorted(file.name for file in path.parent.iterdir()), n=3)
-
-
 def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labelled: bool = True) -> _Rows:
     """Texts and labels of a split; with `labelled` false texts only, and no label column is needed."""
     texts_of = text_columns(config)
@@ -288,7 +203,7 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
     for table in tables:
-        check_columns(table, columns, config)
+        check_columns(table, columns, config, "data" if labelled else "data.unlabelled")
         origins.append((len(labels), table.origin))
         for item in table.rows([*columns, *evidence_of]):
             if isinstance(item, RowProblem):
@@ -323,14 +238,15 @@ def _evidence_columns(tables: list[Table], config: DataConfig) -> list[str]:
     return columns if all(name in table.columns for table in tables for name in columns) else []
 
 
-def _read_unlabelled(tables: dict[str, list[Table]], config: DataConfig, notes: list[str]) -> list[Texts]:
-    wanted = list(config.unlabelled_splits)
-    if config.files is not None and config.files.unlabelled is not None:
-        wanted.append("unlabelled")
-    for split in wanted:
+def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, notes: list[str]) -> list[Texts]:
+    if config.unlabelled is None:
+        return []
+    found = []
+    for split in dict.fromkeys(config.unlabelled.splits or tables):
         if split not in tables:
-            raise InputError(f"data.unlabelled_splits: no split {split!r}; splits are: {', '.join(tables)}")
-    return [_read_rows(tables[split], config, notes, labelled=False).texts for split in dict.fromkeys(wanted)]
+            raise InputError(f"data.unlabelled.splits: no split {split!r}; splits are: {', '.join(tables)}")
+        found.append(_read_rows(tables[split], source, notes, labelled=False).texts)
+    return found
 
 
 def _join(segments: list[Any]) -> str:

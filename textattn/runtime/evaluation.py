@@ -46,9 +46,7 @@ def load_split(
         # What belongs to the other source only must not be carried over.
         values |= {"path": str(data), "files": None, "name": None, "revision": None}
     # Nor are the texts without labels read again: nobody says what is right for them.
-    values |= {"unlabelled_splits": [], "teacher": None}
-    if values.get("files"):
-        values["files"] |= {"unlabelled": None}
+    values |= {"unlabelled": None, "teacher": None}
     config = config_from_mapping({"data": values | settings}).data
     if data is None and base is not None and split in ("train", "validation", "test"):
         corpus = prepare_splits(read_corpus(config), config, base.seed)

@@ -1,0 +1,149 @@
+"""Where a config says the texts are: files, folders, bundled corpora, data sets of the Hub; opened, not yet read."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from textattn.config.schema import FILE_SUFFIXES, DataConfig, DataFiles
+from textattn.data.files import Table, open_file, refuse_pipe
+from textattn.errors import InputError
+
+CORPUS = Path(__file__).parent.parent / "corpus"
+BUNDLED = "bundled:"
+SETTINGS = re.compile(r"\bdata\.(path|name)\b")
+# Split name -> its tables.
+Tables = dict[str, list[Table]]
+
+
+def sources(config: DataConfig) -> list[DataConfig]:
+    """The labelled data, and after them the texts without labels where those come from elsewhere."""
+    unlabelled = config.unlabelled
+    if unlabelled is None or unlabelled.path is None:
+        return [config]
+    place: dict[str, Any] = {"path": unlabelled.path, "files": None}
+    if not isinstance(unlabelled.path, str):
+        place = {"path": None, "files": DataFiles(train=unlabelled.path)}
+    return [
+        config,
+        config.model_copy(
+            update={
+                **place,
+                "name": unlabelled.name,
+                "revision": unlabelled.revision,
+                "text": unlabelled.text or config.text,
+                "unlabelled": None,
+                "max_train_examples": None,
+            }
+        ),
+    ]
+
+
+def open_hub(config: DataConfig, seed: int) -> list[Tables | None]:
+    """Of each of `sources` its tables where it is on the Hub: what they hold has a name only once they are opened."""
+    return [_open(source, seed, i > 0) if is_on_hub(source) else None for i, source in enumerate(sources(config))]
+
+
+def open_others(config: DataConfig, opened: list[Tables | None]) -> list[Tables]:
+    """The tables of each of `sources`: those that `open_hub` opened, and local ones."""
+    found = zip(sources(config), opened, strict=True)
+    return [_open(source, 0, i > 0) if tables is None else tables for i, (source, tables) in enumerate(found)]
+
+
+def _open(source: DataConfig, seed: int, elsewhere: bool) -> Tables:
+    try:
+        return open_tables(source, seed)
+    except InputError as error:
+        if not elsewhere:
+            raise
+        # The same settings stand in another section.
+        message, hint = (text and SETTINGS.sub(r"data.unlabelled.\1", text) for text in (error.message, error.hint))
+        raise InputError(str(message), hint) from None
+
+
+def open_tables(config: DataConfig, seed: int = 0) -> Tables:
+    """Split name -> its tables. A single file is the training split.
+
+    Args:
+        seed: of the rows drawn where `streaming` reads a part.
+    """
+    if config.files is not None:
+        listed = config.files.model_dump()
+        renamed = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+        return {
+            renamed.get(split) or split: [open_file(path, config.encoding) for path in _expand(files)]
+            for split, files in listed.items()
+            if files is not None
+        }
+    assert config.path is not None
+    path = config.path
+    if path.startswith(BUNDLED):
+        folder = CORPUS / path.removeprefix(BUNDLED)
+        found = {file.stem: [open_file(file)] for file in sorted(folder.glob("*.jsonl"))}
+        if not found:
+            raise InputError(f"data.path: no bundled corpus {path!r}; there is bundled:reviews")
+        return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
+    if is_file(path):
+        return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}
+    from textattn.data.hub import load_splits, stream_splits
+
+    if config.streaming and is_on_hub(config):
+        at_most = {config.train_split: config.max_train_examples}
+        splits = stream_splits(path, config.name, config.revision, at_most, seed)
+    else:
+        splits = load_splits(path, config.name, config.revision)
+    return {split: [table] for split, table in splits.items()}
+
+
+def is_on_hub(config: DataConfig) -> bool:
+    """Whether `data.path` names a data set that `datasets` has to look for."""
+    path = config.path
+    return not (path is None or path.startswith(BUNDLED) or is_file(path) or Path(path).is_dir())
+
+
+def source_files(config: DataConfig) -> list[Path]:
+    """The local files that the data are read from; of a folder all there are.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    if config.files is not None:
+        return [file for files in config.files.model_dump().values() if files is not None for file in _expand(files)]
+    assert config.path is not None
+    if config.path.startswith(BUNDLED):
+        return sorted((CORPUS / config.path.removeprefix(BUNDLED)).glob("*.jsonl"))
+    if is_file(config.path):
+        return _expand(config.path)
+    folder = Path(config.path)
+    found = [file for file in folder.rglob("*") if file.is_file()]
+    # `datasets` does not look at hidden ones either.
+    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+
+
+def is_file(path: str) -> bool:
+    """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
+    return Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir())
+
+
+def _expand(files: str | Sequence[str]) -> list[Path]:
+    paths: list[Path] = []
+    for pattern in [files] if isinstance(files, str) else files:
+        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
+        if not found:
+            near = [str(Path(pattern).with_name(name)) for name in _similar_files(Path(pattern))]
+            raise InputError(f"{pattern}: no such file", f"there is {' and '.join(near)}" if near else None)
+        paths += map(Path, found)
+    for path in paths:
+        refuse_pipe(path)
+    return paths
+
+
+def _similar_files(path: Path) -> list[str]:
+    if not path.parent.is_dir():
+        return []
+    return get_close_matches(path.name, sorted(file.name for file in path.parent.iterdir()), n=3)
