@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recipes import FOLDS, RECIPES, files_of_fold
+from recipes import FOLDS, RECIPES, files_of_fold, settings_of
 from scipy.stats import binomtest
 
 import textattn
@@ -34,6 +34,7 @@ METRICS = {
     "imdb_fast": "accuracy",
     "imdb_little": "accuracy",
     "sst2": "accuracy",
+    "sst2_reviews": "accuracy",
     "trec": "accuracy",
     "chnsenticorp": "accuracy",
     "goemotions": "macro_f1",
@@ -72,8 +73,8 @@ def main() -> None:
 
 def measure(name: str, data: Path, seed: int, settings: list[str], default: bool) -> dict[str, Any]:
     """What one seed comes to; with the baseline for the first."""
-    folder, of_recipe, _ = RECIPES[name]
-    settings = [*of_recipe, *settings, f"seed={seed}", f"training.baseline={str(seed == 1).lower()}"]
+    folder = RECIPES[name][0]
+    settings = [*settings_of(name, data), *settings, f"seed={seed}", f"training.baseline={str(seed == 1).lower()}"]
     config = {"data": given_data(name)} if default else name
     if name != "materials":
         return summary(METRICS[name], [train(config, [f"data.path={data / str(folder)}", *settings])])

@@ -21,10 +21,11 @@ import textattn
 from textattn.config import load_config
 from textattn.run import read_json
 
-# Config -> folder under --data, further settings, and the figure it is known by.
+# Config -> folder under --data, further settings ({data} is what --data says), and the figure it is known by.
 RECIPES: dict[str, tuple[str | None, list[str], str]] = {
     "quickstart": (None, [], "accuracy"),
     "sst2": ("sst2", [], "accuracy"),
+    "sst2_reviews": ("sst2", ["data.unlabelled.path={data}/imdb"], "accuracy"),
     "sst2_faithful": ("sst2", [], "accuracy"),
     "mlp_attention": ("sst2", [], "accuracy"),
     "trec": ("trec", ["data.label=label"], "accuracy"),
@@ -52,7 +53,8 @@ def main() -> None:
     print("| config | metric | test | 95 % interval | parameters | minutes |")
     print("|---|---|---|---|---|---|", flush=True)
     for name in arguments.names:
-        folder, settings, metric = RECIPES[name]
+        folder, _, metric = RECIPES[name]
+        settings = settings_of(name, arguments.data)
         source = [] if folder is None else [f"data.path={arguments.data / folder}"]
         if (teacher := load_config(name).data.teacher) is not None:
             # The run of that recipe here, which stands before it in the table.
@@ -65,6 +67,11 @@ def main() -> None:
         test = metrics["test"]
         interval = test["interval_95"]
         _row(name, metric, f"{test[metric]:.4f}", f"{interval['low']:.4f} to {interval['high']:.4f}", metrics)
+
+
+def settings_of(name: str, data: Path) -> list[str]:
+    """What a recipe needs beside `data.path` where the data sets are in the folder `data`."""
+    return [setting.format(data=data) for setting in RECIPES[name][1]]
 
 
 def _train(name: str, overrides: list[str], directory: Path) -> dict[str, Any]:

@@ -207,5 +207,8 @@ def test_texts_without_labels_give_words_and_their_vectors_and_the_test_split_do
         known[name] = json.loads((run / "tokenizer.json").read_text())["model"]["vocab"].keys()
         environment = json.loads((run / "environment.json").read_text())
         assert environment["word_vectors"]["coverage"] > 0.9
+        assert environment["dataset"]["num_unlabelled"] == (20 if name == "with" else 0)
+        told = f"Words were learnt from 20 texts without labels as well, of `{tmp_path / 'more.csv'}`."
+        assert (told in (run / "README.md").read_text()) == (name == "with")
     assert known["with"] - known["without"] == {"splendid", "hotel", "a"}
     assert "test" not in known["with"]

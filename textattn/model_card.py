@@ -38,6 +38,11 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     taught = ""
     if number := dataset.get("num_pseudo_labelled"):  # not in runs of earlier versions
         taught = f" Of {number:,} training texts the labels are what `{config.data.teacher}` answers."
+    unlabelled = config.data.unlabelled
+    if unlabelled is not None and (number := dataset.get("num_unlabelled")):
+        source = unlabelled.path or dataset["source"]
+        source = source if isinstance(source, str) else ", ".join(source)
+        taught = f" Words were learnt from {number:,} texts without labels as well, of `{source}`."
     lines: list[str] = [
         "---",
         yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),

@@ -226,6 +226,7 @@ def _write_beginning(
                 "revision": corpus.revision,
                 "notes": corpus.notes,
                 "num_pseudo_labelled": corpus.num_pseudo_labelled,
+                "num_unlabelled": sum(map(len, corpus.unlabelled)),
                 "splits": {
                     name: {"num_examples": len(split), "sha256": split.fingerprint()}
                     for name, split in corpus.splits().items()
