@@ -13,7 +13,7 @@ from inprocess import run as cli
 from numpy.typing import NDArray
 
 import textattn as package
-from textattn.data.read import CORPUS
+from textattn.data.sources import CORPUS
 
 # In fp32 the two differ by 1.5e-6 at most; anything that is wrong differs by more than this.
 TOLERANCE = 5e-6

@@ -10,7 +10,7 @@ from typing import Any
 from inprocess import Result
 from inprocess import run as cli
 
-from textattn.data.read import CORPUS
+from textattn.data.sources import CORPUS
 
 SPACE = """\
 training.learning_rate: {low: 1e-3, high: 1e-2, log: true}

@@ -19,7 +19,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
 import textattn
-from textattn.data.read import CORPUS
+from textattn.data.sources import CORPUS
 
 Rows = list[dict[str, Any]]
 

@@ -20,7 +20,7 @@ from onnx import ModelProto
 from safetensors.numpy import load_file, save_file
 
 import textattn as package
-from textattn.data.read import CORPUS
+from textattn.data.sources import CORPUS
 from textattn.export import graph, onnx_model
 from textattn.runtime.onnx_session import OnnxSession
 from textattn.runtime.torch_session import TorchSession

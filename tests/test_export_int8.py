@@ -17,7 +17,7 @@ from inprocess import run as cli
 from numpy.typing import NDArray
 
 import textattn as package
-from textattn.data.read import CORPUS
+from textattn.data.sources import CORPUS
 from textattn.export import graph
 
 # pytest looks for fixtures among the names of a file.

@@ -32,6 +32,7 @@ LAYERS = (
     ("audit_run",),
     ("export",),
     ("pseudo_labels",),
+    ("pretraining",),
     ("prepare",),
     ("signals",),
     ("tracking",),

@@ -23,7 +23,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 import textattn
 from textattn import model_files
 from textattn import run as run_dir
-from textattn.data.read import CORPUS
+from textattn.data.sources import CORPUS
 from textattn.errors import ConfigError, InputError
 
 FILES = {

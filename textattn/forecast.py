@@ -32,7 +32,8 @@ from textattn.metrics import compute_metrics
 from textattn.model.classifier import TextClassifier
 from textattn.model_files import ModelConfig, model_metadata
 from textattn.pipeline import TOKENS_OF_SHORT_AUDIT
-from textattn.prepare import build_model, evidence_of, kept_vectors, without_vectors
+from textattn.prepare import build_model, content_of_learnable, evidence_of, kept_vectors, without_vectors
+from textattn.pretraining import kept_encoder, seconds_of_pretraining
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention
@@ -49,6 +50,8 @@ MOST_BATCHES, FEWEST_BATCHES, PASSES = 12, 3, 5
 SHAPES_TRIED, PRIMITIVES_PER_SHAPE = 12, 7
 # Tokens of the texts that word vectors are trained on for a moment.
 VECTOR_TOKENS = 60_000
+# Batches that are read twice for the time of pretraining.
+PRETRAINING_BATCHES = 4
 # Batches that the trained model would be measured on, on each worker.
 BATCHES_PER_WORKER = 5
 # Texts whose metrics are computed, whose attention is written, and which are audited: few and more of them.
@@ -82,6 +85,8 @@ def forecast(config: Config, data: Prepared, placement: Placement, seconds: dict
         if config.model.vectors.source == "skipgram" and not kept_vectors(config, data.corpus, data.tokenizer):
             stages["word_vectors"], extra = _skipgram(config, data)
         model, model_config, _ = build_model(without_vectors(config), data.corpus, data.tokenizer, Report())
+        if config.model.pretraining.epochs:
+            stages["pretraining"] = _pretraining(config, data, model)
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
             run = Path(folder)
             trained, kept = _training(config, data, run, model.to(placement.device), model_config, placement)
@@ -103,18 +108,32 @@ def _spread(number: int, of: int) -> Int64s:
     return np.asarray((np.arange(number) + 0.5) * of / max(number, 1), dtype=np.int64)
 
 
-def _skipgram(config: Config, data: Prepared) -> tuple[float, int]:
-    """Seconds, and bytes that are needed meanwhile."""
-    corpus, tokenizer, tokens = data
-    parts = [corpus.train.texts, *corpus.unlabelled]
-    counts = np.bincount(tokens["train"].ids[:], minlength=tokenizer.vocab_size)
-    per_text = max(1.0, float(tokens["train"].lengths.mean()))
+def _learnable(data: Prepared, number: int) -> tuple[list[str], int]:
+    """About so many of the texts that words are learnt from, and how many there are."""
+    parts = [data.corpus.train.texts, *data.corpus.unlabelled]
     total = sum(map(len, parts))
-    number = min(total, max(1, round(VECTOR_TOKENS / per_text)))
+    number = min(total, number)
     # Of each part its share.
     texts = [
         text for part in parts for text in part.take(_spread(max(1, round(number * len(part) / total)), len(part)))
     ]
+    return texts, total
+
+
+def _pretraining(config: Config, data: Prepared, model: TextClassifier) -> float:
+    """Seconds."""
+    if kept_encoder(config, content_of_learnable(data.corpus), data.tokenizer):
+        return 0.0
+    texts, total = _learnable(data, PRETRAINING_BATCHES * config.training.batch_size)
+    return seconds_of_pretraining(config, texts, total, data.tokenizer, model)
+
+
+def _skipgram(config: Config, data: Prepared) -> tuple[float, int]:
+    """Seconds, and bytes that are needed meanwhile."""
+    _, tokenizer, tokens = data
+    counts = np.bincount(tokens["train"].ids[:], minlength=tokenizer.vocab_size)
+    per_text = max(1.0, float(tokens["train"].lengths.mean()))
+    texts, total = _learnable(data, max(1, round(VECTOR_TOKENS / per_text)))
     timed = time_skipgram(config.model.vectors, texts, tokenizer, config.model.embedding_dim, config.seed, counts)
     epochs = config.model.vectors.epochs
     seconds = timed.start + (timed.preparing + epochs * timed.epoch) * total / len(texts)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textattn.config import Config
 from textattn.config.schema import ModelConfig as ModelSettings
-from textattn.config.schema import TrainingConfig
+from textattn.config.schema import PretrainingConfig, TrainingConfig
 from textattn.data import cache, prepared
 from textattn.data.cells import text_columns
 from textattn.data.element_vectors import periodic_vectors
@@ -31,6 +31,7 @@ from textattn.errors import ConfigError, InputError
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.model.passages import LARGEST_WINDOW
 from textattn.model_files import ModelConfig, find_model
+from textattn.pretraining import pretrain_encoder
 from textattn.pseudo_labels import with_pseudo_labels
 from textattn.report import Report
 from textattn.run import TOKENIZER
@@ -109,9 +110,10 @@ def _teacher(config: Config) -> Classifier | None:
 
 
 def without_vectors(config: Config) -> Config:
-    """The same model, from random vectors."""
+    """The same model, from random vectors and without pretraining."""
     random = config.model.vectors.model_copy(update={"source": "random", "path": None})
-    return config.model_copy(update={"model": config.model.model_copy(update={"vectors": random})})
+    update = {"vectors": random, "pretraining": PretrainingConfig()}
+    return config.model_copy(update={"model": config.model.model_copy(update=update)})
 
 
 def build_model(
@@ -174,6 +176,11 @@ def build_model(
         with torch.no_grad():
             found = torch.from_numpy(vectors.found)
             model.embedding.weight[found] = torch.from_numpy(vectors.matrix)[found]
+    pretrained = pretrain_encoder(
+        config, learnable_texts(corpus), content_of_learnable(corpus), tokenizer, model, report
+    )
+    if pretrained is not None:
+        facts["pretraining"] = pretrained
     model.embedding.weight.requires_grad_(not m.vectors.freeze)
     model_config = ModelConfig(
         architecture.to_dict(), corpus.labels, corpus.multi_label, output, text_columns(config.data)
@@ -285,8 +292,13 @@ def kept_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer) -> bo
     return cache.find(VECTORS, _key_of_vectors(config, corpus, tokenizer)) is not None
 
 
+def content_of_learnable(corpus: Corpus) -> list[str]:
+    """The fingerprints of what `learnable_texts` gives."""
+    return [part.fingerprint() for part in (corpus.train.texts, *corpus.unlabelled)]
+
+
 def _key_of_vectors(config: Config, corpus: Corpus, tokenizer: TextTokenizer) -> str:
     # Whole texts and the vocabulary are all that counts, wherever they were read from.
-    content = [part.fingerprint() for part in (corpus.train.texts, *corpus.unlabelled)]
+    content = content_of_learnable(corpus)
     vectors = config.model.vectors.model_dump()
     return cache.key_of(content, tokenizer.to_files()[TOKENIZER], vectors, config.model.embedding_dim, config.seed)

@@ -199,6 +199,27 @@ class VectorsConfig(Section):
         return self
 
 
+class PretrainingConfig(Section):
+    """The embedding and the encoder learn to guess the next token of a text and, backwards, the one before, from texts
+    with and without labels, before they learn the labels (Howard & Ruder 2018)."""
+
+    epochs: Annotated[StrictInt, Field(ge=0)] = 0
+    """Passes over the texts, in batches as those of training. 0: none."""
+    learning_rate: PositiveFloat = 3e-3
+    """Highest learning rate; its schedule is that of training."""
+    negatives: PositiveInt = 1024
+    """Tokens drawn for each batch, which the right one is told from: a softmax over all would cost more than the
+    encoder (Jean et al. 2015)."""
+    path: Name | None = None
+    """A finished run with the same vocabulary (tokenizer.type=pretrained) whose embedding and encoder to begin with."""
+
+    @model_validator(mode="after")
+    def _path_or_epochs(self) -> PretrainingConfig:
+        if self.path is not None and self.epochs:
+            raise ValueError("give either model.pretraining.epochs or model.pretraining.path, not both")
+        return self
+
+
 class DropoutConfig(Section):
     """Shares set to zero at random during training."""
 
@@ -222,6 +243,8 @@ class ModelConfig(Section):
     """Size of a word vector."""
     vectors: VectorsConfig = VectorsConfig()
     """Word vectors to start from."""
+    pretraining: PretrainingConfig = PretrainingConfig()
+    """A language model to start from, which knows the embedding's words in their order."""
     encoder: Literal["lstm", "gru", "none"] = "lstm"
     """Recurrent encoder over the embeddings; `none`: attention directly on the embeddings."""
     hidden_size: PositiveInt = 128
@@ -274,6 +297,12 @@ class TrainingConfig(Section):
     """After the warm-up: one_cycle falls along a cosine, linear along a line, constant stays."""
     warmup_ratio: Fraction = 0.2
     """Share of all steps over which the learning rate rises."""
+    layer_decay: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    """The encoder learns at this share of the rate of what lies above it, the embedding at this share of the encoder's:
+    pretrained layers want less (Howard & Ruder 2018 have 1 / 2.6)."""
+    unfreezing: NonNegative = 0.0
+    """Epochs, or a part of one, after which the encoder begins to learn, and after twice that the embedding. 0: all
+    learn from the beginning."""
     weight_decay: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] = 0.01
     """Decoupled weight decay of AdamW; not applied to biases and embeddings."""
     max_grad_norm: PositiveFloat | None = 1.0

@@ -25,7 +25,7 @@ from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
 from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
-from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at
+from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at, share_of_rate
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -180,7 +180,7 @@ class TrainingLoop:
                     # Each process has its share of the batch's loss, times their number.
                     losses = (self.processes.sum(torch.stack(self._unread)) / self.processes.size).tolist()
                     self._unread = []
-                    _check_finite(losses, at.global_step, self._learning_rate(at.global_step - 1))
+                    check_finite(losses, at.global_step, self._learning_rate(at.global_step - 1))
                     at.losses += losses
                     at.seconds += time.perf_counter() - started
                     yield self.step(losses)
@@ -233,10 +233,11 @@ class TrainingLoop:
             self.scaler.unscale_(self.optimizers[0])
             parameters = [p for group in self.optimizers[0].param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        share_of_rate = self._learning_rate(self.at.global_step) / self.config.learning_rate
+        of_step, epoch = self._learning_rate(self.at.global_step) / self.config.learning_rate, self._epoch()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = share_of_rate * optimizer.defaults["lr"]
+                of_layer = share_of_rate(group.get("depth", 0), epoch, self.config)
+                group["lr"] = of_layer * of_step * optimizer.defaults["lr"]
             self.scaler.step(optimizer)
         self.scaler.update()
         self._unread.append(loss.detach())
@@ -307,11 +308,12 @@ def _seed_of(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
 
-def _check_finite(losses: list[float], global_step: int, learning_rate: float) -> None:
+def check_finite(losses: list[float], global_step: int, learning_rate: float, section: str = "training") -> None:
+    """Raises Diverged, with what to set in `section`, where one of the last losses is not a finite number."""
     for i, loss in enumerate(losses):
         if not np.isfinite(loss):
             step = global_step - len(losses) + 1 + i
             raise Diverged(
                 f"the loss is {loss} at step {step} (learning rate {learning_rate:.2g})",
-                f"training.learning_rate={learning_rate / 10:.1g} training.max_grad_norm=1.0 training.precision=fp32",
+                f"{section}.learning_rate={learning_rate / 10:.1g} training.max_grad_norm=1.0 training.precision=fp32",
             )

@@ -14,6 +14,9 @@ from textattn.config.schema import TrainingConfig
 from textattn.errors import ConfigError
 from textattn.processes import local_rank_of_process, number_of_processes
 
+# How far below the top parts of the model lie.
+LAYERS = {"encoder": 1, "embedding": 2}
+
 
 def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not.
@@ -21,21 +24,30 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
     Weights of n-grams have Adagrad (Duchi et al. 2011) of their own, which touches those that occur only.
     """
     _leave_compiler_out()
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
     sparse: list[nn.Parameter] = []
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    by_layer = config.layer_decay != 1 or config.unfreezing > 0
     for name, parameter in model.named_parameters():
         if name.startswith("ngrams."):
             sparse.append(parameter)
         elif parameter.requires_grad:
-            (decayed if parameter.ndim > 1 and "embedding" not in name else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizers: list[torch.optim.Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)]
+            depth = LAYERS.get(name.split(".")[0], 0) if by_layer else 0
+            groups.setdefault((depth, parameter.ndim > 1 and "embedding" not in name), []).append(parameter)
+    of_adam = [
+        {"params": parameters, "weight_decay": config.weight_decay if decays else 0.0, "depth": depth}
+        for (depth, decays), parameters in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1]))
+    ]
+    optimizers: list[torch.optim.Optimizer] = [AdamW(of_adam, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)]
     if sparse:
         # Torch asks for a decision: what autograd makes is well formed.
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         optimizers.append(Adagrad(sparse, lr=config.ngram_learning_rate))
     return optimizers
+
+
+def share_of_rate(depth: int, epoch: float, config: TrainingConfig) -> float:
+    """Of the learning rate, for what lies `depth` layers below the top: `layer_decay` and `unfreezing`."""
+    return config.layer_decay**depth if epoch >= depth * config.unfreezing else 0.0
 
 
 class AdamW(torch.optim.AdamW):
