@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from textattn.config.schema import DataConfig
-from textattn.data.sources import CORPUS, read_corpus
+from textattn.data.read import read_corpus
+from textattn.data.sources import CORPUS
 
 SPLITS = ("train", "validation", "test")
 # Two texts share this many of the runs of three words in them only by a common idiom ("from start to finish").
