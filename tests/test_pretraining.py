@@ -151,9 +151,14 @@ def test_what_texts_without_labels_teach_shows_and_is_learnt_once(
     assert len(learnt) == 1
     train(folder, "seed", *PRETRAINED, "seed=7", "training.epochs=1")
     assert len(learnt) == 2
+    more = (folder / "more.jsonl").read_text()
+    (folder / "more.jsonl").write_text(more.replace("north1 ", "north2 "))
+    train(folder, "changed", *PRETRAINED, "training.epochs=1")
+    assert len(learnt) == 3
+    (folder / "more.jsonl").write_text(more)
     for file in (folder / "cache" / pretraining.ENCODERS).glob("*/model.safetensors"):
         file.write_bytes(b"damaged")
-    assert weights(train(folder, "damaged", *PRETRAINED)) == weights(first) and len(learnt) == 3
+    assert weights(train(folder, "damaged", *PRETRAINED)) == weights(first) and len(learnt) == 4
 
 
 def test_frozen_layers_stay_as_they_were(folder: Path) -> None:
