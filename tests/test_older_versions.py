@@ -11,6 +11,7 @@ import pytest
 from inprocess import run as cli
 from stopped_runs import Killed, Killer, outcome, settings, start, write_texts
 
+from textattn.config import config_from_mapping
 from textattn.data import chunks
 
 
@@ -34,9 +35,11 @@ def old(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     strip(run / "environment.json", "processes")
     config = (run / "training_config.yaml").read_text().splitlines()
     new = ("focal_gamma", "sampling", "calibration", "plots", "tracking")
+    kept = [line for line in config if line.split(":")[0].strip() not in new]
     (run / "training_config.yaml").write_text(
-        "\n".join(line for line in config if line.split(":")[0].strip() not in new)
+        "\n".join(line.replace("  unlabelled: null", "  unlabelled_splits: []") for line in kept)
     )
+    assert "unlabelled_splits" in (run / "training_config.yaml").read_text()
     return run
 
 
@@ -90,3 +93,19 @@ def test_an_older_interrupted_prediction_goes_on(
     assert done.code == 0, done.err
     assert "6 of them before" in done.err
     assert len(output.read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("older", "now"),
+    [
+        ({"path": "d", "unlabelled_splits": ["rest"]}, {"path": "d", "unlabelled": {"splits": ["rest"]}}),
+        ({"path": "d", "unlabelled_splits": []}, {"path": "d"}),
+        (
+            {"files": {"train": "a.csv", "unlabelled": ["b.csv", "c.csv"]}},
+            {"files": {"train": "a.csv"}, "unlabelled": {"path": ["b.csv", "c.csv"]}},
+        ),
+        ({"files": {"train": "a.csv", "unlabelled": None}, "unlabelled_splits": []}, {"files": {"train": "a.csv"}}),
+    ],
+)
+def test_older_names_of_texts_without_labels(older: dict[str, Any], now: dict[str, Any]) -> None:
+    assert config_from_mapping({"data": older}) == config_from_mapping({"data": now})

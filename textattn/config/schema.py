@@ -5,7 +5,8 @@ The docstring under a field is its help text: `textattn schema` puts it into the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
@@ -113,6 +114,22 @@ class DataConfig(Section):
     """A row without text or label, or a ragged one: stop with its file, row and column, or skip it and count it."""
     encoding: Name = "utf-8"
     """Text encoding of csv, tsv and jsonl files."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_keys(cls, values: Any) -> Any:
+        """What `unlabelled` was called before: runs of that time have it in their training_config.yaml."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        splits = values.pop("unlabelled_splits", None)
+        if isinstance(values.get("files"), Mapping):
+            values["files"] = dict(values["files"])
+            if files := values["files"].pop("unlabelled", None):
+                values["unlabelled"] = {"path": files}
+        if splits:
+            values["unlabelled"] = {"splits": splits}
+        return values
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:
