@@ -39,6 +39,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "frozen vectors, constant rate": {
         "model": {"vectors": {"source": "skipgram", "epochs": 1, "freeze": True}}, "training": {"schedule": "constant"},
     },
+    "stopping where folds were best": {
+        "data": {"validation_fraction": 0.0}, "training": {"cross_validation": 3, "epochs": 8},
+    },
     "nothing to validate on": {"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 30}},
 }  # fmt: skip
 

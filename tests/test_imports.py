@@ -38,6 +38,7 @@ LAYERS = (
     ("tracking",),
     ("checkpoints",),
     ("fit",),
+    ("cross_validation",),
     ("pipeline",),
     ("forecast",),
     ("check",),

@@ -138,7 +138,7 @@ def test_nothing_is_set_aside_where_none_is_wanted() -> None:
     before = corpus([0, 1] * 50)
     after = prepare(before, validation_fraction=0.0)
     assert after.validation is None and same(after.train, before.train)
-    assert after.notes[-1] == "data.validation_fraction is 0: training without validation, the last epoch is kept"
+    assert after.notes[-1] == "data.validation_fraction is 0: training without a validation split"
     given = prepare(corpus([0, 1], validation=[1, 0, 1]), validation_fraction=0.0)
     assert len(rows(given.validation)) == 3
 

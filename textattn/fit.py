@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def fit(
     weights: torch.Tensor | None,
     checkpoint: Checkpoint | None,
     processes: Processes,
+    stop_after: float | None,
     report: Report,
 ) -> dict[str, Any]:
     """Trains `model` in place: the best weights, log.jsonl and checkpoints go to the run directory.
@@ -54,6 +55,7 @@ def fit(
         weights: (labels,) of the loss.
         checkpoint: what `load_checkpoint` gave, to go on from.
         processes: that train together; the first writes.
+        stop_after: epochs, if not all.
 
     Returns:
         What trainer_state.json holds.
@@ -64,9 +66,6 @@ def fit(
     """
     settings = config.training
     metric = choose_metric(settings, corpus.multi_label)
-    kind: LossKind = (
-        "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
-    )
     validation = corpus.validation
     signals = Signals()
 
@@ -90,26 +89,10 @@ def fit(
     log: list[dict[str, Any]] = []
     best: Evaluation | None = None
     step: Step | None = None
-    loop = TrainingLoop(
-        model,
-        tokens["train"],
-        corpus.train.labels,
-        build_loss(
-            kind,
-            settings.label_smoothing,
-            None if weights is None else weights.to(placement.device),
-            settings.focal_gamma,
-        ),
-        settings,
-        placement,
-        pad_id=tokenizer.pad_id,
-        seed=config.seed,
-        evaluate=evaluate if validation is not None else None,
-        greater_is_better=GREATER_IS_BETTER[metric],
-        faithfulness=FaithfulnessLoss.from_config(settings, kind),
-        evidence=evidence_of(corpus.train, tokenizer, tokens["train"]) if settings.attention_supervision else None,
-        processes=processes,
-    )
+    loop = make_loop(
+        config, model, model_config, corpus.train, tokens["train"], tokenizer, placement, weights,
+        evaluate if validation is not None else None, processes, stop_after,
+    )  # fmt: skip
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     together = f", {processes.size} processes" if processes.size > 1 else ""
     report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement}{together})")
@@ -171,6 +154,47 @@ def fit(
         "device": str(placement),
         "log_history": log,
     }
+
+
+def make_loop(
+    config: Config,
+    model: TextClassifier,
+    model_config: ModelConfig,
+    train: Split,
+    tokens: TokenArrays,
+    tokenizer: TextTokenizer,
+    placement: Placement,
+    weights: torch.Tensor | None,
+    evaluate: Callable[[torch.nn.Module], float] | None,
+    processes: Processes | None = None,
+    stop_after: float | None = None,
+) -> TrainingLoop:
+    """The loop that the config asks for, with its losses; the arguments are those of `fit` and of TrainingLoop."""
+    settings = config.training
+    kind: LossKind = (
+        "multi_label" if model_config.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
+    )
+    return TrainingLoop(
+        model,
+        tokens,
+        train.labels,
+        build_loss(
+            kind,
+            settings.label_smoothing,
+            None if weights is None else weights.to(placement.device),
+            settings.focal_gamma,
+        ),
+        settings,
+        placement,
+        pad_id=tokenizer.pad_id,
+        seed=config.seed,
+        evaluate=evaluate,
+        greater_is_better=GREATER_IS_BETTER[choose_metric(settings, model_config.multi_label)],
+        faithfulness=FaithfulnessLoss.from_config(settings, kind),
+        evidence=evidence_of(train, tokenizer, tokens) if settings.attention_supervision else None,
+        processes=processes,
+        stop_after=stop_after,
+    )
 
 
 def _save_weights(run: Path, model: TextClassifier, metadata: dict[str, str]) -> None:

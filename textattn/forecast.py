@@ -213,6 +213,9 @@ def _training(
             took.append(time.perf_counter() - started)
         seconds["validating"] = evaluations * sum(took[1:]) * float(sizes.sum() / sizes[chosen].sum())
         model.train()
+    if settings.cross_validation is not None:
+        # As many trainings, each without one fold.
+        seconds["cross_validation"] = (settings.cross_validation - 1) * seconds["training"]
     started = time.perf_counter()
     save_checkpoint(run, loop.state(), None, [])
     every = settings.checkpoint_steps

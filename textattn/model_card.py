@@ -73,12 +73,16 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
             "",
             "The checkpoint was chosen on the validation split; the test split was used once, for this table.",
         ]
+    folds = metrics.get("cross_validation")
+    if folds is not None:
+        lines += ["", _cross_validated(folds, config.training.epochs)]
     last = measured.get("test") or measured.get("validation")
     temperature = metrics.get("temperature", 1.0)
+    where = "the folds" if folds else "the validation split"
     if last is not None and temperature != 1 and "ece_uncalibrated" in last:
         lines += [
             "",
-            f"Probabilities are calibrated on the validation split (temperature {temperature:.3f}, Guo et "
+            f"Probabilities are calibrated on {where} (temperature {temperature:.3f}, Guo et "
             f"al. 2017): expected calibration error {last['ece_uncalibrated']:.4f} before, {last['ece']:.4f} after.",
         ]
     if last is not None:
@@ -150,6 +154,15 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
             + f"; equal weights would change {facts['uniform_decisions_changed']:.1%} of the answers.",
         ]
     return lines
+
+
+def _cross_validated(folds: dict[str, Any], epochs: int) -> str:
+    metric, interval = folds["headline"], folds["interval_95"]
+    return (
+        f"Training stopped after {folds['epoch']:g} of {epochs} epochs, where the answers for {folds['num_folds']} "
+        f"folds of the {folds['num_examples']:,} training texts were best, each by a model that had learnt from the "
+        f"others: {metric} {folds[metric]:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f})."
+    )
 
 
 def _table(measured: dict[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from textattn.checkpoints import (
     remove_checkpoints,
 )
 from textattn.config import Config, dump_config
+from textattn.cross_validation import cross_validate
 from textattn.data.read import Corpus
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -113,18 +114,28 @@ def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Rep
             of_model = config if checkpoint is None else without_vectors(config)
             model, model_config, facts = processes.in_turn(lambda: build_model(of_model, corpus, tokenizer, report))
             weights = label_weights(config.training.class_weights, corpus.train.labels, corpus.labels)
+            model = model.to(placement.device)
+            folds: dict[str, Any] | None = None
             if checkpoint is None:
 
-                def begin() -> None:
+                def begin() -> dict[str, Any] | None:
+                    found = None
+                    if config.training.cross_validation is not None:
+                        found = cross_validate(
+                            config, model, model_config, corpus, tokens["train"], tokenizer, placement, weights, report
+                        )
                     run_dir.prepare_dir(run, overwrite or goes_on)
-                    _write_beginning(run, config, corpus, tokenizer, model_config, facts, command)
+                    _write_beginning(run, config, corpus, tokenizer, model_config, facts, command, found)
+                    return found
 
-                processes.first(begin)
+                folds = processes.first(begin)
+            elif config.training.cross_validation is not None:
+                folds = processes.first(lambda: run_dir.read_json(run / run_dir.CROSS_VALIDATION))
             report.begun(run, 0 if checkpoint is None else checkpoint.state["progress"]["global_step"])
             try:
                 history = fit(
-                    config, run, model.to(placement.device), model_config, corpus, tokens, tokenizer, placement,
-                    weights, checkpoint, processes, report,
+                    config, run, model, model_config, corpus, tokens, tokenizer, placement,
+                    weights, checkpoint, processes, None if folds is None else folds["epoch"], report,
                 )  # fmt: skip
             except TrainingError as error:
                 # The first has met the same.
@@ -132,7 +143,7 @@ def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Rep
     if not processes.is_first:
         return run
     try:
-        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, started, report)
+        metrics = _finish(config, run, corpus, tokenizer, tokens, model_config, history, folds, started, report)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
             signal_number(stop),
@@ -201,6 +212,7 @@ def _write_beginning(
     model_config: ModelConfig,
     vector_facts: dict[str, Any],
     command: str | None,
+    folds: dict[str, Any] | None,
 ) -> None:
     """Everything that is known before the first step, so that an interrupted run can be loaded."""
     # First, because it is what marks a directory as a run.
@@ -208,6 +220,8 @@ def _write_beginning(
     for name, content in tokenizer.to_files().items():
         run_dir.write_text(run / name, content)
     run_dir.write_json(run / run_dir.CONFIG, model_config.to_json())
+    if folds is not None:
+        run_dir.write_json(run / run_dir.CROSS_VALIDATION, folds)
     run_dir.write_json(
         run / run_dir.ENVIRONMENT,
         {
@@ -253,6 +267,7 @@ def _finish(
     tokens: dict[str, TokenArrays],
     model_config: ModelConfig,
     history: dict[str, Any],
+    folds: dict[str, Any] | None,
     started: float,
     report: Report,
 ) -> dict[str, Any]:
@@ -270,10 +285,12 @@ def _finish(
     if config.training.calibration == "temperature" and corpus.validation is not None:
         temperature = fit_temperature(logits["validation"], corpus.validation.labels)
         classifier.config = replace(classifier.config, temperature=temperature)
+    elif folds is not None:
+        classifier.config = replace(classifier.config, temperature=folds["temperature"])
     probs = {name: classifier.logits_to_probabilities(found) for name, found in logits.items()}
     if corpus.multi_label:
         # Thresholds are part of the model; without validation rows the neutral 0.5 is all there is.
-        thresholds = [0.5] * len(corpus.labels)
+        thresholds = [0.5] * len(corpus.labels) if folds is None else folds["thresholds"]
         if corpus.validation is not None:
             thresholds = choose_thresholds(corpus.validation.labels, probs["validation"])
         classifier.config = replace(classifier.config, thresholds=thresholds)
@@ -306,6 +323,8 @@ def _finish(
         "export": exported,
         "seconds": {"training": round(history["train_runtime"], 1), "total": round(time.time() - started, 1)},
     }
+    if folds is not None:
+        metrics["cross_validation"] = folds
     if config.training.baseline and (baseline := _baseline(config, corpus, metric, probs, measured, report)):
         metrics["baseline"] = baseline
     if config.output.audit_examples:

@@ -136,6 +136,11 @@ def build_model(
             "training.sampling: balanced needs one label a text, but the data have several",
             "training.sampling=shuffled training.class_weights=balanced",
         )
+    if config.training.cross_validation is not None and corpus.validation is not None:
+        raise ConfigError(
+            "training.cross_validation: there is a validation split to stop by; cross-validation is for data without",
+            "data.validation_split=null data.validation_fraction=0.0",
+        )
     choose_metric(config.training, corpus.multi_label)
     architecture = Architecture(
         vocab_size=tokenizer.vocab_size,

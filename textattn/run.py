@@ -32,6 +32,7 @@ TRAINING_CONFIG = "training_config.yaml"
 ENVIRONMENT = "environment.json"
 LOG = "log.jsonl"
 TRAINER_STATE = "trainer_state.json"
+CROSS_VALIDATION = "cross_validation.json"
 METRICS = "metrics.json"
 SEEDS = "seeds.json"
 STUDY = "study.db"
@@ -45,7 +46,7 @@ TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
-    METRICS, MODEL_CARD, TRACKING,
+    METRICS, MODEL_CARD, TRACKING, CROSS_VALIDATION,
 )  # fmt: skip
 OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS, PLOTS, TENSORBOARD, WANDB)
 

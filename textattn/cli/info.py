@@ -63,12 +63,13 @@ def info(model: Model = None, json: Json = False) -> None:
             splits = facts["dataset"]["splits"].items()
             sizes = ", ".join(f"{split['num_examples']:,} {name}" for name, split in splits)
             rows += [("data", f"{facts['dataset']['source']}, {sizes}"), ("command", str(facts["command"]))]
-    for split in ("validation", "test"):
+    for split in ("cross_validation", "validation", "test"):
         measured = facts.get("metrics", {}).get(split)
         if measured:
             with _damage_named(files.where(METRICS)):
                 name, interval = measured["headline"], measured["interval_95"]
-                rows.append((split, f"{name} {measured[name]:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"))
+                value = f"{name} {measured[name]:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"
+                rows.append((split.replace("_", "-"), value))
     audit = facts.get("metrics", {}).get("audit")
     if isinstance(audit, dict) and "verdict" in audit:
         rows.append(("trust", str(audit["verdict"])))

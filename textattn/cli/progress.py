@@ -91,9 +91,9 @@ class ConsoleReport(Report):
         self._print(line)
 
     def finished(self, run: Path, metrics: dict[str, Any]) -> None:
-        for split in ("validation", "test"):
+        for split in ("cross_validation", "validation", "test"):
             if split in metrics:
-                self._print(f"{split}: {headline(metrics[split])}")
+                self._print(f"{split.replace('_', '-')}: {headline(metrics[split])}")
         if "baseline" in metrics:
             self._baseline(metrics["baseline"])
         if "audit" in metrics:

@@ -346,6 +346,10 @@ class TrainingConfig(Section):
     the answers are right (Guo et al. 2017). It changes no answer."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
     """Validation metric the best checkpoint is chosen by. null: accuracy, or micro_f1 for multi-label."""
+    cross_validation: Annotated[StrictInt, Field(ge=2)] | None = None
+    """Folds. For few texts, with `data.validation_fraction: 0`: the training texts are cut into so many folds, each is
+    answered by a model that learns from the others, and training on all of them stops after the epoch at which those
+    answers were best. They are in metrics.json, and calibrate the model. null: none."""
     patience: PositiveInt | None = None
     """Stop after this many evaluations without improvement. null: run all epochs."""
     evaluations_per_epoch: PositiveInt = 1
@@ -359,6 +363,13 @@ class TrainingConfig(Section):
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the processor computes in it, else fp32; fp16 needs CUDA. Evaluation is always in fp32."""
+
+    @model_validator(mode="after")
+    def _all_epochs_of_a_fold(self) -> TrainingConfig:
+        for key in ("max_steps", "patience"):
+            if self.cross_validation is not None and getattr(self, key) is not None:
+                raise ValueError(f"training.{key} does not go with training.cross_validation, which says when to stop")
+        return self
 
 
 class OutputConfig(Section):

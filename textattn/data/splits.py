@@ -36,7 +36,7 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     if corpus.validation is not None:
         return replace(corpus, train=train)
     if config.validation_fraction == 0:
-        notes.append("data.validation_fraction is 0: training without validation, the last epoch is kept")
+        notes.append("data.validation_fraction is 0: training without a validation split")
         return replace(corpus, train=train, notes=notes)
     from_the_end = config.validation_rows == "last"
     aside = _choose(train.labels, config.validation_fraction, _reversed if from_the_end else generator.permutation)

@@ -86,6 +86,7 @@ class TrainingLoop:
         faithfulness: FaithfulnessLoss | None = None,
         evidence: NDArray[np.bool_] | None = None,
         processes: Processes | None = None,
+        stop_after: float | None = None,
     ) -> None:
         """Everything that is made once.
 
@@ -98,6 +99,7 @@ class TrainingLoop:
             evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
             processes: each trains on its share of every batch; the losses are those of the whole batch. All of them
                 have the same arguments.
+            stop_after: epochs, fewer than those of the config: the learning rate goes as if it trained on.
         """
         self.processes = processes or Processes()
         self.seed = seed
@@ -117,6 +119,13 @@ class TrainingLoop:
             for end, steps in zip(itertools.accumulate(self.steps), self.steps, strict=True)
             for part in range(1, config.evaluations_per_epoch + 1)
         } | {self.total_steps}
+        self.last_step = self.total_steps
+        if stop_after is not None:
+            whole = int(stop_after)
+            self.last_step = sum(self.steps[:whole])
+            if stop_after > whole:
+                self.last_step += round((stop_after - whole) * self.steps[whole])
+            self.evaluation_steps.add(self.last_step)
         # oneDNN looks when it is first used, not when it is loaded.
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(primitives_kept(model, self.lengths, config)))
         device = placement.device
@@ -162,7 +171,7 @@ class TrainingLoop:
         self.model.train()
         if at.global_step in self.evaluation_steps and at.evaluated < at.global_step:
             yield self._evaluation()
-        while at.global_step < self.total_steps and not self._is_stopped():
+        while at.global_step < self.last_step and not self._is_stopped():
             # At the beginning of an epoch and in its middle: the same order, from the state it was drawn with.
             self.generator.bit_generator.state = at.shuffle
             batches = shuffled_batches(
@@ -190,7 +199,7 @@ class TrainingLoop:
                     yield self._evaluation()
                     if self._is_stopped():
                         return
-                if at.global_step == self.total_steps:
+                if at.global_step == self.last_step:
                     return
             at.epoch, at.batches, at.shuffle = at.epoch + 1, 0, dict(self.generator.bit_generator.state)
 
@@ -199,7 +208,7 @@ class TrainingLoop:
         at = self.at
         loss = sum(losses) / len(losses) if losses else float("nan")
         learning_rate = self._learning_rate(at.global_step - 1)
-        return Step(at.global_step, self.total_steps, self._epoch(), loss, learning_rate, at.num_tokens, at.seconds)
+        return Step(at.global_step, self.last_step, self._epoch(), loss, learning_rate, at.num_tokens, at.seconds)
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate_at(step, self.total_steps, self.config)
