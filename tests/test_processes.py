@@ -44,6 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stopping early": {"training": {"epochs": 12, "patience": 2}},
     "no attention": {"model": {"attention": "max", "encoder": "none", **RANDOM}},
     "self-attention": {"model": {"attention": "self_attention", "num_heads": 2, "num_layers": 2, **RANDOM}},
+    "texts without labels": {
+        "data": {"unlabelled": {"path": "bundled:reviews"}}, "model": RANDOM, "training": {"entropy_minimisation": 0.3},
+    },
     "passages": {"model": {"attention": "mlp", "attention_window": 3, "attention_position": True, **RANDOM},
         # The probabilities themselves, and not only which is the largest.
         "training": {"metric": "log_loss"},

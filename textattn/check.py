@@ -86,7 +86,7 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     # Before what a run does not do takes memory.
     facts["forecast"] = _forecast(config, data, placement, seconds, report) if with_forecast else None
     corpus, tokenizer, tokens = data.labelled()  # what people said, and where they find it
-    found = lint(corpus, tokenizer, tokens)
+    found = lint(corpus, tokenizer, {name: tokens[name] for name in corpus.splits()})
     if deep:
         with report.progress("Looking for label errors", num_models(corpus), "models") as advance:
             suspected, facts["label_errors"] = find_label_errors(corpus, tokens, advance, report.note)

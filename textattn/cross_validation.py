@@ -42,6 +42,7 @@ def cross_validate(
     model_config: ModelConfig,
     corpus: Corpus,
     tokens: TokenArrays,
+    unlabelled: TokenArrays | None,
     tokenizer: TextTokenizer,
     placement: Placement,
     weights: torch.Tensor | None,
@@ -54,6 +55,7 @@ def cross_validate(
     Args:
         model: as training begins; each fold trains a copy.
         tokens: of the training texts.
+        unlabelled: of texts without labels, where they are trained on.
         weights: (labels,) of the loss.
 
     Returns:
@@ -76,8 +78,8 @@ def cross_validate(
             rest = np.setdiff1d(np.arange(len(labels)), rows)
             train, held = tokens.take(rest), tokens.take(rows)
             answers = _answers(
-                config, copy.deepcopy(model), model_config, corpus.train.take(rest), train, held, tokenizer, placement,
-                weights,
+                config, copy.deepcopy(model), model_config, corpus.train.take(rest), train, unlabelled, held, tokenizer,
+                placement, weights,
             )  # fmt: skip
             for epoch, logits in answers:
                 at = round(epoch * parts)  # not to the last digit the same epoch in all folds
@@ -125,6 +127,7 @@ def _answers(
     model_config: ModelConfig,
     train: Split,
     tokens: TokenArrays,
+    unlabelled: TokenArrays | None,
     held: TokenArrays,
     tokenizer: TextTokenizer,
     placement: Placement,
@@ -141,7 +144,9 @@ def _answers(
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        loop = make_loop(config, model, model_config, train, tokens, tokenizer, placement, weights, evaluate)
+        loop = make_loop(
+            config, model, model_config, train, tokens, unlabelled, tokenizer, placement, weights, evaluate
+        )
         for event in loop:
             if isinstance(event, Evaluation):
                 yield event.epoch, logits

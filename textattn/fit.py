@@ -14,6 +14,7 @@ from safetensors.torch import save
 from textattn import run as run_dir
 from textattn.checkpoints import best_and_log, save_checkpoint
 from textattn.config import Config
+from textattn.data.prepared import UNLABELLED
 from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -32,6 +33,7 @@ from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loop import Evaluation, Step, TrainingLoop
 from textattn.training.loss import LossKind, build_loss
 from textattn.training.optimizer import Placement
+from textattn.training.smoothness import SmoothnessLoss
 
 
 def fit(
@@ -90,12 +92,15 @@ def fit(
     best: Evaluation | None = None
     step: Step | None = None
     loop = make_loop(
-        config, model, model_config, corpus.train, tokens["train"], tokenizer, placement, weights,
-        evaluate if validation is not None else None, processes, stop_after,
+        config, model, model_config, corpus.train, tokens["train"], tokens.get(UNLABELLED), tokenizer, placement,
+        weights, evaluate if validation is not None else None, processes, stop_after,
     )  # fmt: skip
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     together = f", {processes.size} processes" if processes.size > 1 else ""
-    report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement}{together})")
+    others = f" and {len(tokens[UNLABELLED]):,} without labels" if UNLABELLED in tokens else ""
+    report.stage(
+        f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts{others} ({placement}{together})"
+    )
     if checkpoint is not None:
         best, log = best_and_log(checkpoint)
         loop.restore(checkpoint)
@@ -162,6 +167,7 @@ def make_loop(
     model_config: ModelConfig,
     train: Split,
     tokens: TokenArrays,
+    unlabelled: TokenArrays | None,
     tokenizer: TextTokenizer,
     placement: Placement,
     weights: torch.Tensor | None,
@@ -192,6 +198,8 @@ def make_loop(
         greater_is_better=GREATER_IS_BETTER[choose_metric(settings, model_config.multi_label)],
         faithfulness=FaithfulnessLoss.from_config(settings, kind),
         evidence=evidence_of(train, tokenizer, tokens) if settings.attention_supervision else None,
+        smoothness=SmoothnessLoss.from_config(settings, kind),
+        unlabelled=unlabelled,
         processes=processes,
         stop_after=stop_after,
     )

@@ -21,7 +21,7 @@ from textattn import run as run_dir
 from textattn.checkpoints import save_checkpoint
 from textattn.config import Config
 from textattn.data.batches import collate, shuffled_batches, sorted_batches
-from textattn.data.prepared import Prepared
+from textattn.data.prepared import UNLABELLED, Prepared
 from textattn.data.read import Split
 from textattn.data.vectors import time_skipgram
 from textattn.errors import CheckFailed
@@ -42,6 +42,7 @@ from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loop import Evaluation, Step, TrainingLoop, bytes_of_primitive, primitives_kept
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import Placement
+from textattn.training.smoothness import SmoothnessLoss
 
 # Seconds of training steps, a first pass over some batches and at least two more included.
 STEP_SECONDS = 1.5
@@ -168,6 +169,7 @@ def _training(
             model, part, split.labels, loss, settings.model_copy(update=short), placement, pad_id=tokenizer.pad_id,
             seed=config.seed, evaluate=None, faithfulness=FaithfulnessLoss.from_config(settings, kind),
             evidence=evidence_of(split, tokenizer, part) if settings.attention_supervision else None,
+            smoothness=SmoothnessLoss.from_config(settings, kind), unlabelled=tokens.get(UNLABELLED),
         )  # fmt: skip
 
     lengths = train.lengths

@@ -30,6 +30,7 @@ from textattn.checkpoints import (
 )
 from textattn.config import Config, dump_config
 from textattn.cross_validation import cross_validate
+from textattn.data.prepared import UNLABELLED
 from textattn.data.read import Corpus
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -122,7 +123,16 @@ def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Rep
                     found = None
                     if config.training.cross_validation is not None:
                         found = cross_validate(
-                            config, model, model_config, corpus, tokens["train"], tokenizer, placement, weights, report
+                            config,
+                            model,
+                            model_config,
+                            corpus,
+                            tokens["train"],
+                            tokens.get(UNLABELLED),
+                            tokenizer,
+                            placement,
+                            weights,
+                            report,
                         )
                     run_dir.prepare_dir(run, overwrite or goes_on)
                     _write_beginning(run, config, corpus, tokenizer, model_config, facts, command, found)

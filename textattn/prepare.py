@@ -67,6 +67,8 @@ def prepare_data(config: Config, report: Report) -> tuple[Config, Prepared]:
         report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
         tokenizer = train_tokenizer(settled.tokenizer, learnable_texts(corpus), corpus.num_segments)
         tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
+        if prepared.trains_on_unlabelled(settled) and corpus.unlabelled:
+            tokens[prepared.UNLABELLED] = tokenizer.encode(chain(*corpus.unlabelled))
         found = Prepared(corpus, tokenizer, tokens)
         # A file may have been written to while it was read: the key must still be that of its content.
         if key is not None and key == key_of():

@@ -98,7 +98,8 @@ class DataConfig(Section):
     test_split: Name | None = "test"
     """Split to measure on at the end; never used to choose anything. null: none."""
     unlabelled: Unlabelled | None = None
-    """Texts without labels, read for the vocabulary and word vectors, and with `teacher` to train on."""
+    """Texts without labels, read for the vocabulary and word vectors; to train on with `teacher`,
+    `training.virtual_adversarial` and `training.entropy_minimisation`."""
     teacher: Name | None = None
     """A model (run directory, bundle or Hub id) whose answers are the labels of the texts without labels: they are
     trained on like the others."""
@@ -341,6 +342,11 @@ class TrainingConfig(Section):
     state_tying: NonNegative = 0.0
     """Weight of the squared distance of the encoder's states from the embeddings of their words (Tutek & Šnajder 2020);
     needs hidden_size equal to embedding_dim."""
+    virtual_adversarial: NonNegative = 0.0
+    """Answers shall stay the same when the words of a text are moved so far (0.3: a third of the length of one word's
+    embedding) in the direction that changes them most (Miyato et al. 2017). Learns from `data.unlabelled` too."""
+    entropy_minimisation: NonNegative = 0.0
+    """Weight of the answers' entropy: texts shall have clear answers. Learns from `data.unlabelled` too."""
     calibration: Literal["temperature", "none"] = "temperature"
     """`temperature`: one number, fitted on the validation split after training, makes the probabilities fit how often
     the answers are right (Guo et al. 2017). It changes no answer."""

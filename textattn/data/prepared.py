@@ -23,6 +23,7 @@ from textattn.errors import InputError
 
 KIND = "data"
 FACTS = "corpus.json"
+UNLABELLED = "unlabelled"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -32,7 +33,7 @@ class Prepared(NamedTuple):
     corpus: Corpus
     tokenizer: TextTokenizer
     tokens: dict[str, TokenArrays]
-    """By split."""
+    """By split; and of the texts without labels, as UNLABELLED, where they are trained on."""
 
     def labelled(self) -> Prepared:
         """The same without what a teacher labelled."""
@@ -40,6 +41,16 @@ class Prepared(NamedTuple):
         train = self.tokens["train"]
         own = replace(train, starts=train.starts[: len(corpus.train) + 1])
         return self._replace(corpus=corpus, tokens=self.tokens | {"train": own})
+
+
+def trains_on_unlabelled(config: Config) -> bool:
+    """Whether texts without labels have a loss of their own. With a teacher they have labels."""
+    t = config.training
+    return (
+        config.data.unlabelled is not None
+        and config.data.teacher is None
+        and bool(t.virtual_adversarial or t.entropy_minimisation)
+    )
 
 
 def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
@@ -65,7 +76,10 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
     taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
     # What is not given, the recipe may set.
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
-    return cache.key_of(data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher)
+    return cache.key_of(
+        data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher,
+        trains_on_unlabelled(config),
+    )  # fmt: skip
 
 
 def load(key: str | None) -> Prepared | None:
@@ -117,11 +131,12 @@ def save(key: str, prepared: Prepared) -> None:
         for name, split in corpus.splits().items():
             split.texts.write(folder / f"{name}.arrow")
             np.save(folder / f"{name}.labels.npy", split.labels)
-            np.save(folder / f"{name}.starts.npy", tokens[name].starts)
-            tokens[name].write(folder / f"{name}.ids")
             if split.evidence is not None:
                 spans = [None if row is None else row.tolist() for row in split.evidence]
                 (folder / f"{name}.evidence.json").write_text(json.dumps(spans), encoding="utf-8")
+        for name, arrays in tokens.items():
+            np.save(folder / f"{name}.starts.npy", arrays.starts)
+            arrays.write(folder / f"{name}.ids")
         for i, texts in enumerate(corpus.unlabelled):
             texts.write(folder / f"unlabelled{i}.arrow")
         for file, content in tokenizer.to_files().items():

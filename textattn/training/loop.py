@@ -26,6 +26,7 @@ from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoin
 from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
 from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at, share_of_rate
+from textattn.training.smoothness import SmoothnessLoss
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -85,6 +86,8 @@ class TrainingLoop:
         greater_is_better: bool = True,
         faithfulness: FaithfulnessLoss | None = None,
         evidence: NDArray[np.bool_] | None = None,
+        smoothness: SmoothnessLoss | None = None,
+        unlabelled: TokenArrays | None = None,
         processes: Processes | None = None,
         stop_after: float | None = None,
     ) -> None:
@@ -97,6 +100,8 @@ class TrainingLoop:
             greater_is_better: direction of that value.
             faithfulness: added to the loss.
             evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
+            smoothness: added to the loss.
+            unlabelled: texts that have only that loss: in each step as many as there are with labels.
             processes: each trains on its share of every batch; the losses are those of the whole batch. All of them
                 have the same arguments.
             stop_after: epochs, fewer than those of the config: the learning rate goes as if it trained on.
@@ -106,6 +111,7 @@ class TrainingLoop:
         self.model, self.tokens, self.lengths = model, tokens, tokens.lengths
         self.labels = torch.from_numpy(np.ascontiguousarray(labels))
         self.loss_function, self.faithfulness, self.evidence = loss_function, faithfulness, evidence
+        self.smoothness, self.unlabelled = smoothness, unlabelled
         self.config, self.placement, self.pad_id = config, placement, pad_id
         self.evaluate, self.greater_is_better = evaluate, greater_is_better
         self.generator = np.random.default_rng(seed)
@@ -140,6 +146,8 @@ class TrainingLoop:
         self.steps_per_reading = 1 if device.type == "cpu" else STEPS_PER_READING
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
         self._unread: list[torch.Tensor] = []
+        self._unlabelled_batches: tuple[int, list[NDArray[np.int64]]] = (0, [])
+        self._unlabelled_passes = 0
         self._gave_back = 0.0
         keep_freed_memory()
 
@@ -215,26 +223,25 @@ class TrainingLoop:
 
     def _train_on(self, indices: NDArray[np.int64]) -> None:
         """One optimiser step."""
-        device = self.placement.device
-        own, share = indices, 1.0
         if self.processes.size > 1:
-            # A batch is sorted by length, so that every process gets short texts and long ones.
-            own = indices[self.processes.rank :: self.processes.size]
-            if len(own) == 0:  # but all must take part
-                own, share = indices[:1], 0.0
             # Noise of its own for each process, which going on from a checkpoint finds again.
             torch.manual_seed(_seed_of(self.seed, self.at.global_step, self.processes.rank))
-        input_ids, attention_mask = (
-            torch.from_numpy(array).to(device, non_blocking=True) for array in collate(self.tokens, own, self.pad_id)
-        )
-        labels = self.labels[torch.from_numpy(own)].to(device, non_blocking=True)
+        own, counts = self._own(indices)
+        input_ids, attention_mask = self._collate(self.tokens, own)
+        labels = self.labels[torch.from_numpy(own)].to(self.placement.device, non_blocking=True)
         with self.placement.autocast:
             output = self.parallel(input_ids, attention_mask)
         parts = [self.loss_function(output.logits, labels)]
         if self.faithfulness is not None:
             marked = None if self.evidence is None else spread(self.evidence, self.tokens, own, attention_mask)
             parts += self.faithfulness(self.model, output, attention_mask, labels, marked)
-        loss = self._mean_of_all(parts, share)
+        if self.smoothness is not None:
+            with self.placement.autocast:
+                parts += self.smoothness(self.model, input_ids, attention_mask, output.logits)
+        parts = parts if counts else [part.of_nothing() for part in parts]
+        if self.smoothness is not None and self.unlabelled is not None:
+            parts += self._of_unlabelled(self.smoothness, self.unlabelled)
+        loss = self._mean_of_all(parts)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -251,21 +258,49 @@ class TrainingLoop:
         self.scaler.update()
         self._unread.append(loss.detach())
 
+    def _of_unlabelled(self, smoothness: SmoothnessLoss, tokens: TokenArrays) -> list[Mean]:
+        """The losses of the next texts without labels; which those are the step alone decides."""
+        first, batches = self._unlabelled_batches
+        while self.at.global_step >= first + len(batches):
+            first += len(batches)
+            generator = np.random.default_rng([self.seed, self._unlabelled_passes])
+            batches = shuffled_batches(
+                tokens.lengths, self.config.batch_size, generator, self.config.max_tokens_per_batch
+            )
+            self._unlabelled_batches = first, batches
+            self._unlabelled_passes += 1
+        own, counts = self._own(batches[self.at.global_step - first])
+        with self.placement.autocast:
+            parts = smoothness.of_unlabelled(self.model, *self._collate(tokens, own))
+        return parts if counts else [part.of_nothing() for part in parts]
+
+    def _own(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
+        """The rows of a batch that this process trains on; where there are none, one that does not count."""
+        if self.processes.size == 1:
+            return indices, True
+        # A batch is sorted by length, so that every process gets short texts and long ones.
+        own = indices[self.processes.rank :: self.processes.size]
+        return (own, True) if len(own) else (indices[:1], False)  # all must take part
+
+    def _collate(self, tokens: TokenArrays, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """input_ids and attention_mask, both (batch, seq), where the model is."""
+        input_ids, attention_mask = (
+            torch.from_numpy(array).to(self.placement.device, non_blocking=True)
+            for array in collate(tokens, rows, self.pad_id)
+        )
+        return input_ids, attention_mask
+
     def _give_back_memory(self, now: float) -> None:
         if now - self._gave_back > SECONDS_PER_GIVING_BACK:
             give_back_memory()
             self._gave_back = now
 
-    def _mean_of_all(self, parts: list[Mean], share: float) -> torch.Tensor:
-        """The share of this process in the loss of the batch, times the number of processes.
-
-        Args:
-            share: 0 where it holds no text of the batch.
-        """
+    def _mean_of_all(self, parts: list[Mean]) -> torch.Tensor:
+        """The share of this process in the loss of the batch, times the number of processes."""
         if self.processes.size == 1:
             return torch.stack([part.value() for part in parts]).sum()
-        counts = self.processes.sum(share * torch.stack([part.count.detach() for part in parts]))
-        totals = share * torch.stack([part.total for part in parts])
+        counts = self.processes.sum(torch.stack([part.count.detach() for part in parts]))
+        totals = torch.stack([part.total for part in parts])
         return self.processes.size * (totals / counts.clamp(min=1e-12)).sum()
 
     def _evaluation(self) -> Evaluation:

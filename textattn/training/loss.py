@@ -34,6 +34,10 @@ class Mean:
         """The mean `weight` times as large."""
         return Mean(weight * self.total, self.count)
 
+    def of_nothing(self) -> Mean:
+        """One that does not count, with a gradient of 0 for all that this one depends on."""
+        return Mean(0 * self.total, 0 * self.count)
+
 
 Loss = Callable[[Tensor, Tensor], Mean]
 
