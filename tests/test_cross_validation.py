@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,18 @@ def test_last_rows_stay_together() -> None:
         assert list(fold) == [*range(first, first + 5), *range(20 + first, 25 + first)]
 
 
+def test_last_rows_stay_beside_those_of_the_other_labels() -> None:
+    """Whatever their numbers: of two labels the rows at the same place are most likely of the same film."""
+    labels = np.repeat([0, 1], [217, 183])
+    for number, fold in enumerate(folds_of(labels, config_of(5, validation_rows="last"))):
+        for label in (0, 1):
+            expected = np.array_split(np.flatnonzero(labels == label), 5)[number]
+            assert list(fold[labels[fold] == label]) == list(expected)
+
+
 def test_rows_with_several_labels() -> None:
     folds = folds_of(np.ones((11, 3), np.int64), config_of(3))
     assert sorted(map(len, folds)) == [3, 4, 4]
-
-
-def test_too_few_rows() -> None:
-    with pytest.raises(ConfigError, match="7 training rows are too few for 4 folds") as error:
-        folds_of(np.arange(7) % 2, config_of(4))
-    assert error.value.hint == "training.cross_validation=3"
 
 
 WORDS = [f"{letter}{i}" for letter in "xyz" for i in range(30)]
@@ -177,6 +182,66 @@ def test_a_validation_split_is_refused(tmp_path: Path) -> None:
         done = cli("check", data, "training.cross_validation=5", "data.validation_fraction=0.0", f"training.{key}=3")
         assert done.code == 2
         assert f"training.{key} does not go with training.cross_validation" in done.err
+
+
+@pytest.mark.parametrize(("rows", "hint"), [(7, "=3"), (3, "=null")])
+def test_too_few_rows_are_refused_before_anything_is_trained(tmp_path: Path, rows: int, hint: str) -> None:
+    data = write(tmp_path / "texts.jsonl", rows)
+    for command in (["check", data, "--no-forecast"], ["train", data, f"output.dir={tmp_path / 'run'}"]):
+        done = cli(*command, "training.cross_validation=4", "data.validation_fraction=0.0", "recipe=plain")
+        assert done.code == 2
+        assert f"training.cross_validation: {rows} training rows are too few for 4 folds" in done.err
+        assert f"training.cross_validation{hint}" in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_teacher_labelled_is_learnt_from_and_not_counted(tmp_path: Path) -> None:
+    data = write(tmp_path / "texts.jsonl", 60)
+    teacher = start(settings(data, tmp_path / "teacher"))
+    others = tmp_path / "unlabelled.jsonl"
+    others.write_text("".join(json.dumps({"text": f"x{i % 30} y{i % 7}"}) + "\n" for i in range(40)))
+    whole = folds_settings(data, tmp_path / "run")
+    whole["data"] |= {"teacher": str(teacher), "unlabelled": {"path": str(others)}}
+    run = start(whole)
+    assert of(run, "environment.json")["dataset"]["num_pseudo_labelled"] == 40
+    assert of(run, "metrics.json")["cross_validation"]["num_examples"] == 60
+
+
+def test_a_metric_that_these_texts_do_not_define(tmp_path: Path) -> None:
+    """Each text has both labels: no ranking of texts can be better than another."""
+    data = tmp_path / "texts.jsonl"
+    data.write_text("".join(json.dumps({"text": f"word{i} x", "label": ["a", "b"]}) + "\n" for i in range(20)))
+    with pytest.raises(ConfigError, match="auroc is not defined on the answers for these 20 texts") as error:
+        start(folds_settings(data, tmp_path / "run", training={"metric": "auroc", "epochs": 1}))
+    assert error.value.hint == "training.metric=micro_f1"
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_test_split_the_folds_are_what_is_shown(tmp_path: Path) -> None:
+    data = write(tmp_path / "texts.jsonl", 60)
+    folds = ["training.cross_validation=2", "data.validation_fraction=0.0", "training.epochs=1", "recipe=plain"]
+    quick = ["output.audit_examples=0", "output.plots=false", "model.embedding_dim=8", "model.hidden_size=8"]
+    done = cli("train", data, *folds, *quick, f"output.dir={tmp_path / 'runs'}", "--seeds", "2")
+    assert done.code == 0, done.err
+    runs = sorted((tmp_path / "runs").glob("seed-*"))
+    each = [of(run, "metrics.json")["cross_validation"]["accuracy"] for run in runs]
+    summary = of(tmp_path / "runs", "seeds.json")
+    assert summary["cross_validation"]["accuracy"]["values"] == each
+    assert "cross_validation" in done.err
+    card = (runs[0] / "README.md").read_text()
+    assert "Nothing was measured" not in card
+
+
+def test_its_progress_comes_to_its_end(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Counting(Killer):
+        @contextmanager
+        def progress(self, text: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+            yield lambda done: told.append((done, total)) if text == "Cross-validating" else None
+
+    start(folds_settings(write(tmp_path / "texts.jsonl", 60), tmp_path / "run"), Counting())
+    assert told == [(done, 24) for done in range(1, 25)]
 
 
 def test_the_command_line_tells_of_it_and_check_counts_its_time(tmp_path: Path) -> None:

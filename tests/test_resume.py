@@ -249,6 +249,25 @@ def test_other_data_are_refused(data: Path, tmp_path: Path) -> None:
     assert start_cli(tmp_path, config).code == 0
 
 
+def test_other_texts_without_labels_are_refused(data: Path, tmp_path: Path) -> None:
+    """They are trained on as well; with the same letters the vocabulary does not tell them apart."""
+    texts = tmp_path / "unlabelled.jsonl"
+    rows = [json.dumps({"text": f"{letter} b c"}) + "\n" for letter in "adefgh"]
+    texts.write_text("".join(rows))
+    more = {"data": {"unlabelled": {"path": str(texts)}}, "tokenizer": {"type": "char"}}
+    config = merged(settings(data, tmp_path / "run", "texts without labels"), more)
+    run = stopped(config)
+    texts.write_text("".join(reversed(rows)))
+    done = start_cli(tmp_path, config)
+    assert done.code == 2
+    assert "\n  data.unlabelled: other texts\n" in done.err
+    # What a run of an older version did not write down is not asked for.
+    environment = json.loads((run / "environment.json").read_text())
+    del environment["dataset"]["unlabelled_sha256"]
+    (run / "environment.json").write_text(json.dumps(environment))
+    assert start_cli(tmp_path, config).code == 0
+
+
 def test_how_often_checkpoints_are_kept_may_change(data: Path, tmp_path: Path) -> None:
     expected = outcome(start(settings(data, tmp_path / "whole")))
     stopped(settings(data, tmp_path / "run"))

@@ -130,7 +130,10 @@ def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report:
     """
     try:
         environment = run_dir.read_json(run / run_dir.ENVIRONMENT)
-        before = {name: split["sha256"] for name, split in environment["dataset"]["splits"].items()}
+        dataset = environment["dataset"]
+        before = {name: split["sha256"] for name, split in dataset["splits"].items()}
+        # Runs of older versions do not say.
+        unlabelled = dataset.get("unlabelled_sha256")
         versions, begun_with = environment["packages"], (environment["threads"], environment.get("processes", 1))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run / run_dir.ENVIRONMENT}: damaged ({error!r})", "--overwrite begins again") from None
@@ -140,6 +143,8 @@ def check_same_data(run: Path, corpus: Corpus, tokenizer: TextTokenizer, report:
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
+    if unlabelled is not None and unlabelled != [texts.fingerprint() for texts in corpus.unlabelled]:
+        differences.append("data.unlabelled: other texts")
     if not differences and (run / run_dir.TOKENIZER).read_bytes() != tokenizer.to_files()[run_dir.TOKENIZER].encode():
         differences.append("tokenizer: another vocabulary")
     _refuse(run, differences)

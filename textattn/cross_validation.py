@@ -48,9 +48,10 @@ def cross_validate(
     weights: torch.Tensor | None,
     report: Report,
 ) -> dict[str, Any]:
-    """The metrics of all training texts, each answered by a model that has not learnt from it.
+    """The metrics of all labelled training texts, each answered by a model that has not learnt from it.
 
-    They are of the epoch at which the answers are best, and so a little better than those of new texts will be.
+    They are of the epoch at which the answers are best, and so a little better than those of new texts will be. Texts
+    with labels from a teacher are learnt from in every fold, and count in none.
 
     Args:
         model: as training begins; each fold trains a copy.
@@ -63,19 +64,19 @@ def cross_validate(
         after each), and `temperature` and `thresholds` for the model.
 
     Raises:
-        ConfigError: the texts are too few for so many folds.
+        ConfigError: the metric is not defined on these texts.
         Diverged: the loss is not a finite number.
     """
-    folds = folds_of(corpus.train.labels, config)
+    labels = corpus.labelled().train.labels
+    folds = folds_of(labels, config)
     metric = choose_metric(config.training, corpus.multi_label)
-    labels = corpus.train.labels
     found: dict[int, Floats] = {}  # by the number of evaluations until then
     parts = config.training.evaluations_per_epoch
     report.stage(f"Cross-validating {len(folds)} folds of {len(labels):,} texts")
-    total = len(folds) * config.training.epochs * parts
-    with report.progress("Cross-validating", total, "evaluations") as advance:
-        for rows in folds:
-            rest = np.setdiff1d(np.arange(len(labels)), rows)
+    per_fold = config.training.epochs * parts
+    with report.progress("Cross-validating", len(folds) * per_fold, "evaluations") as advance:
+        for fold, rows in enumerate(folds):
+            rest = np.setdiff1d(np.arange(len(corpus.train)), rows)
             train, held = tokens.take(rest), tokens.take(rows)
             answers = _answers(
                 config, copy.deepcopy(model), model_config, corpus.train.take(rest), train, unlabelled, held, tokenizer,
@@ -84,7 +85,7 @@ def cross_validate(
             for epoch, logits in answers:
                 at = round(epoch * parts)  # not to the last digit the same epoch in all folds
                 found.setdefault(at, np.full((len(labels), logits.shape[1]), np.nan, np.float32))[rows] = logits
-                advance(1)
+                advance(fold * per_fold + at)
 
     def value_of(logits: Floats) -> float:
         probs = to_probabilities(logits, model_config.output, len(corpus.labels))
@@ -92,9 +93,15 @@ def cross_validate(
 
     # Where a fold has fewer steps in an epoch than evaluations, it may lack one of the others.
     values = {at: value_of(logits) for at, logits in sorted(found.items()) if not np.isnan(logits).any()}
+    defined = {at: value for at, value in values.items() if value == value}
+    if not defined:
+        raise ConfigError(
+            f"training.cross_validation: {metric} is not defined on the answers for these {len(labels)} texts",
+            f"training.metric={'micro_f1' if corpus.multi_label else 'accuracy'}",
+        )
     sign = 1 if GREATER_IS_BETTER[metric] else -1
     # The first of equals: less trained.
-    best = max(values, key=lambda at: sign * values[at])
+    best = max(defined, key=lambda at: sign * defined[at])
     logits = found[best]
     temperature = fit_temperature(logits, labels) if config.training.calibration == "temperature" else 1.0
     probs = to_probabilities(logits / temperature, model_config.output, len(corpus.labels))
@@ -115,7 +122,7 @@ def cross_validate(
         ),
         "num_folds": len(folds),
         "epoch": best / parts,
-        "by_epoch": [[at / parts, value] for at, value in values.items()],
+        "by_epoch": [[at / parts, defined.get(at)] for at in values],
         "temperature": temperature,
         "thresholds": thresholds,
     }
@@ -156,17 +163,9 @@ def folds_of(labels: NDArray[np.integer[Any]], config: Config) -> list[Int64s]:
     """The rows of each fold: of each label nearly as many as of the others, where a row has one label.
 
     They are drawn at random, or with `data.validation_rows: last` those that follow one another.
-
-    Raises:
-        ConfigError: fewer than two rows for each fold.
     """
     number = config.training.cross_validation
     assert number is not None
-    if len(labels) < 2 * number:
-        raise ConfigError(
-            f"training.cross_validation: {len(labels)} training rows are too few for {number} folds",
-            f"training.cross_validation={max(2, len(labels) // 2)}",
-        )
     generator = np.random.default_rng(config.seed)
     groups = [np.arange(len(labels))]
     if labels.ndim == 1:
@@ -174,10 +173,10 @@ def folds_of(labels: NDArray[np.integer[Any]], config: Config) -> list[Int64s]:
     parts: list[list[Int64s]] = [[] for _ in range(number)]
     offset = 0
     for rows in groups:
-        if config.data.validation_rows == "random":
-            rows = generator.permutation(rows)
-        for i, part in enumerate(np.array_split(rows, number)):
-            # Those that are longer by one are not always the first folds.
+        at_random = config.data.validation_rows == "random"
+        for i, part in enumerate(np.array_split(generator.permutation(rows) if at_random else rows, number)):
+            # Those that are longer by one are not always the first folds. Rows that follow one another stay where
+            # those of the other labels are: they may be of the same film.
             parts[(i + offset) % number].append(part)
-        offset += len(rows) % number
+        offset += len(rows) % number if at_random else 0
     return [np.sort(np.concatenate(part)) for part in parts]

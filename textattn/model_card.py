@@ -57,7 +57,7 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         "",
         "## What it reached",
         "",
-        *(_table(measured) or ["Nothing was measured: the data have neither a validation nor a test split."]),
+        *_table(measured),
     ]
     for name, split in measured.items():
         interval, majority = split["interval_95"], split["majority_class"]
@@ -76,6 +76,8 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
     folds = metrics.get("cross_validation")
     if folds is not None:
         lines += ["", _cross_validated(folds, config.training.epochs)]
+    elif not measured:
+        lines += ["Nothing was measured: the data have neither a validation nor a test split."]
     last = measured.get("test") or measured.get("validation")
     temperature = metrics.get("temperature", 1.0)
     where = "the folds" if folds else "the validation split"

@@ -251,6 +251,7 @@ def _write_beginning(
                 "notes": corpus.notes,
                 "num_pseudo_labelled": corpus.num_pseudo_labelled,
                 "num_unlabelled": sum(map(len, corpus.unlabelled)),
+                "unlabelled_sha256": [texts.fingerprint() for texts in corpus.unlabelled],
                 "splits": {
                     name: {"num_examples": len(split), "sha256": split.fingerprint()}
                     for name, split in corpus.splits().items()

@@ -138,11 +138,7 @@ def build_model(
             "training.sampling: balanced needs one label a text, but the data have several",
             "training.sampling=shuffled training.class_weights=balanced",
         )
-    if config.training.cross_validation is not None and corpus.validation is not None:
-        raise ConfigError(
-            "training.cross_validation: there is a validation split to stop by; cross-validation is for data without",
-            "data.validation_split=null data.validation_fraction=0.0",
-        )
+    _check_cross_validation(config, corpus)
     choose_metric(config.training, corpus.multi_label)
     architecture = Architecture(
         vocab_size=tokenizer.vocab_size,
@@ -207,6 +203,23 @@ def choose_metric(settings: TrainingConfig, multi_label: bool) -> str:
             "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
         )
     return metric
+
+
+def _check_cross_validation(config: Config, corpus: Corpus) -> None:
+    """Raises ConfigError where there is something else to stop by, or are too few texts for so many folds."""
+    number, rows = config.training.cross_validation, len(corpus.train) - corpus.num_pseudo_labelled
+    if number is None:
+        return
+    if corpus.validation is not None:
+        raise ConfigError(
+            "training.cross_validation: there is a validation split to stop by; cross-validation is for data without",
+            "data.validation_split=null data.validation_fraction=0.0",
+        )
+    if rows < 2 * number:
+        raise ConfigError(
+            f"training.cross_validation: {rows} training rows are too few for {number} folds",
+            f"training.cross_validation={rows // 2 if rows >= 4 else 'null'}",
+        )
 
 
 def _check_faithfulness(config: Config) -> None:

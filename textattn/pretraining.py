@@ -83,7 +83,7 @@ def kept_encoder(config: Config, content: list[str], tokenizer: TextTokenizer) -
 
 
 def _key(config: Config, content: list[str], tokenizer: TextTokenizer) -> str:
-    vectors = config.model.vectors
+    vectors, placement = config.model.vectors, choose_placement(config.training)
     of_model = {"embedding_dim", "vectors", "encoder", "hidden_size", "num_layers", "bidirectional"}
     return cache.key_of(
         content,
@@ -94,7 +94,8 @@ def _key(config: Config, content: list[str], tokenizer: TextTokenizer) -> str:
         cache.content_of([Path(vectors.path)]) if vectors.path is not None else None,
         config.model.pretraining.model_dump(),
         settings_of_training(config).model_dump(),
-        str(choose_placement(config.training)),
+        # Each process has a GPU of its own, and all take what the first has pretrained.
+        (placement.device.type, str(placement.dtype)),
         config.seed,
         torch.__version__,
         cache.content_of([Path(language_model.__file__)]),

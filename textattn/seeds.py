@@ -68,7 +68,7 @@ def summarise(runs: list[Path]) -> dict[str, Any]:
     """
     measured = {run: run_dir.read_json(run / run_dir.METRICS) for run in runs}
     splits: dict[str, Any] = {}
-    for split in ("validation", "test"):
+    for split in ("cross_validation", "validation", "test"):
         for metric in METRICS:
             values = [m.get(split, {}).get(metric) for m in measured.values()]
             if all(value is not None for value in values):

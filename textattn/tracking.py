@@ -144,7 +144,7 @@ class Tracked(Report):
     def finished(self, run: Path, metrics: dict[str, Any]) -> None:
         values = {
             f"final/{split}/{name}": float(value)
-            for split in ("validation", "test")
+            for split in ("cross_validation", "validation", "test")
             for name, value in metrics.get(split, {}).items()
             if isinstance(value, (int, float))
         }

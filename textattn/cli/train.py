@@ -105,7 +105,7 @@ def train(
 
 
 def _note_seeds(summary: dict[str, Any]) -> None:
-    for split in ("validation", "test"):
+    for split in ("cross_validation", "validation", "test"):
         rows = [
             (
                 metric,

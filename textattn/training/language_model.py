@@ -114,6 +114,7 @@ def pretrain(
     log_q = torch.from_numpy(np.log(np.maximum(share, 1e-12))).float().to(device)
     parameters = [p for p in language_model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
     step, losses = 0, list[float]()
     try:
         for _ in range(settings.epochs):
@@ -124,12 +125,14 @@ def pretrain(
                 with placement.autocast:
                     loss = language_model(*batch, drawn, log_q)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                scaler.scale(loss).backward()
                 if settings.max_grad_norm is not None:
+                    scaler.unscale_(optimizer)
                     nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(step, steps, settings)
-                optimizer.step()
+                scaler.step(optimizer)
+                scaler.update()
                 losses = [*losses[1 - STEPS_OF_MEAN :], loss.item()]
                 step += 1
                 check_finite(losses[-1:], step, learning_rate_at(step - 1, steps, settings), "model.pretraining")

@@ -143,7 +143,9 @@ class TrainingLoop:
             self.parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
         self.optimizers = build_optimizers(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
-        self.steps_per_reading = 1 if device.type == "cpu" else STEPS_PER_READING
+        # A checkpoint is of a step whose loss was read.
+        usually = 1 if device.type == "cpu" else STEPS_PER_READING
+        self._read_every = {usually, config.checkpoint_steps or usually}
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
         self._unread: list[torch.Tensor] = []
         self._unlabelled_batches: tuple[int, list[NDArray[np.int64]]] = (0, [])
@@ -193,7 +195,7 @@ class TrainingLoop:
                 at.num_tokens += int(self.lengths[indices].sum())
                 self._give_back_memory(started)
                 is_evaluation = at.global_step in self.evaluation_steps
-                if at.global_step % self.steps_per_reading == 0 or is_evaluation:
+                if is_evaluation or any(at.global_step % every == 0 for every in self._read_every):
                     # Each process has its share of the batch's loss, times their number.
                     losses = (self.processes.sum(torch.stack(self._unread)) / self.processes.size).tolist()
                     self._unread = []
