@@ -249,7 +249,8 @@ def test_a_model_answers_the_same_for_the_same_material(run: Path) -> None:
     for runtime in ("onnx", "torch"):
         model = textattn.load(run, runtime=runtime)
         same = ["Li2O", "Li4O2", "OLi2", "(Li2O)3", "Li0.5O0.25"]
-        assert len(set(model.predict_proba(same)[:, 1].tolist())) == 1
+        # Rows of one product differ in the last bit on processors whose kernels take some rows at a time.
+        assert np.ptp(model.predict_proba(same)[:, 1]) < 1e-6 < np.ptp(model.predict_proba(["Li2O", "LiO"])[:, 1])
         # None of these was in the data.
         answers = [prediction.label for prediction in model.predict(["O2CaFe", "LiZn3O4", "FeCa2", "Fe3Zn2"])]
         assert answers == ["yes", "yes", "no", "no"]

@@ -43,7 +43,10 @@ def test_a_bundle_answers_as_its_run(name: str, exports: tuple[Path, Path, Path,
     assert (expected.code, found.code) == (0, 0)
     assert found.out == expected.out != ""
     # The small bundle has only the one runtime, so nobody needs to ask for it.
-    assert answer(small).out == answer(run, "--runtime", "int8").out != expected.out
+    found = answer(small)
+    assert found.out == answer(run, "--runtime", "int8").out
+    if "--json" in COMMANDS[name]:  # which has all digits
+        assert found.out != expected.out
 
 
 def test_info_says_of_a_bundle_what_it_says_of_its_run(
