@@ -41,6 +41,7 @@ MODELS = [
     ("multi_head", "lstm", "values"),
     ("self_attention", "gru", "none"),
     ("mean", "lstm", "none"),
+    ("sigmoid", "lstm", "values"),
 ]
 # Labels, output, whether a text has several.
 OUTPUTS = [(2, "softmax", False), (5, "softmax", False), (2, "sigmoid", False), (3, "sigmoid", True)]

@@ -88,6 +88,12 @@ def attend(
                 for h in states
             ]
         )
+    elif name == "sigmoid":
+        scores = [
+            float(p["score.weight"][0] @ np.tanh(p["projection.weight"] @ h + p["projection.bias"])) for h in states
+        ]
+        weights = shape([1 / (1 + math.exp(-score - float(p["bias"][0]))) / math.sqrt(seq) for score in scores])
+        return pool(weights, values), np.array(weights) / sum(weights)
     elif name == "dot":
         weights = softmax([float(p["query"] @ h) for h in states])
     elif name == "scaled_dot":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from textattn.model.classifier import Architecture, TextClassifier
 
-WEIGHTED = ("additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention")
+WEIGHTED = ("additive", "sigmoid", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention")
 MECHANISMS = (*WEIGHTED, "mean", "max", "last")
 VOCABULARY, PAD, UNK = 50, 0, 1
 TEXTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10, 11, 12], [13, 2, 14, 2, 5], [15, 16]]

@@ -25,6 +25,7 @@ DIM = 8
 LENGTHS = [1, 2, 5, 7]
 MECHANISMS = [
     ("additive", 1, True),
+    ("sigmoid", 1, True),
     ("dot", 1, True),
     ("scaled_dot", 1, True),
     ("general", 1, True),
@@ -154,6 +155,21 @@ def test_context_of_one_token_is_its_state(name: str) -> None:
     states, mask = ragged()
     context, _ = build(name)(states, mask)
     torch.testing.assert_close(context[0], states[0, 0])
+
+
+def test_sigmoid_weighs_each_token_for_itself() -> None:
+    states, mask = ragged()
+    attention = build("sigmoid")
+    context, weights = attention(states, mask)
+    other = states.clone()
+    other[3, 2] = -states[3, 2]
+    changed_context, changed_weights = attention(other, mask)
+    length = LENGTHS[3]
+    alone = attention.weigh(states, mask)[3, 0, 2] * states[3, 2]
+    alone_now = attention.weigh(other, mask)[3, 0, 2] * other[3, 2]
+    torch.testing.assert_close(context[3] - alone, changed_context[3] - alone_now)
+    ratios = (changed_weights[3] / weights[3])[:length][torch.arange(length) != 2]  # what is shown are shares
+    torch.testing.assert_close(ratios, ratios[:1].expand(length - 1))
 
 
 @every_mechanism

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from explain_models import MODELS, OUTPUTS, TEXTS, build, logits, model_of, odds, same, split_of
 from numpy.typing import NDArray
 from test_faithfulness import (
@@ -109,18 +110,21 @@ class Slow:
         def answer(new: NDArray[np.float64]) -> NDArray[np.float64]:
             return softmax(matrix @ (new @ states) + bias)
 
-        same(answer(weights), self.whole)
+        assert output.head_weights is not None
+        own = output.head_weights[0, 0].double().numpy()  # of sigmoid no shares
+        shared = model.architecture.attention != "sigmoid"
+        same(answer(own), self.whole)
         order = np.argsort(-weights)
         until = 1.0
         for erased in range(1, count):
-            left = weights.copy()
+            left = own.copy()
             left[order[:erased]] = 0
-            if answer(left / left.sum()).argmax() != self.answer:
+            if answer(left / left.sum() if shared else left).argmax() != self.answer:
                 until = erased / count
                 break
-        uniform = answer(np.full(count, 1 / count))
+        uniform = answer(np.full(count, own.sum() / count))
         generator = np.random.default_rng(8)
-        permuted = [answer(weights[generator.permutation(count)]) for _ in range(50)]
+        permuted = [answer(own[generator.permutation(count)]) for _ in range(50)]
         return {
             "permuted": float(np.median(np.abs(np.array(permuted) - self.whole).sum(1) / 2)),
             "tau_gradient": tau_b(weights.tolist(), gradient.tolist()),
@@ -160,9 +164,14 @@ class Slow:
         return Facts(scores, comp, suff, top, until, evidence, self.attention(scores))
 
 
-@pytest.fixture(scope="module")
-def classifier(trained_run: Path) -> Classifier:
-    return package.load(trained_run)
+@pytest.fixture(scope="module", params=["additive", "sigmoid"])
+def classifier(
+    request: pytest.FixtureRequest, trained_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Classifier:
+    if request.param == "additive":
+        return package.load(trained_run)
+    folder = tmp_path_factory.mktemp("sigmoid") / "run"
+    return package.load(package.train("quickstart", [*TINY, "model.attention=sigmoid", f"output.dir={folder}"]))
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +314,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_audit_is_the_same_twice_and_draws_its_texts_by_seed(classifier: Classifier, trained_run: Path) -> None:
+def test_an_audit_is_the_same_twice_and_draws_its_texts_by_seed(classifier: Classifier) -> None:
     whole = load_split(classifier, None, "test", {})
     state = torch.get_rng_state()
     first, again, other = (audit(classifier, whole, examples=20, methods=("attention",), seed=s) for s in (1, 1, 2))
@@ -313,7 +322,9 @@ def test_an_audit_is_the_same_twice_and_draws_its_texts_by_seed(classifier: Clas
     assert first == again != other
     assert first["num_examples"] == 20
     assert "evidence" not in first
-    in_torch = audit(package.load(trained_run, runtime="torch"), whole, examples=20, methods=("attention",), seed=1)
+    in_torch = audit(
+        package.load(classifier.files.path, runtime="torch"), whole, examples=20, methods=("attention",), seed=1
+    )
     for name, value in first["methods"]["attention"]["comprehensiveness"]["deletion"].items():
         same(in_torch["methods"]["attention"]["comprehensiveness"]["deletion"][name], value, 1e-4)
 

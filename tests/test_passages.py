@@ -28,7 +28,8 @@ every_kind = pytest.mark.parametrize(("window", "position"), KINDS)
 
 
 def model_of(attention: str, window: int, position: bool, **more: object) -> torch.nn.Module:
-    return build(attention, attention_window=window, attention_position=position, **more)
+    # What has no shares has none that could move.
+    return build(attention, attention_window=window, attention_position=position and attention != "sigmoid", **more)
 
 
 @every_mechanism
@@ -150,6 +151,9 @@ def test_attention_learns_that_only_the_end_counts(tmp_path: Path) -> None:
          "model.attention_window=999"),
         (["model.attention_window=3", "model.attention=max"],
          "model.attention_window: model.attention=max has no weights to place", "model.attention_window=1"),
+        (["model.attention_position=true", "model.attention=sigmoid"],
+         "model.attention_position: model.attention=sigmoid shares out no weight that could move",
+         "model.attention=additive"),
         (["model.attention_position=true", "model.attention=last"],
          "model.attention_position: model.attention=last has no weights to place", "model.attention_position=false"),
     ],

@@ -240,6 +240,11 @@ def _check_faithfulness(config: Config) -> None:
                 f"model.{key}: model.attention={m.attention} has no weights to place",
                 f"model.{key}={str(off).lower()}",
             )
+    if m.attention_position and m.attention == "sigmoid":
+        raise ConfigError(
+            "model.attention_position: model.attention=sigmoid shares out no weight that could move",
+            "model.attention=additive",
+        )
     if m.attention_window % 2 == 0 or m.attention_window > LARGEST_WINDOW:
         odd = min(m.attention_window + 1, LARGEST_WINDOW)
         raise ConfigError(

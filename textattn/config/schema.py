@@ -275,11 +275,12 @@ class ModelConfig(Section):
     """Bind the encoder's states to the words they stand on. `states`: each has its word's embedding added, projected;
     `values`: only for the scores, and what is pooled is a function of the word alone."""
     attention: Literal[
-        "additive", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max", "last"
-    ] = "additive"
+        "additive", "sigmoid", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max",
+        "last",
+    ] = "additive"  # fmt: skip
     """How the states are weighted and pooled; mean, max and last are controls without learned weights."""
     attention_size: PositiveInt = 64
-    """Units inside the score network of additive, mlp and multi_head."""
+    """Units inside the score network of additive, sigmoid, mlp and multi_head."""
     num_heads: PositiveInt = 1
     """Heads of multi_head and self_attention."""
     attention_window: PositiveInt = 1

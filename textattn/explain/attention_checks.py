@@ -30,7 +30,7 @@ class AttentionChecks(NamedTuple):
     permuted: NDArray[np.float64]
     """Median total variation of the answer over random permutations of the weights (Jain & Wallace 2019, 4.2)"""
     top_weight_flips: NDArray[np.bool_]
-    """Whether the answer is another when the largest weight is 0 and the others are scaled up (Serrano & Smith)"""
+    """Whether the answer is another when the largest weight is 0 and the others take it over (Serrano & Smith)"""
     random_weight_flips: NDArray[np.bool_]
     """The same with a random weight"""
     erased_until_flip: NDArray[np.float64]
@@ -90,10 +90,13 @@ def _check_row(
     generator: np.random.Generator,
 ) -> tuple[object, ...]:
     states, weights = text.states, text.weights
+    normalized = weighted_pooling(model, "audit").normalized
     length = len(states)
     multi_label = classifier.config.multi_label
     mask = torch.ones(1, length, dtype=torch.bool, device=states.device)
     uniform = uniform_weights(mask, states).expand(len(weights), -1)
+    if not normalized:
+        uniform = uniform * weights.sum(-1, keepdim=True)
     shuffles = [torch.from_numpy(generator.permutation(length)) for _ in range(PERMUTATIONS)]
     by_weight = order_by(weights.mean(0).double().cpu().numpy(), generator)
     at_random = generator.permutation(length)
@@ -102,20 +105,22 @@ def _check_row(
     difference = total_variation(given[1:], probs[None, :], multi_label=multi_label)
     flips = []
     for order in (by_weight, at_random):
-        answers = _answers(classifier, model, text, _erased(weights, order)).argmax(axis=1)
+        answers = _answers(classifier, model, text, _erased(weights, order, normalized)).argmax(axis=1)
         flips.append(answers != probs.argmax())
     until = [(int(np.argmax(flip)) + 1) / length if flip.any() else 1.0 for flip in flips]
     first = [bool(flip[:1].any()) for flip in flips]
     return conicity(states.double().cpu().numpy()), given[0], float(np.median(difference)), *first, *until
 
 
-def _erased(weights: Tensor, order: NDArray[np.int64]) -> Tensor:
-    """(heads, tokens) -> (tokens - 1, heads, tokens): without the first 1, 2, … of the order, scaled to sum 1 again."""
+def _erased(weights: Tensor, order: NDArray[np.int64], normalized: bool) -> Tensor:
+    """(heads, tokens) -> (tokens - 1, heads, tokens): without the first 1, 2, … of the order; a sum of 1 stays."""
     length = weights.shape[1]
     place = torch.empty(length, dtype=torch.int64)
     place[torch.from_numpy(order)] = torch.arange(length)
     kept = place[None, :] >= torch.arange(1, length)[:, None]  # (tokens - 1, tokens)
     left = weights[None] * kept[:, None].to(weights)
+    if not normalized:
+        return left
     return left / left.sum(-1, keepdim=True).clamp(min=torch.finfo(left.dtype).tiny)
 
 

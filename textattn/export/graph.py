@@ -274,6 +274,9 @@ class _Attention:
             return self.pool(
                 linear(op("Tanh", linear(scored, self.weights, "projection")), self.weights, "score"), pooled
             )
+        if name == "sigmoid":
+            scores = linear(op("Tanh", linear(scored, self.weights, "projection")), self.weights, "score")
+            return self.sigmoid(op("Add", scores, self.graph.constant(self.weights["bias"])), pooled)
         if name in ("dot", "scaled_dot"):
             scale = self.state_dim**-0.5 if name == "scaled_dot" else 1.0
             return self.pool(op("MatMul", scored, self.column(self.weights["query"] * np.float32(scale))), pooled)
@@ -314,6 +317,15 @@ class _Attention:
         """scores: (batch, seq, 1)."""
         weights = self.softmax(self.graph.squeeze(scores, 2), self.mask)
         return self.weighted(self.graph.unsqueeze(weights, 1), states)
+
+    def sigmoid(self, scores: str, states: str) -> tuple[str, str]:
+        """scores: (batch, seq, 1)."""
+        op, constant = self.graph.op, self.graph.constant
+        each = op("Where", self.mask, op("Sigmoid", self.graph.squeeze(scores, 2)), constant(0.0))
+        each = op("Div", each, op("Sqrt", op("Cast", self.length, to=TensorProto.FLOAT)))
+        context, weights = self.weighted(self.graph.unsqueeze(each, 1), states)
+        total = op("Max", op("ReduceSum", weights, constant([1]), keepdims=1), constant(1e-12))
+        return context, op("Div", weights, total)
 
     def weighted(self, weights: str, states: str) -> tuple[str, str]:
         """weights: (batch, 1, seq)."""

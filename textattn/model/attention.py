@@ -81,9 +81,11 @@ class WeightedPooling(nn.Module):
     """What all mechanisms with weights of their own share: weigh the tokens, then pool the states."""
 
     context_dim: int
+    normalized = True
+    """Whether the weights of a head sum to 1."""
 
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head."""
+        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head where `normalized`."""
         raise NotImplementedError
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
@@ -92,7 +94,12 @@ class WeightedPooling(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.weigh(states, mask)
-        return self.pool(states, weights, mask), weights.mean(dim=1)
+        return self.pool(states, weights, mask), self.shares(weights)
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """(batch, heads, seq) -> each token's share, (batch, seq), sum 1."""
+        mean = weights.mean(dim=1)
+        return mean if self.normalized else mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 class AdditiveAttention(WeightedPooling):
@@ -110,6 +117,25 @@ class AdditiveAttention(WeightedPooling):
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
         return masked_softmax(scores, mask).unsqueeze(1)
+
+
+class SigmoidAttention(AdditiveAttention):
+    """a_i = sigmoid(v^T tanh(W h_i + b) + c) / sqrt(length): each token is weighed for itself (Ramapuram et al. 2024).
+
+    Softmax shares out one weight, so that the words left take over what an erased word had. Here what it said is gone.
+    """
+
+    normalized = False
+
+    def __init__(self, dim: int, attention_size: int) -> None:
+        super().__init__(dim, attention_size)
+        # Of most words little at first: a text is not the sum of all of them.
+        self.bias = nn.Parameter(torch.full((1,), -3.0))
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
+        weights = torch.sigmoid(scores.to(_wide(scores)) + self.bias).masked_fill(~mask, 0)
+        return (weights / mask.sum(dim=1, keepdim=True).to(weights).sqrt()).unsqueeze(1)
 
 
 class DotAttention(WeightedPooling):
@@ -290,6 +316,8 @@ def build_attention(
     """
     if name == "additive":
         return AdditiveAttention(dim, attention_size)
+    if name == "sigmoid":
+        return SigmoidAttention(dim, attention_size)
     if name == "dot":
         return DotAttention(dim)
     if name == "scaled_dot":

@@ -57,7 +57,8 @@ class Output(NamedTuple):
     hidden_states: Tensor
     """(batch, seq, state_dim) what the attention pools; garbage on padding"""
     head_weights: Tensor | None
-    """(batch, heads, seq) the weights of each head; None for `max` and `last`, which have none of their own"""
+    """(batch, heads, seq) the weights of each head, no shares of `sigmoid`; None for `max` and `last`, which
+    have none of their own"""
     encoder_states: Tensor
     """(batch, seq, state_dim) what the encoder gave"""
     embeddings: Tensor
@@ -124,6 +125,8 @@ class TextClassifier(nn.Module):
         if a.attention_window != 1 or a.attention_position:
             if not isinstance(self.attention, WeightedPooling):
                 raise ValueError(f"{a.attention} has no weights for attention_window and attention_position")
+            if not self.attention.normalized and a.attention_position:
+                raise ValueError(f"{a.attention} shares out no weight for attention_position to move")
             self.passages = Passages(a.attention_window, a.attention_position)
         self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
@@ -172,7 +175,8 @@ class TextClassifier(nn.Module):
             head_weights = self.attention.weigh(states.scored, mask)
             if self.passages is not None:
                 head_weights = self.passages(head_weights, mask)
-            context, weights = self.attention.pool(states.pooled, head_weights, mask), head_weights.mean(dim=1)
+            context = self.attention.pool(states.pooled, head_weights, mask)
+            weights = self.attention.shares(head_weights)
         else:
             context, weights = self.attention(states.scored, mask)
         logits = self.classifier(self.classifier_dropout(context))

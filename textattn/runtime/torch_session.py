@@ -98,7 +98,7 @@ def _telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
         shapes["ngrams.weights.weight"] = (a.ngram_buckets, a.num_outputs)
     if a.anchor != "none":
         shapes["anchor.weight"] = (state_dim, a.embedding_dim)
-    if a.attention in ("additive", "multi_head"):
+    if a.attention in ("additive", "sigmoid", "multi_head"):
         shapes["attention.projection.weight"] = (a.attention_size, state_dim)
     if a.attention == "mlp":
         shapes["attention.features.weight"] = (a.attention_size, state_dim)
