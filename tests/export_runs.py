@@ -54,4 +54,5 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def close(found: NDArray[Any], expected: NDArray[Any], tolerance: float = TOLERANCE) -> None:
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+    # Of large numbers, sums over a text, fp32 has no more than seven digits.
+    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=1e-6)

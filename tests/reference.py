@@ -92,7 +92,7 @@ def attend(
         scores = [
             float(p["score.weight"][0] @ np.tanh(p["projection.weight"] @ h + p["projection.bias"])) for h in states
         ]
-        weights = shape([1 / (1 + math.exp(-score - float(p["bias"][0]))) / math.sqrt(seq) for score in scores])
+        weights = shape([1 / (1 + math.exp(-score - float(p["bias"][0]))) for score in scores])
         return pool(weights, values), np.array(weights) / sum(weights)
     elif name == "dot":
         weights = softmax([float(p["query"] @ h) for h in states])

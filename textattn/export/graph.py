@@ -322,7 +322,6 @@ class _Attention:
         """scores: (batch, seq, 1)."""
         op, constant = self.graph.op, self.graph.constant
         each = op("Where", self.mask, op("Sigmoid", self.graph.squeeze(scores, 2)), constant(0.0))
-        each = op("Div", each, op("Sqrt", op("Cast", self.length, to=TensorProto.FLOAT)))
         context, weights = self.weighted(self.graph.unsqueeze(each, 1), states)
         total = op("Max", op("ReduceSum", weights, constant([1]), keepdims=1), constant(1e-12))
         return context, op("Div", weights, total)

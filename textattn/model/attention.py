@@ -120,9 +120,11 @@ class AdditiveAttention(WeightedPooling):
 
 
 class SigmoidAttention(AdditiveAttention):
-    """a_i = sigmoid(v^T tanh(W h_i + b) + c) / sqrt(length): each token is weighed for itself (Ramapuram et al. 2024).
+    """a_i = sigmoid(v^T tanh(W h_i + b) + c): each token is weighed for itself (Ramapuram et al. 2024).
 
-    Softmax shares out one weight, so that the words left take over what an erased word had. Here what it said is gone.
+    Softmax shares out one weight, so that the words left take over what an erased word had, and a word that says what
+    the text says on average costs nothing to leave out. Here what it said is gone. The context is a sum over the text;
+    divided by any measure of its length, the words left would take over again.
     """
 
     normalized = False
@@ -134,8 +136,7 @@ class SigmoidAttention(AdditiveAttention):
 
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
-        weights = torch.sigmoid(scores.to(_wide(scores)) + self.bias).masked_fill(~mask, 0)
-        return (weights / mask.sum(dim=1, keepdim=True).to(weights).sqrt()).unsqueeze(1)
+        return torch.sigmoid(scores.to(_wide(scores)) + self.bias).masked_fill(~mask, 0).unsqueeze(1)
 
 
 class DotAttention(WeightedPooling):
