@@ -32,7 +32,6 @@ VARIANTS: dict[str, list[str]] = {
     "uniform": ["model.attention=mean"],
     "anchor_states": ["model.anchor=states"],
     "anchor_values": ["model.anchor=values"],
-    "diversity": ["training.state_diversity=0.5"],
     "tying": ["training.state_tying=0.01"],
     "masking": ["model.dropout.masking=0.5"],
     "alignment": ["training.attention_alignment=0.5"],

@@ -38,7 +38,10 @@ BASE: dict[str, Any] = {
     "model": {"embedding_dim": 16, "hidden_size": 16, "attention_size": 8},
     "training": {"epochs": 2, "batch_size": 16, "checkpoint_steps": 5},
     "output": {
-        "plots": False, "audit_examples": 12, "prediction_splits": ["validation"], "attention_splits": ["validation"],
+        "plots": False,
+        "audit_examples": 12,
+        "prediction_splits": ["validation"],
+        "attention_splits": ["validation"],
     },
 }
 
@@ -87,8 +90,29 @@ def kinds(folder: Path) -> dict[str, dict[str, Any]]:
 def write_data(folder: Path) -> None:
     """Texts with labels that can be learnt, drawn with a seed."""
     random = np.random.default_rng(0)
-    filler = "the a of and room table staff street night evening we they it went came was".split()
-    telling = {"bad": "awful dirty rude cold".split(), "good": "lovely clean kind warm".split(), "so": "fine plain".split()}
+    filler = [
+        "the",
+        "a",
+        "of",
+        "and",
+        "room",
+        "table",
+        "staff",
+        "street",
+        "night",
+        "evening",
+        "we",
+        "they",
+        "it",
+        "went",
+        "came",
+        "was",
+    ]
+    telling = {
+        "bad": ["awful", "dirty", "rude", "cold"],
+        "good": ["lovely", "clean", "kind", "warm"],
+        "so": ["fine", "plain"],
+    }
 
     def text(names: list[str]) -> list[str]:
         words = list(random.choice(filler, int(random.integers(3, 25))))
@@ -116,12 +140,14 @@ def write_data(folder: Path) -> None:
             at += len(word) + 1
         marked.append({"text": " ".join(words), "label": label, "evidence": spans})
     write("marked.jsonl", marked)
-    metals, others = "Fe Co Ni Cu Al Ti".split(), "O S Cl F".split()
+    metals, others = ["Fe", "Co", "Ni", "Cu", "Al", "Ti"], ["O", "S", "Cl", "F"]
     rows = ["formula,kind"]
     for _ in range(120):
         first, second = random.choice(metals, 2, replace=False)
         n, m = random.integers(1, 4, 2)
-        rows.append(f"{first}{n}{second}{m},metal" if random.random() < 0.5 else f"{first}{n}{random.choice(others)}{m},none")
+        rows.append(
+            f"{first}{n}{second}{m},metal" if random.random() < 0.5 else f"{first}{n}{random.choice(others)}{m},none"
+        )
     (folder / "formulas.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     rows = ["first,second,label"]
     rows += [f"{' '.join(text([label]))},{' '.join(text([]))},{label}" for label in labels * 40]
@@ -191,8 +217,8 @@ def printed(*arguments: str) -> str:
             code = stop.code or 0
         for stream in streams.values():
             stream.flush()
-    out = streams["stdout"].buffer.getvalue().decode()  # type: ignore[attr-defined]
-    err = streams["stderr"].buffer.getvalue().decode()  # type: ignore[attr-defined]
+    out = streams["stdout"].buffer.getvalue().decode()
+    err = streams["stderr"].buffer.getvalue().decode()
     return f"{out}exit {code}" + (f" {err}" if code not in (0, 4) else "")
 
 
@@ -216,14 +242,33 @@ def record() -> dict[str, Any]:
         config.write_text(json.dumps(settings_of({"training.epochs": 6}, folder)), encoding="utf-8")
         found["resume"] = resumed(config, folder)
         found["cli"] = {}
-        runs = [kind for kind in ("plain", "ngrams", "multi_label", "binary", "multi_head", "composition") if (folder / kind).is_dir()]
+        runs = [
+            kind
+            for kind in ("plain", "ngrams", "multi_label", "binary", "multi_head", "composition")
+            if (folder / kind).is_dir()
+        ]
         for kind in runs:
             text = "Fe2O3" if kind == "composition" else SENTENCE
             model = ("--model", str(folder / kind))
-            methods = "attention attention_x_gradient gradient_x_input integrated_gradients occlusion lime".split()
-            commands = [("predict", *model, "--json", "--top-k", "2", text), ("info", *model, "--json"), ("words", *model, "--json")]
+            methods = [
+                "attention",
+                "attention_x_gradient",
+                "gradient_x_input",
+                "integrated_gradients",
+                "occlusion",
+                "lime",
+            ]
+            commands = [
+                ("predict", *model, "--json", "--top-k", "2", text),
+                ("info", *model, "--json"),
+                ("words", *model, "--json"),
+            ]
             commands += [("explain", *model, "--json", "--method", method, text) for method in methods]
-            commands += [("evaluate", *model, "--json"), ("audit", *model, "--json", "--examples", "10"), ("export", *model, "--int8", "--max-drop", "100")]
+            commands += [
+                ("evaluate", *model, "--json"),
+                ("audit", *model, "--json", "--examples", "10"),
+                ("export", *model, "--int8", "--max-drop", "100"),
+            ]
             for command in commands:
                 shown = printed(*command).replace(str(folder), "FOLDER")
                 with contextlib.suppress(ValueError):

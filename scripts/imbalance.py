@@ -24,7 +24,6 @@ SETTINGS: dict[str, list[str]] = {
     "plain": [],
     "training.class_weights=balanced": ["training.class_weights=balanced"],
     "training.sampling=balanced": ["training.sampling=balanced"],
-    "training.focal_gamma=2": ["training.focal_gamma=2.0"],
 }
 
 

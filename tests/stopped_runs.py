@@ -42,10 +42,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "stopping where folds were best": {
         "data": {"validation_fraction": 0.0}, "training": {"cross_validation": 3, "epochs": 8},
     },
-    "texts without labels": {
-        "data": {"unlabelled": {"path": "bundled:four_sentences"}}, "model": {"vectors": {"source": "random"}},
-        "training": {"virtual_adversarial": 0.5, "entropy_minimisation": 0.1},
-    },
     "nothing to validate on": {"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 30}},
 }  # fmt: skip
 

@@ -20,7 +20,6 @@ from textattn.model.classifier import Output, TextClassifier
 from textattn.training.faithfulness import (
     FaithfulnessLoss,
     alignment_loss,
-    conicity,
     supervision_loss,
     tying_loss,
 )
@@ -188,7 +187,7 @@ def test_texts_in_which_no_word_speaks_for_the_label_do_not_count() -> None:
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-# Supervision, diversity, tying.
+# Supervision, tying.
 
 
 def test_supervision_is_cross_entropy_with_equal_shares_of_the_marked() -> None:
@@ -221,20 +220,6 @@ def test_supervision_is_least_where_the_marked_share_the_attention() -> None:
     assert best.item() == pytest.approx(math.log(2))
     for weights in ([0.6, 0.4, 0.0], [0.9, 0.1, 0.0], [0.4, 0.4, 0.2]):
         assert supervision_loss(torch.tensor([weights]), marked).value() > best
-
-
-@every_anchor
-def test_conicity_is_the_mean_cosine_with_the_mean(anchor: str) -> None:
-    model = build(anchor=anchor)
-    input_ids, mask = padded(TEXTS)
-    found = conicity(model(input_ids, mask).hidden_states, mask.bool())
-    for row, text in enumerate(TEXTS):
-        states = classify(model, text)["hidden_states"]
-        mean = states.mean(axis=0)
-        cosines = [state @ mean / np.linalg.norm(state) / np.linalg.norm(mean) for state in states]
-        assert found[row].item() == pytest.approx(np.mean(cosines), abs=1e-5)
-    assert found[1].item() == pytest.approx(1)
-    assert len(found.detach().round(decimals=2).unique()) > 3
 
 
 @every_anchor
@@ -276,13 +261,13 @@ def losses(model: TextClassifier, texts: list[list[int]], labels: Sequence[int],
     )
     each = {
         name: FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
-        for name in ("alignment", "supervision", "diversity", "tying")
+        for name in ("alignment", "supervision", "tying")
     }
     target = torch.tensor(labels)
     return {name: added(loss(model, output, mask, target, flags(texts, seq))) for name, loss in each.items()}
 
 
-NOTHING = {"alignment": 0.0, "supervision": 0.0, "diversity": 0.0, "tying": 0.0}
+NOTHING = {"alignment": 0.0, "supervision": 0.0, "tying": 0.0}
 
 
 @every_mechanism
@@ -312,15 +297,13 @@ def test_the_losses_are_weighted_and_added(anchor: str) -> None:
     parts = {
         "alignment": alignment_by_hand(model, TEXTS, LABELS["softmax"], "softmax")[0],
         "supervision": supervision_loss(output.attention_weights, flags(TEXTS)).value().item(),
-        # Of what is pooled, and of what the encoder gave.
-        "diversity": conicity(output.hidden_states, mask.bool()).mean().item(),
         "tying": tying_loss(output.encoder_states, output.embeddings, mask.bool()).value().item(),
     }
-    assert len({round(part, 3) for part in parts.values()}) == 4
+    assert len({round(part, 3) for part in parts.values()}) == 3
     for name, part in parts.items():
         loss = FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
         assert added(loss(model, output, mask, labels, flags(TEXTS))).item() == pytest.approx(part, rel=1e-4)
-    weights = {"alignment": 0.5, "supervision": 2.0, "diversity": 0.3, "tying": 0.01}
+    weights = {"alignment": 0.5, "supervision": 2.0, "tying": 0.01}
     total = FaithfulnessLoss(**weights, kind="softmax")
     expected = sum(weight * parts[name] for name, weight in weights.items())
     assert added(total(model, output, mask, labels, flags(TEXTS))).item() == pytest.approx(expected, rel=1e-4)
@@ -330,13 +313,13 @@ def test_the_losses_are_weighted_and_added(anchor: str) -> None:
 
 def test_the_config_names_the_weights() -> None:
     assert FaithfulnessLoss.from_config(TrainingConfig(), "softmax") is None
-    keys = {"attention_alignment": 1.0, "attention_supervision": 2.0, "state_diversity": 3.0, "state_tying": 4.0}
+    keys = {"attention_alignment": 1.0, "attention_supervision": 2.0, "state_tying": 4.0}
     loss = FaithfulnessLoss.from_config(TrainingConfig(**keys), "binary")  # type: ignore[arg-type]
-    assert loss == FaithfulnessLoss(alignment=1.0, supervision=2.0, diversity=3.0, tying=4.0, kind="binary")
+    assert loss == FaithfulnessLoss(alignment=1.0, supervision=2.0, tying=4.0, kind="binary")
     for key, value in keys.items():
         only = FaithfulnessLoss.from_config(TrainingConfig(**{key: value}), "softmax")  # type: ignore[arg-type]
         assert only is not None
-        assert sum((only.alignment, only.supervision, only.diversity, only.tying)) == value
+        assert sum((only.alignment, only.supervision, only.tying)) == value
 
 
 @every_anchor

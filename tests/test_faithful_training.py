@@ -106,7 +106,7 @@ def test_supervised_attention_is_where_people_marked(tmp_path: Path) -> None:
 
 
 ALL = [
-    "training.attention_alignment=1.0", "training.attention_supervision=0.5", "training.state_diversity=0.1",
+    "training.attention_alignment=1.0", "training.attention_supervision=0.5",
     "training.state_tying=0.01", "model.dropout.masking=0.3",
 ]  # fmt: skip
 
@@ -229,12 +229,12 @@ def test_settings_that_do_not_go_together(settings: list[str], message: str, hin
 
 
 def test_the_other_losses_go_with_every_attention() -> None:
-    off = ["training.attention_alignment=0.0", "model.anchor=none", "training.state_diversity=0.1"]
+    off = ["training.attention_alignment=0.0", "model.anchor=none"]
     for attention in ("mean", "max", "last"):
         assert check(*off, f"model.attention={attention}", "training.state_tying=0.1").code == 0
 
 
-@pytest.mark.parametrize("key", ["attention_alignment", "attention_supervision", "state_diversity", "state_tying"])
+@pytest.mark.parametrize("key", ["attention_alignment", "attention_supervision", "state_tying"])
 def test_negative_weights_are_refused(key: str) -> None:
     for value, said in (
         ("-1", "at least 0, got -1"),

@@ -13,6 +13,7 @@ from stopped_runs import Killed, Killer, outcome, settings, start, write_texts
 
 from textattn.config import config_from_mapping
 from textattn.data import chunks
+from textattn.errors import ConfigError
 
 
 def without(value: Any, keys: set[str]) -> Any:
@@ -34,7 +35,7 @@ def old(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     strip(run / "metrics.json", "temperature", "reliability", "ece_uncalibrated", "plots")
     strip(run / "environment.json", "processes")
     config = (run / "training_config.yaml").read_text().splitlines()
-    new = ("focal_gamma", "sampling", "calibration", "plots", "tracking")
+    new = ("sampling", "calibration", "plots", "tracking")
     kept = [line for line in config if line.split(":")[0].strip() not in new]
     (run / "training_config.yaml").write_text(
         "\n".join(line.replace("  unlabelled: null", "  unlabelled_splits: []") for line in kept)
@@ -109,3 +110,46 @@ def test_an_older_interrupted_prediction_goes_on(
 )
 def test_older_names_of_texts_without_labels(older: dict[str, Any], now: dict[str, Any]) -> None:
     assert config_from_mapping({"data": older}) == config_from_mapping({"data": now})
+
+
+REMOVED = [
+    ("model.pretraining.epochs", 0, 1),
+    ("model.pretraining.path", None, "runs/other"),
+    ("training.layer_decay", 1.0, 0.5),
+    ("training.unfreezing", 0.0, 1.0),
+    ("training.focal_gamma", 0.0, 2.0),
+    ("training.state_diversity", 0.0, 0.5),
+    ("training.virtual_adversarial", 0.0, 0.3),
+    ("training.entropy_minimisation", 0.0, 0.1),
+]
+
+
+def setting(key: str, value: Any) -> dict[str, Any]:
+    """The config of an earlier version that sets it."""
+    values: Any = value
+    for part in reversed(key.split(".")):
+        values = {part: values}
+    return {"data": {"path": "bundled:reviews"}, **values}
+
+
+@pytest.mark.parametrize(("key", "off", "on"), REMOVED)
+def test_a_removed_setting_may_be_off_and_its_use_is_refused_with_the_reason(key: str, off: Any, on: Any) -> None:
+    assert config_from_mapping(setting(key, off)) == config_from_mapping({"data": {"path": "bundled:reviews"}})
+    with pytest.raises(ConfigError) as caught:
+        config_from_mapping(setting(key, on))
+    assert f"{key}: this setting was removed: " in caught.value.message
+    with pytest.raises(ConfigError) as caught:
+        config_from_mapping({"data": {"path": "bundled:reviews"}}, [f"{key}={json.dumps(on)}"])
+    assert f"{key}: this setting was removed: " in caught.value.message
+
+
+def test_a_run_that_used_removed_settings_answers_and_is_evaluated(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    config = run / "training_config.yaml"
+    added = "training:\n  focal_gamma: 2.0\n  layer_decay: 0.5\n"
+    added = config.read_text().replace("training:\n", added).replace("model:\n", "model:\n  pretraining: {epochs: 3}\n")
+    config.write_text(added)
+    for command in (("predict", "a text"), ("evaluate",), ("info",)):
+        done = cli(command[0], "--model", str(run), *command[1:])
+        assert done.code == 0, done.err

@@ -29,13 +29,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batches of 47 texts and of 1": {"training": {"batch_size": 47}},
     "as many tokens": {"training": {"max_tokens_per_batch": 50}},
     "weights for labels": {"training": {"class_weights": {"False": 1.0, "True": 3.5}, "label_smoothing": 0.1}},
-    "one output, focal": {
-        "model": {"output": "sigmoid"}, "training": {"focal_gamma": 2.0, "class_weights": "balanced"}
-    },
+    "one output": {"model": {"output": "sigmoid"}, "training": {"class_weights": "balanced"}},
     "balanced": {"training": {"sampling": "balanced"}},
     "faithful": {
         "model": {"anchor": "states", "attention": "multi_head", "num_heads": 2},
-        "training": {"attention_alignment": 0.3, "state_diversity": 0.2, "state_tying": 0.01},
+        "training": {"attention_alignment": 0.3, "state_tying": 0.01},
     },
     "n-grams": {"model": {"ngrams": 2, "ngram_buckets": 512, **RANDOM}},
     "several labels": {"data": {"label": "labels"}, "training": {"class_weights": "balanced"}},
@@ -44,9 +42,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stopping early": {"training": {"epochs": 12, "patience": 2}},
     "no attention": {"model": {"attention": "max", "encoder": "none", **RANDOM}},
     "self-attention": {"model": {"attention": "self_attention", "num_heads": 2, "num_layers": 2, **RANDOM}},
-    "texts without labels": {
-        "data": {"unlabelled": {"path": "bundled:reviews"}}, "model": RANDOM, "training": {"entropy_minimisation": 0.3},
-    },
     "passages": {"model": {"attention": "mlp", "attention_window": 3, "attention_position": True, **RANDOM},
         # The probabilities themselves, and not only which is the largest.
         "training": {"metric": "log_loss"},

@@ -255,7 +255,7 @@ def test_other_texts_without_labels_are_refused(data: Path, tmp_path: Path) -> N
     rows = [json.dumps({"text": f"{letter} b c"}) + "\n" for letter in "adefgh"]
     texts.write_text("".join(rows))
     more = {"data": {"unlabelled": {"path": str(texts)}}, "tokenizer": {"type": "char"}}
-    config = merged(settings(data, tmp_path / "run", "texts without labels"), more)
+    config = merged(settings(data, tmp_path / "run"), more)
     run = stopped(config)
     texts.write_text("".join(reversed(rows)))
     done = start_cli(tmp_path, config)

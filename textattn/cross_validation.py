@@ -42,7 +42,6 @@ def cross_validate(
     model_config: ModelConfig,
     corpus: Corpus,
     tokens: TokenArrays,
-    unlabelled: TokenArrays | None,
     tokenizer: TextTokenizer,
     placement: Placement,
     weights: torch.Tensor | None,
@@ -56,7 +55,6 @@ def cross_validate(
     Args:
         model: as training begins; each fold trains a copy.
         tokens: of the training texts.
-        unlabelled: of texts without labels, where they are trained on.
         weights: (labels,) of the loss.
 
     Returns:
@@ -79,7 +77,7 @@ def cross_validate(
             rest = np.setdiff1d(np.arange(len(corpus.train)), rows)
             train, held = tokens.take(rest), tokens.take(rows)
             answers = _answers(
-                config, copy.deepcopy(model), model_config, corpus.train.take(rest), train, unlabelled, held, tokenizer,
+                config, copy.deepcopy(model), model_config, corpus.train.take(rest), train, held, tokenizer,
                 placement, weights,
             )  # fmt: skip
             for epoch, logits in answers:
@@ -134,7 +132,6 @@ def _answers(
     model_config: ModelConfig,
     train: Split,
     tokens: TokenArrays,
-    unlabelled: TokenArrays | None,
     held: TokenArrays,
     tokenizer: TextTokenizer,
     placement: Placement,
@@ -151,9 +148,7 @@ def _answers(
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        loop = make_loop(
-            config, model, model_config, train, tokens, unlabelled, tokenizer, placement, weights, evaluate
-        )
+        loop = make_loop(config, model, model_config, train, tokens, tokenizer, placement, weights, evaluate)
         for event in loop:
             if isinstance(event, Evaluation):
                 yield event.epoch, logits

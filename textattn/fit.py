@@ -14,7 +14,6 @@ from safetensors.torch import save
 from textattn import run as run_dir
 from textattn.checkpoints import best_and_log, save_checkpoint
 from textattn.config import Config
-from textattn.data.prepared import UNLABELLED
 from textattn.data.read import Corpus, Split
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -33,7 +32,6 @@ from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loop import Evaluation, Step, TrainingLoop
 from textattn.training.loss import LossKind, build_loss
 from textattn.training.optimizer import Placement
-from textattn.training.smoothness import SmoothnessLoss
 
 
 def fit(
@@ -92,15 +90,12 @@ def fit(
     best: Evaluation | None = None
     step: Step | None = None
     loop = make_loop(
-        config, model, model_config, corpus.train, tokens["train"], tokens.get(UNLABELLED), tokenizer, placement,
+        config, model, model_config, corpus.train, tokens["train"], tokenizer, placement,
         weights, evaluate if validation is not None else None, processes, stop_after,
     )  # fmt: skip
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     together = f", {processes.size} processes" if processes.size > 1 else ""
-    others = f" and {len(tokens[UNLABELLED]):,} without labels" if UNLABELLED in tokens else ""
-    report.stage(
-        f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts{others} ({placement}{together})"
-    )
+    report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement}{together})")
     if checkpoint is not None:
         best, log = best_and_log(checkpoint)
         loop.restore(checkpoint)
@@ -167,7 +162,6 @@ def make_loop(
     model_config: ModelConfig,
     train: Split,
     tokens: TokenArrays,
-    unlabelled: TokenArrays | None,
     tokenizer: TextTokenizer,
     placement: Placement,
     weights: torch.Tensor | None,
@@ -188,7 +182,6 @@ def make_loop(
             kind,
             settings.label_smoothing,
             None if weights is None else weights.to(placement.device),
-            settings.focal_gamma,
         ),
         settings,
         placement,
@@ -198,8 +191,6 @@ def make_loop(
         greater_is_better=GREATER_IS_BETTER[choose_metric(settings, model_config.multi_label)],
         faithfulness=FaithfulnessLoss.from_config(settings, kind),
         evidence=evidence_of(train, tokenizer, tokens) if settings.attention_supervision else None,
-        smoothness=SmoothnessLoss.from_config(settings, kind),
-        unlabelled=unlabelled,
         processes=processes,
         stop_after=stop_after,
     )

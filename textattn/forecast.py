@@ -21,7 +21,7 @@ from textattn import run as run_dir
 from textattn.checkpoints import save_checkpoint
 from textattn.config import Config
 from textattn.data.batches import collate, shuffled_batches, sorted_batches
-from textattn.data.prepared import UNLABELLED, Prepared
+from textattn.data.prepared import Prepared
 from textattn.data.read import Split
 from textattn.data.vectors import time_skipgram
 from textattn.errors import CheckFailed
@@ -32,8 +32,7 @@ from textattn.metrics import compute_metrics
 from textattn.model.classifier import TextClassifier
 from textattn.model_files import ModelConfig, model_metadata
 from textattn.pipeline import TOKENS_OF_SHORT_AUDIT
-from textattn.prepare import build_model, content_of_learnable, evidence_of, kept_vectors, without_vectors
-from textattn.pretraining import kept_encoder, seconds_of_pretraining
+from textattn.prepare import build_model, evidence_of, kept_vectors, without_vectors
 from textattn.report import Report
 from textattn.runtime.classifier import Classifier
 from textattn.runtime.dumps import write_attention
@@ -42,7 +41,6 @@ from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loop import Evaluation, Step, TrainingLoop, bytes_of_primitive, primitives_kept
 from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.optimizer import Placement
-from textattn.training.smoothness import SmoothnessLoss
 
 # Seconds of training steps, a first pass over some batches and at least two more included.
 STEP_SECONDS = 1.5
@@ -51,8 +49,6 @@ MOST_BATCHES, FEWEST_BATCHES, PASSES = 12, 3, 5
 SHAPES_TRIED, PRIMITIVES_PER_SHAPE = 12, 7
 # Tokens of the texts that word vectors are trained on for a moment.
 VECTOR_TOKENS = 60_000
-# Batches that are read twice for the time of pretraining.
-PRETRAINING_BATCHES = 4
 # Batches that the trained model would be measured on, on each worker.
 BATCHES_PER_WORKER = 5
 # Texts whose metrics are computed, whose attention is written, and which are audited: few and more of them.
@@ -86,8 +82,6 @@ def forecast(config: Config, data: Prepared, placement: Placement, seconds: dict
         if config.model.vectors.source == "skipgram" and not kept_vectors(config, data.corpus, data.tokenizer):
             stages["word_vectors"], extra = _skipgram(config, data)
         model, model_config, _ = build_model(without_vectors(config), data.corpus, data.tokenizer, Report())
-        if config.model.pretraining.epochs:
-            stages["pretraining"] = _pretraining(config, data, model)
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
             run = Path(folder)
             trained, kept = _training(config, data, run, model.to(placement.device), model_config, placement)
@@ -121,14 +115,6 @@ def _learnable(data: Prepared, number: int) -> tuple[list[str], int]:
     return texts, total
 
 
-def _pretraining(config: Config, data: Prepared, model: TextClassifier) -> float:
-    """Seconds."""
-    if kept_encoder(config, content_of_learnable(data.corpus), data.tokenizer):
-        return 0.0
-    texts, total = _learnable(data, PRETRAINING_BATCHES * config.training.batch_size)
-    return seconds_of_pretraining(config, texts, total, data.tokenizer, model)
-
-
 def _skipgram(config: Config, data: Prepared) -> tuple[float, int]:
     """Seconds, and bytes that are needed meanwhile."""
     _, tokenizer, tokens = data
@@ -157,7 +143,7 @@ def _training(
     )
     weights = label_weights(settings.class_weights, corpus.train.labels, corpus.labels)
     weights = None if weights is None else weights.to(placement.device)
-    loss = build_loss(kind, settings.label_smoothing, weights, settings.focal_gamma)
+    loss = build_loss(kind, settings.label_smoothing, weights)
 
     def loop_over(batches: list[Int64s], epochs: int, batch_size: int = settings.batch_size) -> TrainingLoop:
         rows = np.concatenate(batches)
@@ -169,7 +155,6 @@ def _training(
             model, part, split.labels, loss, settings.model_copy(update=short), placement, pad_id=tokenizer.pad_id,
             seed=config.seed, evaluate=None, faithfulness=FaithfulnessLoss.from_config(settings, kind),
             evidence=evidence_of(split, tokenizer, part) if settings.attention_supervision else None,
-            smoothness=SmoothnessLoss.from_config(settings, kind), unlabelled=tokens.get(UNLABELLED),
         )  # fmt: skip
 
     lengths = train.lengths

@@ -30,7 +30,6 @@ from textattn.checkpoints import (
 )
 from textattn.config import Config, dump_config
 from textattn.cross_validation import cross_validate
-from textattn.data.prepared import UNLABELLED
 from textattn.data.read import Corpus
 from textattn.data.token_arrays import TokenArrays
 from textattn.data.tokenizer import TextTokenizer
@@ -128,7 +127,6 @@ def _train(config: Config, name: str, overwrite: bool, resume: bool, report: Rep
                             model_config,
                             corpus,
                             tokens["train"],
-                            tokens.get(UNLABELLED),
                             tokenizer,
                             placement,
                             weights,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textattn.config import Config
 from textattn.config.schema import ModelConfig as ModelSettings
-from textattn.config.schema import PretrainingConfig, TrainingConfig
+from textattn.config.schema import TrainingConfig
 from textattn.data import cache, prepared
 from textattn.data.cells import text_columns
 from textattn.data.element_vectors import periodic_vectors
@@ -31,7 +31,6 @@ from textattn.errors import ConfigError, InputError
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.model.passages import LARGEST_WINDOW
 from textattn.model_files import ModelConfig, find_model
-from textattn.pretraining import pretrain_encoder
 from textattn.pseudo_labels import with_pseudo_labels
 from textattn.report import Report
 from textattn.run import TOKENIZER
@@ -67,8 +66,6 @@ def prepare_data(config: Config, report: Report) -> tuple[Config, Prepared]:
         report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
         tokenizer = train_tokenizer(settled.tokenizer, learnable_texts(corpus), corpus.num_segments)
         tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
-        if prepared.trains_on_unlabelled(settled) and corpus.unlabelled:
-            tokens[prepared.UNLABELLED] = tokenizer.encode(chain(*corpus.unlabelled))
         found = Prepared(corpus, tokenizer, tokens)
         # A file may have been written to while it was read: the key must still be that of its content.
         if key is not None and key == key_of():
@@ -112,10 +109,9 @@ def _teacher(config: Config) -> Classifier | None:
 
 
 def without_vectors(config: Config) -> Config:
-    """The same model, from random vectors and without pretraining."""
+    """The same model, from random vectors."""
     random = config.model.vectors.model_copy(update={"source": "random", "path": None})
-    update = {"vectors": random, "pretraining": PretrainingConfig()}
-    return config.model_copy(update={"model": config.model.model_copy(update=update)})
+    return config.model_copy(update={"model": config.model.model_copy(update={"vectors": random})})
 
 
 def build_model(
@@ -179,11 +175,6 @@ def build_model(
         with torch.no_grad():
             found = torch.from_numpy(vectors.found)
             model.embedding.weight[found] = torch.from_numpy(vectors.matrix)[found]
-    pretrained = pretrain_encoder(
-        config, learnable_texts(corpus), content_of_learnable(corpus), tokenizer, model, report
-    )
-    if pretrained is not None:
-        facts["pretraining"] = pretrained
     model.embedding.weight.requires_grad_(not m.vectors.freeze)
     model_config = ModelConfig(
         architecture.to_dict(), corpus.labels, corpus.multi_label, output, text_columns(config.data)

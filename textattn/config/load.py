@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from textattn.config.removed import drop_removed
 from textattn.config.schema import FILE_SUFFIXES, Config, Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_value, parse_yaml, scalar
 from textattn.errors import ConfigError
@@ -55,9 +56,19 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
     return _resolve(document.value, places, overrides, f"textattn check {shlex.quote(source)}", valid_keys)
 
 
-def config_from_mapping(values: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "config") -> Config:
-    """Check settings that are Python values already; `origin` stands where messages would have a file and line."""
-    return _resolve(_plain(values), {(): Place(0, 0, origin)}, overrides, "textattn schema", "textattn schema")
+def config_from_mapping(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "config", *, of_finished_run: bool = False
+) -> Config:
+    """Check settings that are Python values already.
+
+    Args:
+        origin: stands where messages would have a file and line.
+        of_finished_run: settings that no longer exist are left out, whatever their value.
+    """
+    settings = _plain(values)
+    if of_finished_run:
+        drop_removed(settings, used_too=True)
+    return _resolve(settings, {(): Place(0, 0, origin)}, overrides, "textattn schema", "textattn schema")
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -171,6 +182,10 @@ def _resolve(
 ) -> Config:
     """Apply the overrides and validate. `check` and `valid_keys` are the commands to hint at."""
     problems = _apply(overrides, values, places)
+    problems += [
+        Problem(_place(path, places, ""), f"{_dotted(path)}: {message}")
+        for path, message in drop_removed(values).items()
+    ]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

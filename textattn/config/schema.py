@@ -98,8 +98,7 @@ class DataConfig(Section):
     test_split: Name | None = "test"
     """Split to measure on at the end; never used to choose anything. null: none."""
     unlabelled: Unlabelled | None = None
-    """Texts without labels, read for the vocabulary and word vectors; to train on with `teacher`,
-    `training.virtual_adversarial` and `training.entropy_minimisation`."""
+    """Texts without labels, read for the vocabulary and word vectors, and with `teacher` to train on."""
     teacher: Name | None = None
     """A model (run directory, bundle or Hub id) whose answers are the labels of the texts without labels: they are
     trained on like the others."""
@@ -217,27 +216,6 @@ class VectorsConfig(Section):
         return self
 
 
-class PretrainingConfig(Section):
-    """The embedding and the encoder learn to guess the next token of a text and, backwards, the one before, from texts
-    with and without labels, before they learn the labels (Howard & Ruder 2018)."""
-
-    epochs: Annotated[StrictInt, Field(ge=0)] = 0
-    """Passes over the texts, in batches as those of training. 0: none."""
-    learning_rate: PositiveFloat = 3e-3
-    """Highest learning rate; its schedule is that of training."""
-    negatives: PositiveInt = 1024
-    """Tokens drawn for each batch, which the right one is told from: a softmax over all would cost more than the
-    encoder (Jean et al. 2015)."""
-    path: Name | None = None
-    """A finished run with the same vocabulary (tokenizer.type=pretrained) whose embedding and encoder to begin with."""
-
-    @model_validator(mode="after")
-    def _path_or_epochs(self) -> PretrainingConfig:
-        if self.path is not None and self.epochs:
-            raise ValueError("give either model.pretraining.epochs or model.pretraining.path, not both")
-        return self
-
-
 class DropoutConfig(Section):
     """Shares set to zero at random during training."""
 
@@ -261,8 +239,6 @@ class ModelConfig(Section):
     """Size of a word vector."""
     vectors: VectorsConfig = VectorsConfig()
     """Word vectors to start from."""
-    pretraining: PretrainingConfig = PretrainingConfig()
-    """A language model to start from, which knows the embedding's words in their order."""
     encoder: Literal["lstm", "gru", "none"] = "lstm"
     """Recurrent encoder over the embeddings; `none`: attention directly on the embeddings."""
     hidden_size: PositiveInt = 128
@@ -316,12 +292,6 @@ class TrainingConfig(Section):
     """After the warm-up: one_cycle falls along a cosine, linear along a line, constant stays."""
     warmup_ratio: Fraction = 0.2
     """Share of all steps over which the learning rate rises."""
-    layer_decay: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
-    """The encoder learns at this share of the rate of what lies above it, the embedding at this share of the encoder's:
-    pretrained layers want less (Howard & Ruder 2018 have 1 / 2.6)."""
-    unfreezing: NonNegative = 0.0
-    """Epochs, or a part of one, after which the encoder begins to learn, and after twice that the embedding. 0: all
-    learn from the beginning."""
     weight_decay: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] = 0.01
     """Decoupled weight decay of AdamW; not applied to biases and embeddings."""
     max_grad_norm: PositiveFloat | None = 1.0
@@ -330,24 +300,15 @@ class TrainingConfig(Section):
     """Share of the target spread over the other labels."""
     class_weights: Literal["balanced"] | dict[Name, PositiveFloat] | None = None
     """`balanced`: rare labels weigh more; or a weight for each label name."""
-    focal_gamma: NonNegative = 0.0
-    """What the model already knows counts less: each text by (1 - p of its label) to this power (Lin et al. 2017)."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """`balanced`: each label gets the same number of places in an epoch; texts of rare labels come several times."""
     attention_alignment: NonNegative = 0.0
     """Weight of a loss that pulls the attention to the words whose values speak for the true label."""
     attention_supervision: NonNegative = 0.0
     """Weight of a loss that pulls the attention to the words people marked, see `data.evidence`."""
-    state_diversity: NonNegative = 0.0
-    """Weight of the conicity of the pooled states (Mohankumar et al. 2020): words get states of their own."""
     state_tying: NonNegative = 0.0
     """Weight of the squared distance of the encoder's states from the embeddings of their words (Tutek & Šnajder 2020);
     needs hidden_size equal to embedding_dim."""
-    virtual_adversarial: NonNegative = 0.0
-    """Answers shall stay the same when the words of a text are moved so far (0.3: a third of the length of one word's
-    embedding) in the direction that changes them most (Miyato et al. 2017). Learns from `data.unlabelled` too."""
-    entropy_minimisation: NonNegative = 0.0
-    """Weight of the answers' entropy: texts shall have clear answers. Learns from `data.unlabelled` too."""
     calibration: Literal["temperature", "none"] = "temperature"
     """`temperature`: one number, fitted on the validation split after training, makes the probabilities fit how often
     the answers are right (Guo et al. 2017). It changes no answer."""

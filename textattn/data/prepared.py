@@ -23,7 +23,6 @@ from textattn.errors import InputError
 
 KIND = "data"
 FACTS = "corpus.json"
-UNLABELLED = "unlabelled"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -33,7 +32,7 @@ class Prepared(NamedTuple):
     corpus: Corpus
     tokenizer: TextTokenizer
     tokens: dict[str, TokenArrays]
-    """By split; and of the texts without labels, as UNLABELLED, where they are trained on."""
+    """By split."""
 
     def labelled(self) -> Prepared:
         """The same without what a teacher labelled."""
@@ -41,16 +40,6 @@ class Prepared(NamedTuple):
         train = self.tokens["train"]
         own = replace(train, starts=train.starts[: len(corpus.train) + 1])
         return self._replace(corpus=corpus, tokens=self.tokens | {"train": own})
-
-
-def trains_on_unlabelled(config: Config) -> bool:
-    """Whether texts without labels have a loss of their own. With a teacher they have labels."""
-    t = config.training
-    return (
-        config.data.unlabelled is not None
-        and config.data.teacher is None
-        and bool(t.virtual_adversarial or t.entropy_minimisation)
-    )
 
 
 def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
@@ -78,7 +67,6 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
     return cache.key_of(
         data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher,
-        trains_on_unlabelled(config),
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def training_config(classifier: Classifier) -> Config | None:
         values = parse_yaml(files.read(TRAINING_CONFIG).decode("utf-8"), where).value
         if not isinstance(values, dict):
             raise InputError(f"{where}: damaged (no mapping)")
-        return config_from_mapping(values, origin=where)
+        return config_from_mapping(values, origin=where, of_finished_run=True)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: damaged ({error})") from None
     except ConfigError as error:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from textattn.config.schema import TrainingConfig
 from textattn.model.attention import WeightedPooling
@@ -23,7 +22,6 @@ class FaithfulnessLoss:
 
     alignment: float
     supervision: float
-    diversity: float
     tying: float
     kind: LossKind
 
@@ -31,7 +29,7 @@ class FaithfulnessLoss:
     def from_config(cls, config: TrainingConfig, kind: LossKind) -> FaithfulnessLoss | None:
         """None where all are off."""
         weights = (
-            config.attention_alignment, config.attention_supervision, config.state_diversity, config.state_tying
+            config.attention_alignment, config.attention_supervision, config.state_tying
         )  # fmt: skip
         return cls(*weights, kind) if any(weights) else None
 
@@ -51,9 +49,6 @@ class FaithfulnessLoss:
             parts.append(alignment_loss(model, output, mask, labels, self.kind).times(self.alignment))
         if self.supervision and evidence is not None:
             parts.append(supervision_loss(output.attention_weights, evidence).times(self.supervision))
-        if self.diversity:
-            each = conicity(output.hidden_states.float(), mask)
-            parts.append(Mean(each.sum(), each.new_full((), len(each))).times(self.diversity))
         if self.tying:
             states = output.encoder_states.float()
             parts.append(tying_loss(states, output.embeddings.float(), mask).times(self.tying))
@@ -116,14 +111,6 @@ def _cross_entropy(attention_weights: Tensor, target: Tensor) -> Mean:
     each = -(target * attention_weights.float().clamp(min=1e-9).log()).sum(dim=1)
     known = total > 0
     return Mean((each * known).sum(), known.sum().float())
-
-
-def conicity(states: Tensor, mask: Tensor) -> Tensor:
-    """(batch, seq, dim), (batch, seq) -> (batch,): mean cosine of the states with their mean (Mohankumar 2020)."""
-    real = mask.unsqueeze(-1)
-    mean = (states.masked_fill(~real, 0)).sum(dim=1, keepdim=True) / mask.sum(dim=1)[:, None, None]
-    cosines = functional.cosine_similarity(states, mean, dim=-1).masked_fill(~mask, 0)
-    return cosines.sum(dim=1) / mask.sum(dim=1)
 
 
 def tying_loss(encoder_states: Tensor, embeddings: Tensor, mask: Tensor) -> Mean:

@@ -25,8 +25,7 @@ from textattn.processes import Processes
 from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
 from textattn.training.faithfulness import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
-from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at, share_of_rate
-from textattn.training.smoothness import SmoothnessLoss
+from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -86,8 +85,6 @@ class TrainingLoop:
         greater_is_better: bool = True,
         faithfulness: FaithfulnessLoss | None = None,
         evidence: NDArray[np.bool_] | None = None,
-        smoothness: SmoothnessLoss | None = None,
-        unlabelled: TokenArrays | None = None,
         processes: Processes | None = None,
         stop_after: float | None = None,
     ) -> None:
@@ -100,8 +97,6 @@ class TrainingLoop:
             greater_is_better: direction of that value.
             faithfulness: added to the loss.
             evidence: (total_tokens,) which of the training tokens people marked as the reason of the label.
-            smoothness: added to the loss.
-            unlabelled: texts that have only that loss: in each step as many as there are with labels.
             processes: each trains on its share of every batch; the losses are those of the whole batch. All of them
                 have the same arguments.
             stop_after: epochs, fewer than those of the config: the learning rate goes as if it trained on.
@@ -111,7 +106,6 @@ class TrainingLoop:
         self.model, self.tokens, self.lengths = model, tokens, tokens.lengths
         self.labels = torch.from_numpy(np.ascontiguousarray(labels))
         self.loss_function, self.faithfulness, self.evidence = loss_function, faithfulness, evidence
-        self.smoothness, self.unlabelled = smoothness, unlabelled
         self.config, self.placement, self.pad_id = config, placement, pad_id
         self.evaluate, self.greater_is_better = evaluate, greater_is_better
         self.generator = np.random.default_rng(seed)
@@ -148,8 +142,6 @@ class TrainingLoop:
         self._read_every = {usually, config.checkpoint_steps or usually}
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
         self._unread: list[torch.Tensor] = []
-        self._unlabelled_batches: tuple[int, list[NDArray[np.int64]]] = (0, [])
-        self._unlabelled_passes = 0
         self._gave_back = 0.0
         keep_freed_memory()
 
@@ -237,12 +229,7 @@ class TrainingLoop:
         if self.faithfulness is not None:
             marked = None if self.evidence is None else spread(self.evidence, self.tokens, own, attention_mask)
             parts += self.faithfulness(self.model, output, attention_mask, labels, marked)
-        if self.smoothness is not None:
-            with self.placement.autocast:
-                parts += self.smoothness(self.model, input_ids, attention_mask, output.logits)
         parts = parts if counts else [part.of_nothing() for part in parts]
-        if self.smoothness is not None and self.unlabelled is not None:
-            parts += self._of_unlabelled(self.smoothness, self.unlabelled)
         loss = self._mean_of_all(parts)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -251,30 +238,13 @@ class TrainingLoop:
             self.scaler.unscale_(self.optimizers[0])
             parameters = [p for group in self.optimizers[0].param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        of_step, epoch = self._learning_rate(self.at.global_step) / self.config.learning_rate, self._epoch()
+        of_step = self._learning_rate(self.at.global_step) / self.config.learning_rate
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                of_layer = share_of_rate(group.get("depth", 0), epoch, self.config)
-                group["lr"] = of_layer * of_step * optimizer.defaults["lr"]
+                group["lr"] = of_step * optimizer.defaults["lr"]
             self.scaler.step(optimizer)
         self.scaler.update()
         self._unread.append(loss.detach())
-
-    def _of_unlabelled(self, smoothness: SmoothnessLoss, tokens: TokenArrays) -> list[Mean]:
-        """The losses of the next texts without labels; which those are the step alone decides."""
-        first, batches = self._unlabelled_batches
-        while self.at.global_step >= first + len(batches):
-            first += len(batches)
-            generator = np.random.default_rng([self.seed, self._unlabelled_passes])
-            batches = shuffled_batches(
-                tokens.lengths, self.config.batch_size, generator, self.config.max_tokens_per_batch
-            )
-            self._unlabelled_batches = first, batches
-            self._unlabelled_passes += 1
-        own, counts = self._own(batches[self.at.global_step - first])
-        with self.placement.autocast:
-            parts = smoothness.of_unlabelled(self.model, *self._collate(tokens, own))
-        return parts if counts else [part.of_nothing() for part in parts]
 
     def _own(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
         """The rows of a batch that this process trains on; where there are none, one that does not count."""

@@ -42,7 +42,7 @@ class Mean:
 Loss = Callable[[Tensor, Tensor], Mean]
 
 
-def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, focal_gamma: float = 0.0) -> Loss:
+def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None) -> Loss:
     """A function of logits (batch, num_outputs) and labels; a mean over the rows of the batch, each with its weight.
 
     It is not divided by the weights in the batch, as torch would: that would take from a rare label, which few batches
@@ -52,7 +52,6 @@ def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, f
         kind: `softmax`: labels (batch,), cross-entropy. `binary`: labels (batch,) 0 or 1 and one logit. `multi_label`:
             labels (batch, num_labels) 0/1, mean binary cross-entropy over the labels.
         weights: (num_labels,) weight of each label (for multi-label: of its positive cases).
-        focal_gamma: what the model already knows counts less: times (1 - p of the truth) ** gamma (Lin et al. 2017).
     """
 
     def softmax(logits: Tensor, labels: Tensor) -> Mean:
@@ -60,8 +59,6 @@ def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, f
         each = functional.cross_entropy(
             logits, labels, weight=weights, label_smoothing=label_smoothing, reduction="none"
         )
-        if focal_gamma:
-            each = each * _unknown(logits.softmax(-1).gather(1, labels[:, None]).squeeze(1), focal_gamma)
         return Mean(each.sum(), each.new_full((), len(each)))
 
     def binary(logits: Tensor, labels: Tensor) -> Mean:
@@ -76,19 +73,11 @@ def build_loss(kind: LossKind, label_smoothing: float, weights: Tensor | None, f
 
     def _binary_cross_entropy(logits: Tensor, labels: Tensor, positive_weights: Tensor | None) -> Tensor:
         target = labels * (1 - label_smoothing) + label_smoothing / 2
-        each = functional.binary_cross_entropy_with_logits(
+        return functional.binary_cross_entropy_with_logits(
             logits, target, pos_weight=positive_weights, reduction="none"
         )
-        if focal_gamma:
-            each = each * _unknown(torch.where(labels == 1, logits, -logits).sigmoid(), focal_gamma)
-        return each
 
     return {"softmax": softmax, "binary": binary, "multi_label": multi_label}[kind]
-
-
-def _unknown(probability: Tensor, gamma: float) -> Tensor:
-    # Not quite 0: there the slope of a power below 1 has no end.
-    return (1 - probability).clamp(min=1e-6) ** gamma
 
 
 def label_weights(

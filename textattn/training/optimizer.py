@@ -14,9 +14,6 @@ from textattn.config.schema import TrainingConfig
 from textattn.errors import ConfigError
 from textattn.processes import local_rank_of_process, number_of_processes
 
-# How far below the top parts of the model lie.
-LAYERS = {"encoder": 1, "embedding": 2}
-
 
 def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not.
@@ -25,29 +22,23 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
     """
     _leave_compiler_out()
     sparse: list[nn.Parameter] = []
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    by_layer = config.layer_decay != 1 or config.unfreezing > 0
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if name.startswith("ngrams."):
             sparse.append(parameter)
         elif parameter.requires_grad:
-            depth = LAYERS.get(name.split(".")[0], 0) if by_layer else 0
-            groups.setdefault((depth, parameter.ndim > 1 and "embedding" not in name), []).append(parameter)
-    of_adam = [
-        {"params": parameters, "weight_decay": config.weight_decay if decays else 0.0, "depth": depth}
-        for (depth, decays), parameters in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1]))
+            (decaying if parameter.ndim > 1 and "embedding" not in name else others).append(parameter)
+    groups = [
+        {"params": decaying, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
-    optimizers: list[torch.optim.Optimizer] = [AdamW(of_adam, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)]
+    optimizers: list[torch.optim.Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)]
     if sparse:
         # Torch asks for a decision: what autograd makes is well formed.
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         optimizers.append(Adagrad(sparse, lr=config.ngram_learning_rate))
     return optimizers
-
-
-def share_of_rate(depth: int, epoch: float, config: TrainingConfig) -> float:
-    """Of the learning rate, for what lies `depth` layers below the top: `layer_decay` and `unfreezing`."""
-    return config.layer_decay**depth if epoch >= depth * config.unfreezing else 0.0
 
 
 class AdamW(torch.optim.AdamW):
