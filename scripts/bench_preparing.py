@@ -15,9 +15,9 @@ from typing import Any
 from tokenizers import Tokenizer, models, trainers
 
 from textattn.config import load_config
-from textattn.data.train_tokenizer import train_tokenizer
-from textattn.prepare import prepare_data
 from textattn.report import Report
+from textattn.runs.prepare import prepare_data
+from textattn.tokens.train_tokenizer import train_tokenizer
 
 ROUNDS = 3
 

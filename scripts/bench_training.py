@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from textattn.config import load_config
-from textattn.data.batches import shuffled_batches
-from textattn.data.token_arrays import TokenArrays
-from textattn.prepare import build_model, prepare_data
-from textattn.report import Report
-from textattn.training.loop import Step, TrainingLoop
+from textattn.report import Report, Step
+from textattn.runs.prepare import build_model, prepare_data
+from textattn.tokens.batches import shuffled_batches
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.training.loop import TrainingLoop
 from textattn.training.loss import build_loss
 from textattn.training.optimizer import Placement, choose_placement
 

@@ -22,10 +22,10 @@ import numpy as np
 import textattn
 from textattn.config import load_config, shipped_configs
 from textattn.explain.audit import audit
-from textattn.prepare import prepare_data
+from textattn.inference.evaluation import load_split
 from textattn.report import Report
-from textattn.run import METRICS, atomic_path
-from textattn.runtime.evaluation import load_split
+from textattn.runs.prepare import prepare_data
+from textattn.storage.run_dir import METRICS, atomic_path
 
 VARIANTS: dict[str, list[str]] = {
     "plain": [],
@@ -112,7 +112,7 @@ def main() -> None:
 
 def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]:
     """Word vectors trained once, so that the variants differ in nothing else; settings that read them."""
-    from textattn.data.vectors import train_skipgram
+    from textattn.tokens.vectors import train_skipgram
 
     resolved = load_config(config, overrides)
     settings = resolved.model.vectors

@@ -18,7 +18,7 @@ from inprocess import run as cli
 
 import textattn
 from textattn.data import chunks
-from textattn.runtime.classifier import Classifier, Prediction
+from textattn.inference.classifier import Classifier, Prediction
 
 FORMATS = ("txt", "csv", "tsv", "jsonl", "parquet")
 Record = dict[str, Any]

@@ -14,12 +14,12 @@ from torch import Tensor
 from textattn.config.schema import TokenizerConfig
 from textattn.data.read import Split
 from textattn.data.texts import Texts
-from textattn.data.train_tokenizer import train_tokenizer
 from textattn.explain.targets import Targets
+from textattn.inference.classifier import Classifier
+from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import Architecture, TextClassifier
-from textattn.model_files import ModelConfig, ModelFiles
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.torch_session import TorchSession
+from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.tokens.train_tokenizer import train_tokenizer
 
 TEXTS = [
     "the food was good and the staff were kind",

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
-from textattn.runtime.classifier import Prediction
-from textattn.runtime.words import Word
+from textattn.inference.classifier import Prediction
+from textattn.inference.words import Word
 
 LABELS = ["neg", "pos"]
 METHODS = ["attention", "integrated_gradients", "occlusion"]

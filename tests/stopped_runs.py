@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from textattn.config import config_from_mapping
-from textattn.pipeline import train
 from textattn.report import Report
+from textattn.runs.train import train
 
 ROWS = 60
 SMALL: dict[str, Any] = {

@@ -26,9 +26,9 @@ from small_models import TEXTS, VOCABULARY, WEIGHTED, every_parameter_gets_a_gra
 from torch import Tensor
 
 from textattn.export import graph
+from textattn.inference.onnx_session import OnnxSession
+from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import TextClassifier
-from textattn.runtime.onnx_session import OnnxSession
-from textattn.runtime.torch_session import TorchSession
 
 ANCHORED = [("states", name) for name in (*WEIGHTED, "mean", "max", "last")] + [("values", name) for name in WEIGHTED]
 every_anchor = pytest.mark.parametrize(("anchor", "attention"), ANCHORED)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import textattn
+from textattn.api import Model
 from textattn.errors import ConfigError, InputError
+from textattn.inference.session import to_probabilities
 from textattn.model.classifier import Architecture, TextClassifier
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.session import to_probabilities
 
 TEXTS = [
     "The film was a joy.",
@@ -27,7 +27,7 @@ FOUR = {"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 1}}
 
 
 @pytest.fixture(scope="module")
-def model(trained_run: Path) -> Classifier:
+def model(trained_run: Path) -> Model:
     return textattn.load(trained_run)
 
 
@@ -38,7 +38,7 @@ def test_the_example_of_the_package_works(trained_run: Path, monkeypatch: pytest
     assert textattn.load().predict(["The film was a joy."]) == [prediction]
 
 
-def test_predictions_say_the_most_probable_label(model: Classifier) -> None:
+def test_predictions_say_the_most_probable_label(model: Model) -> None:
     probs = model.predict_proba(TEXTS)
     assert model.labels == ["neg", "pos"]
     assert probs.shape == (len(TEXTS), 2)
@@ -50,14 +50,14 @@ def test_predictions_say_the_most_probable_label(model: Classifier) -> None:
         assert prediction.labels == [prediction.label]
 
 
-def test_one_text_or_many_in_any_order_give_the_same(model: Classifier) -> None:
+def test_one_text_or_many_in_any_order_give_the_same(model: Model) -> None:
     together = model.predict_proba(TEXTS)
     np.testing.assert_allclose(np.concatenate([model.predict_proba(text) for text in TEXTS]), together, atol=1e-6)
     np.testing.assert_allclose(model.predict_proba(reversed(TEXTS))[::-1], together, atol=1e-6)
     np.testing.assert_allclose(model.predict_proba(text for text in TEXTS * 50)[-len(TEXTS) :], together, atol=1e-6)
 
 
-def test_probabilities_are_those_of_the_weights_in_the_file(model: Classifier, trained_run: Path) -> None:
+def test_probabilities_are_those_of_the_weights_in_the_file(model: Model, trained_run: Path) -> None:
     """Built anew from config.json and model.safetensors, one text at a time, without a batch or padding."""
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -74,12 +74,12 @@ def test_probabilities_are_those_of_the_weights_in_the_file(model: Classifier, t
         np.testing.assert_allclose(probs, expected, atol=1e-6)
 
 
-def test_predictions_are_those_that_were_measured(model: Classifier, trained_run: Path) -> None:
+def test_predictions_are_those_that_were_measured(model: Model, trained_run: Path) -> None:
     table = pq.read_table(trained_run / "predictions" / "test.parquet").to_pydict()
     np.testing.assert_allclose(model.predict_proba(table["text"])[:, 1], table["score:pos"], atol=1e-6)
 
 
-def test_explanations_cover_the_text(model: Classifier) -> None:
+def test_explanations_cover_the_text(model: Model) -> None:
     for text, explanation in zip(TEXTS, model.explain(TEXTS), strict=True):
         assert explanation.text == text
         assert explanation.prediction.label == model.predict(text)[0].label
@@ -95,19 +95,19 @@ def test_explanations_cover_the_text(model: Classifier) -> None:
         assert explanation.truncated == (len(text) > 100)
 
 
-def test_attention_is_the_same_alone_and_in_a_batch(model: Classifier) -> None:
+def test_attention_is_the_same_alone_and_in_a_batch(model: Model) -> None:
     for explanation in model.explain(TEXTS):
         np.testing.assert_allclose(model.explain(explanation.text)[0].weights, explanation.weights, atol=1e-6)
 
 
-def test_a_target_is_one_of_the_labels(model: Classifier) -> None:
+def test_a_target_is_one_of_the_labels(model: Model) -> None:
     assert [e.target for e in model.explain(TEXTS, target="neg")] == ["neg"] * len(TEXTS)
     with pytest.raises(ConfigError) as caught:
         model.explain(TEXTS, target="bad")
     assert caught.value.message == "unknown label 'bad'; labels are: neg, pos"
 
 
-def test_vectors_are_what_the_last_layer_reads(model: Classifier, trained_run: Path) -> None:
+def test_vectors_are_what_the_last_layer_reads(model: Model, trained_run: Path) -> None:
     from safetensors.numpy import load_file
 
     weights = load_file(trained_run / "model.safetensors")
@@ -117,14 +117,14 @@ def test_vectors_are_what_the_last_layer_reads(model: Classifier, trained_run: P
     np.testing.assert_allclose(to_probabilities(logits, "softmax", 2), model.predict_proba(TEXTS), atol=1e-6)
 
 
-def test_no_texts_give_no_answers(model: Classifier) -> None:
+def test_no_texts_give_no_answers(model: Model) -> None:
     assert model.predict([]) == []
     assert model.explain([]) == []
     assert model.predict_proba([]).shape == (0, 2)
     assert model.embed([]).shape == (0, 64)
 
 
-def test_a_lone_surrogate_is_an_unknown_character(model: Classifier) -> None:
+def test_a_lone_surrogate_is_an_unknown_character(model: Model) -> None:
     """Python strings can hold them, JSON escapes too; UTF-8 and tokenizers cannot."""
     np.testing.assert_array_equal(model.predict_proba("good \ud83d film"), model.predict_proba("good \ufffd film"))
 
@@ -143,13 +143,13 @@ def test_a_missing_device_is_refused(trained_run: Path) -> None:
 # Evaluation
 
 
-def test_the_own_splits_measure_what_the_run_measured(model: Classifier, trained_run: Path) -> None:
+def test_the_own_splits_measure_what_the_run_measured(model: Model, trained_run: Path) -> None:
     metrics = json.loads((trained_run / "metrics.json").read_text())
     for split in ("validation", "test"):
         assert model.evaluate(split=split) == metrics[split] | {"split": split}
 
 
-def test_other_data_are_matched_by_the_names_of_labels(model: Classifier, tmp_path: Path) -> None:
+def test_other_data_are_matched_by_the_names_of_labels(model: Model, tmp_path: Path) -> None:
     texts = ["a joy", "a bore", "a joy"]
     right = [p.label for p in model.predict(texts)]
     wrong = ["pos" if label == "neg" else "neg" for label in right]

@@ -19,7 +19,7 @@ from test_faithfulness import kullback_leibler, tau_b
 from torch import Tensor
 
 import textattn as package
-from textattn.data.batches import collate
+from textattn.api import Model
 from textattn.data.read import Split
 from textattn.errors import ConfigError, InputError
 from textattn.explain.audit import audit, parse_methods
@@ -27,11 +27,11 @@ from textattn.explain.erasure import logits_of, rows_of
 from textattn.explain.methods import METHODS
 from textattn.explain.verdict import GOOD_SHARE, IDLE, level, verdict
 from textattn.export.onnx_model import export_onnx
-from textattn.model_files import ModelFiles, model_metadata, read_model_config
-from textattn.run import CONFIG, TOKENIZER, WEIGHTS, write_json
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.evaluation import load_split
-from textattn.runtime.session import to_probabilities
+from textattn.inference.evaluation import load_split
+from textattn.inference.session import to_probabilities
+from textattn.storage.model_files import ModelFiles, model_metadata, read_model_config
+from textattn.storage.run_dir import CONFIG, TOKENIZER, WEIGHTS, write_json
+from textattn.tokens.batches import collate
 
 CUES = {"pos": ["superb", "lovely", "great", "fine"], "neg": ["awful", "dreadful", "poor", "bad"]}
 ALL_CUES = {*CUES["pos"], *CUES["neg"]}
@@ -84,7 +84,7 @@ def train(folder: Path, name: str, **model: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def planted(folder: Path) -> Classifier:
+def planted(folder: Path) -> Model:
     """Its states are bound to their words, so that attention to a state is attention to the word."""
     return package.load(train(folder, "anchored", anchor="states"))
 
@@ -95,7 +95,7 @@ def pooled(folder: Path) -> Path:
     return train(folder, "pooled", attention="mean")
 
 
-def test_split(classifier: Classifier) -> Split:
+def test_split(classifier: Model) -> Split:
     return load_split(classifier, None, "test", {})
 
 
@@ -103,11 +103,11 @@ test_split.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
-def audited(planted: Classifier) -> dict[str, Any]:
+def audited(planted: Model) -> dict[str, Any]:
     return audit(planted, test_split(planted), examples=100)
 
 
-def hits(classifier: Classifier, texts: list[str], method: str) -> float:
+def hits(classifier: Model, texts: list[str], method: str) -> float:
     """Share of the texts in which the highest word is the cue."""
     found = classifier.explain(texts, method=method)
     return float(np.mean([max(e.words, key=lambda word: word.weight).text in ALL_CUES for e in found]))
@@ -116,12 +116,12 @@ def hits(classifier: Classifier, texts: list[str], method: str) -> float:
 # Planted evidence.
 
 
-def test_the_cue_is_learnt(planted: Classifier) -> None:
+def test_the_cue_is_learnt(planted: Model) -> None:
     assert planted.evaluate()["accuracy"] == 1
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_finds_the_cue(planted: Classifier, method: str) -> None:
+def test_every_method_finds_the_cue(planted: Model, method: str) -> None:
     texts = list(test_split(planted))
     assert hits(planted, texts[:20] if method in ("lime", "kernel_shap") else texts, method) >= 0.95
 
@@ -147,7 +147,7 @@ def test_the_audit_finds_attention_good(audited: dict[str, Any]) -> None:
     assert audited["attention"]["weights_erased_until_flip"] < audited["attention"]["random_weights_erased_until_flip"]
 
 
-def test_the_audit_finds_what_people_would_mark(audited: dict[str, Any], planted: Classifier) -> None:
+def test_the_audit_finds_what_people_would_mark(audited: dict[str, Any], planted: Model) -> None:
     lengths = planted.tokenizer.encode(test_split(planted)).lengths
     facts = audited["evidence"]
     assert (facts["num_examples"], facts["share_not_read"]) == (100, 0)
@@ -162,7 +162,7 @@ def test_the_audit_finds_what_people_would_mark(audited: dict[str, Any], planted
     assert by_chance["token_f1"]["mean"] < 0.3
 
 
-def test_chance_is_where_chance_should_be(audited: dict[str, Any], planted: Classifier) -> None:
+def test_chance_is_where_chance_should_be(audited: dict[str, Any], planted: Model) -> None:
     """Against rankings drawn by the test; texts are independent, so the mean is normal."""
     ids = rows_of(planted.tokenizer.encode(test_split(planted)))
     without = [[np.delete(row, place) for place in range(len(row))] for row in ids]
@@ -184,7 +184,7 @@ def test_chance_is_where_chance_should_be(audited: dict[str, Any], planted: Clas
     assert other["high"] > first["mean"] - 0.05
 
 
-def test_weights_at_random_are_where_chance_should_be(audited: dict[str, Any], planted: Classifier) -> None:
+def test_weights_at_random_are_where_chance_should_be(audited: dict[str, Any], planted: Model) -> None:
     """Serrano & Smith's comparison, and Jain & Wallace's permutations, drawn again."""
     model = model_of(planted)
     generator = np.random.default_rng(9)
@@ -212,7 +212,7 @@ def test_weights_at_random_are_where_chance_should_be(audited: dict[str, Any], p
 # Attention that is no evidence.
 
 
-def with_attention(run: Path, folder: Path, weight: float) -> Classifier:
+def with_attention(run: Path, folder: Path, weight: float) -> Model:
     """The same states and the same classifier, with attention to the states of cues: exp(2 * weight) times as much."""
     files = ModelFiles(run)
     old = package.load(run, runtime="torch")
@@ -231,7 +231,7 @@ def with_attention(run: Path, folder: Path, weight: float) -> Classifier:
     return package.load(copy, runtime="onnx")
 
 
-def towards_cues(classifier: Classifier) -> tuple[Tensor, Tensor]:
+def towards_cues(classifier: Model) -> tuple[Tensor, Tensor]:
     """A direction, and an offset, in which the states of cues lie on the one side: by least squares."""
     tokens = classifier.tokenizer.encode(test_split(classifier))
     ids, mask = map(torch.from_numpy, collate(tokens, np.arange(len(tokens)), classifier.tokenizer.pad_id))

@@ -26,12 +26,12 @@ from test_faithfulness import (
 
 import textattn as package
 from textattn.data.read import Split
-from textattn.explain import faithfulness
+from textattn.explain import audit_measures as faithfulness
 from textattn.explain.audit import AUDITED, audit
 from textattn.explain.methods import METHODS
 from textattn.explain.surrogates import num_samples
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.evaluation import load_split
+from textattn.inference.classifier import Classifier
+from textattn.inference.evaluation import load_split
 
 BINS = ("0.01", "0.05", "0.1", "0.2", "0.5")
 STEPS = (*BINS, "0.75", "1")

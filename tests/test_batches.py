@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textattn.data.batches import BATCHES_PER_BUCKET, collate, shuffled_batches, sorted_batches, steps_of_epochs
-from textattn.data.token_arrays import TokenArrays
+from textattn.tokens.batches import BATCHES_PER_BUCKET, collate, shuffled_batches, sorted_batches, steps_of_epochs
+from textattn.tokens.token_arrays import TokenArrays
 
 many_lengths = st.lists(st.integers(1, 300), min_size=1, max_size=300).map(lambda values: np.array(values, np.int64))
 

@@ -11,7 +11,7 @@ import pytest
 from bulk_jobs import ROWS, SCHEMA, TEXTS, answered, bulk, expected, read, write
 
 import textattn
-from textattn.runtime.classifier import Classifier
+from textattn.api import Model
 
 # pytest looks for fixtures among the names of a file.
 here, model, small = bulk_jobs.here, bulk_jobs.model, bulk_jobs.small
@@ -41,7 +41,7 @@ def test_keys_that_come_and_go_are_kept(small: Callable[[int], None], target: st
 
 
 @pytest.mark.parametrize("target", ["csv", "jsonl", "parquet"])
-def test_names_that_the_input_uses_are_not_overwritten(model: Classifier, target: str) -> None:
+def test_names_that_the_input_uses_are_not_overwritten(model: Model, target: str) -> None:
     write("in.csv", [{"label": "mine", "predicted_score": "1", "score": "2", "text": "good", "file": "3"}])
     assert bulk("-i", "in.csv", "-o", f"out.{target}").code == 0
     (row,) = read(f"out.{target}")
@@ -64,7 +64,7 @@ def test_a_name_that_only_a_late_object_uses_is_a_bad_row() -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("target", ["csv", "jsonl", "parquet"])
-def test_attention_is_that_of_explain(model: Classifier, target: str) -> None:
+def test_attention_is_that_of_explain(model: Model, target: str) -> None:
     write("in.parquet", ROWS, SCHEMA)
     assert bulk("-i", "in.parquet", "-o", f"out.{target}", "--attention").code == 0
     names = ("tokens", "starts", "ends", "weights")

@@ -11,7 +11,7 @@ import bulk_jobs
 import pytest
 from bulk_jobs import FORMATS, ROWS, SCHEMA, answered, bulk, content, expected, files, read, write
 
-from textattn.runtime.classifier import Classifier
+from textattn.inference.classifier import Classifier
 
 # pytest looks for fixtures among the names of a file.
 here, model, small = bulk_jobs.here, bulk_jobs.model, bulk_jobs.small

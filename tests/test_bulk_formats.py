@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textattn.data import chunks
-from textattn.runtime.classifier import Classifier
+from textattn.inference.classifier import Classifier
 
 # pytest looks for fixtures among the names of a file.
 here, model, small = bulk_jobs.here, bulk_jobs.model, bulk_jobs.small

@@ -16,7 +16,9 @@ import pytest
 from inprocess import run as cli
 
 import textattn
-from textattn.data import cache, prepared, train_tokenizer, vectors
+from textattn.runs import training_data as prepared
+from textattn.storage import cache
+from textattn.tokens import train_tokenizer, vectors
 
 REVIEWS = [
     {"text": f"{word} {noun} number {i}", "label": label, "why": [word]}
@@ -64,7 +66,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             done.append(name)
             return function(*arguments, **more)
 
-        monkeypatch.setattr(f"textattn.prepare.{name}", counted)
+        monkeypatch.setattr(f"textattn.runs.prepare.{name}", counted)
     return done
 
 
@@ -146,7 +148,7 @@ def test_texts_without_labels_from_elsewhere_count_by_their_content(work: list[s
 def test_data_that_change_while_they_are_read_are_not_kept(
     kept: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from textattn import prepare
+    from textattn.runs import prepare
 
     read = prepare.read_corpus
 

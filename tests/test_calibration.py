@@ -16,9 +16,9 @@ from inprocess import run as cli
 from torch.nn import functional
 
 import textattn
-from textattn.calibration import LARGEST, fit_temperature
 from textattn.errors import InputError
-from textattn.metrics import expected_calibration_error
+from textattn.measure.calibration import LARGEST, fit_temperature
+from textattn.measure.metrics import expected_calibration_error
 
 here, multi_label_run = bulk_jobs.here, bulk_jobs.multi_label_run
 GENERATOR = np.random.default_rng(0)

@@ -19,8 +19,8 @@ from rich.cells import cell_len
 import textattn
 from textattn.explain.explanations import Explanation
 from textattn.explain.terminal import SHADES, highlight, render
-from textattn.runtime.classifier import Prediction
-from textattn.runtime.words import Word
+from textattn.inference.classifier import Prediction
+from textattn.inference.words import Word
 
 TEXT = "The film was a joy,  but (oh)\tthe ending felt rushed."
 COLORS = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80"}

@@ -14,9 +14,9 @@ import pytest
 from inprocess import run as cli
 from sklearn.metrics import f1_score
 
-from textattn.compare import compare_runs
 from textattn.errors import InputError
-from textattn.metrics import compute_metrics
+from textattn.measure.compare import compare_runs
+from textattn.measure.metrics import compute_metrics
 
 LABELS = ["neg", "pos"]
 

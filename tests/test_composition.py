@@ -17,16 +17,16 @@ from inprocess import run as cli
 
 import textattn
 from textattn.config.schema import TokenizerConfig, VectorsConfig
-from textattn.data.element_vectors import periodic_vectors
-from textattn.data.elements import PLACES, SYMBOLS
-from textattn.data.formulas import read_formula
-from textattn.data.tokenizer import UNK, TextTokenizer
-from textattn.data.train_tokenizer import train_tokenizer
-from textattn.data.vectors import train_skipgram
 from textattn.errors import ConfigError
 from textattn.explain.lexicon import lexicon
 from textattn.explain.plot import _by_element
-from textattn.runtime.words import merge_words
+from textattn.inference.words import merge_words
+from textattn.tokens.element_vectors import periodic_vectors
+from textattn.tokens.elements import PLACES, SYMBOLS
+from textattn.tokens.formulas import read_formula
+from textattn.tokens.tokenizer import UNK, TextTokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
+from textattn.tokens.vectors import train_skipgram
 
 
 def composition(segments: int = 1, **more: object) -> TextTokenizer:

@@ -18,8 +18,8 @@ from stopped_runs import Killer, settings, start
 
 import textattn
 from textattn.config import config_from_mapping
-from textattn.cross_validation import folds_of
 from textattn.errors import ConfigError
+from textattn.runs.folds import folds_of
 
 
 def config_of(number: int, **data: Any) -> Any:

@@ -11,11 +11,11 @@ import torch
 from explain_models import MODELS, OUTPUTS, TEXTS, build, ids_of, logits, model_of, odds, same
 
 import textattn as package
+from textattn.api import Model
 from textattn.errors import ConfigError, InputError
 from textattn.explain.explanations import Explanation
 from textattn.explain.methods import METHODS, check_method
 from textattn.export.bundle import write_bundle
-from textattn.runtime.classifier import Classifier
 
 GRADIENTS = ("attention_x_gradient", "gradient_x_input", "integrated_gradients")
 SAMPLED = ("lime", "kernel_shap")
@@ -24,12 +24,12 @@ every_gradient = pytest.mark.parametrize("method", GRADIENTS)
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
+def classifier() -> Model:
     return build()
 
 
 @pytest.fixture(scope="module")
-def sub_words() -> Classifier:
+def sub_words() -> Model:
     return build(kind="bpe")
 
 
@@ -38,7 +38,7 @@ def weights(explanations: list[Explanation]) -> list[float]:
 
 
 @every_method
-def test_a_word_has_the_sum_of_its_tokens(method: str, sub_words: Classifier) -> None:
+def test_a_word_has_the_sum_of_its_tokens(method: str, sub_words: Model) -> None:
     pieces = 0
     for text, explanation in zip(TEXTS, sub_words.explain(TEXTS, method=method), strict=True):
         assert [word.text for word in explanation.words] == text.split()
@@ -60,7 +60,7 @@ def test_a_word_has_the_sum_of_its_tokens(method: str, sub_words: Classifier) ->
     assert pieces > 2
 
 
-def test_occlusion_takes_out_all_pieces_of_a_word(sub_words: Classifier) -> None:
+def test_occlusion_takes_out_all_pieces_of_a_word(sub_words: Model) -> None:
     for text, explanation in zip(TEXTS, sub_words.explain(TEXTS, method="occlusion"), strict=True):
         label = sub_words.labels.index(explanation.target)
         ids = ids_of(sub_words, text)
@@ -90,9 +90,7 @@ def test_companions_change_nothing(method: str, attention: str, encoder: str, an
         assert one.prediction.label == alone.prediction.label
 
 
-def test_many_texts_in_several_batches_keep_their_scores(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_texts_in_several_batches_keep_their_scores(classifier: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     from textattn.explain import erasure, gradients
 
     expected = {method: weights(classifier.explain(TEXTS, method=method)) for method in (*GRADIENTS, "occlusion")}
@@ -103,7 +101,7 @@ def test_many_texts_in_several_batches_keep_their_scores(
 
 
 @every_method
-def test_twice_is_the_same_and_leaves_no_trace(method: str, classifier: Classifier) -> None:
+def test_twice_is_the_same_and_leaves_no_trace(method: str, classifier: Model) -> None:
     model = model_of(classifier)
     frozen = [model.embedding.weight, model.classifier.bias]
     for parameter in frozen:
@@ -129,9 +127,7 @@ def test_twice_is_the_same_and_leaves_no_trace(method: str, classifier: Classifi
         parameter.requires_grad_()
 
 
-def test_an_error_midway_leaves_the_parameters_as_they_were(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_midway_leaves_the_parameters_as_they_were(classifier: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     from textattn.explain import gradients
 
     def fail(*_: object) -> None:
@@ -178,7 +174,7 @@ def test_the_predicted_label_is_explained_unless_another_is_asked_for(
 
 @every_method
 @pytest.mark.parametrize("text", ["", " ", "zzz", "good", "\t"])
-def test_texts_of_nothing_and_of_one_token(method: str, text: str, classifier: Classifier) -> None:
+def test_texts_of_nothing_and_of_one_token(method: str, text: str, classifier: Model) -> None:
     (explanation,) = classifier.explain(text, method=method)
     assert len(explanation.weights) == len(explanation.tokens) == 1
     assert np.isfinite(explanation.weights).all()
@@ -188,20 +184,20 @@ def test_texts_of_nothing_and_of_one_token(method: str, text: str, classifier: C
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_texts_have_no_explanations(method: str, classifier: Classifier) -> None:
+def test_no_texts_have_no_explanations(method: str, classifier: Model) -> None:
     assert classifier.explain([], method=method) == []
 
 
 # Errors.
 
 
-def refused(classifier: Classifier, *arguments: str | None) -> ConfigError:
+def refused(classifier: Model, *arguments: str | None) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         classifier.explain(TEXTS, *arguments)  # type: ignore[arg-type]
     return caught.value
 
 
-def test_an_unknown_method_is_named_with_those_there_are(classifier: Classifier) -> None:
+def test_an_unknown_method_is_named_with_those_there_are(classifier: Model) -> None:
     error = refused(classifier, None, "integrated_gradient")
     assert error.message == f"unknown method 'integrated_gradient'; methods are: {', '.join(METHODS)}"
     assert error.hint == "--method integrated_gradients"
@@ -211,15 +207,15 @@ def test_an_unknown_method_is_named_with_those_there_are(classifier: Classifier)
 
 
 @pytest.mark.parametrize("arguments", [("good", "occlusion"), ("label 1", "occlusion", "good")])
-def test_an_unknown_label_is_named_with_those_there_are(classifier: Classifier, arguments: tuple[str, ...]) -> None:
+def test_an_unknown_label_is_named_with_those_there_are(classifier: Model, arguments: tuple[str, ...]) -> None:
     assert refused(classifier, *arguments).message == "unknown label 'good'; labels are: label 0, label 1, label 2"
 
 
-def test_a_label_is_not_explained_against_itself(classifier: Classifier) -> None:
+def test_a_label_is_not_explained_against_itself(classifier: Model) -> None:
     assert "itself" in refused(classifier, "label 1", "occlusion", "label 1").message
 
 
-def test_nor_is_the_predicted_label(classifier: Classifier) -> None:
+def test_nor_is_the_predicted_label(classifier: Model) -> None:
     (prediction,) = classifier.predict(TEXTS[0])
     try:
         (explanation,) = classifier.explain(TEXTS[0], None, "occlusion", prediction.label)
@@ -241,28 +237,28 @@ def test_attention_x_gradient_needs_weights_that_count(attention: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+def bundle(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     file = tmp_path_factory.mktemp("bundle") / "model.zip"
     write_bundle(trained_run, file, int8=False, overwrite=False)
     return package.load(file)
 
 
 @every_gradient
-def test_a_bundle_has_no_gradients(method: str, bundle: Classifier) -> None:
+def test_a_bundle_has_no_gradients(method: str, bundle: Model) -> None:
     with pytest.raises(InputError) as caught:
         bundle.explain(TEXTS[0], method=method)
     assert str(bundle.path) in caught.value.message
     assert "model.safetensors" in caught.value.message
 
 
-def test_a_bundle_says_what_explains_it_instead(bundle: Classifier) -> None:
+def test_a_bundle_says_what_explains_it_instead(bundle: Model) -> None:
     with pytest.raises(InputError) as caught:
         bundle.explain(TEXTS[0], method="integrated_gradients")
     assert "occlusion" in f"{caught.value.message} {caught.value.hint}"
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method not in GRADIENTS])
-def test_a_bundle_is_explained_as_its_run(method: str, bundle: Classifier, trained_run: Path) -> None:
+def test_a_bundle_is_explained_as_its_run(method: str, bundle: Model, trained_run: Path) -> None:
     found = bundle.explain(TEXTS[:2], method=method)
     same(weights(found), weights(package.load(trained_run, runtime="torch").explain(TEXTS[:2], method=method)), 1e-3)
 

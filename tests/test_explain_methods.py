@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from textattn.api import Model
 from textattn.explain import gradients
 from textattn.explain.methods import attribute
 from textattn.explain.targets import Targets
+from textattn.inference.session import to_probabilities
 from textattn.model.attention import WeightedPooling
-from textattn.model_files import ModelConfig
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.session import to_probabilities
+from textattn.storage.model_files import ModelConfig
 
 # The target.
 
@@ -94,7 +94,7 @@ def slopes(function: Callable[[Tensor], Tensor], length: int) -> list[float]:
         return [float(function(1 + row) - function(1 - row)) / (2 * step) for row in each]
 
 
-def explained(classifier: Classifier, method: str, against: int | None = None) -> list[tuple[list[int], int, Any]]:
+def explained(classifier: Model, method: str, against: int | None = None) -> list[tuple[list[int], int, Any]]:
     """Token ids, label and scores of each text, all labels taking turns."""
     labels = [row % len(classifier.labels) for row in range(len(TEXTS))]
     if against is not None:
@@ -114,7 +114,7 @@ def test_gradient_x_input_is_the_slope_as_each_embedding_grows(attention: str, e
         same(scores, slopes_of_embeddings(classifier, ids, label))
 
 
-def slopes_of_embeddings(classifier: Classifier, ids: list[int], label: int) -> list[float]:
+def slopes_of_embeddings(classifier: Model, ids: list[int], label: int) -> list[float]:
     model = model_of(classifier)
     embeddings = model.embedding(torch.tensor([ids])).detach()
 
@@ -132,7 +132,7 @@ def test_attention_x_gradient_is_the_slope_as_each_weight_grows(attention: str, 
         same(scores, slopes_of_weights(classifier, ids, label))
 
 
-def slopes_of_weights(classifier: Classifier, ids: list[int], label: int) -> list[float]:
+def slopes_of_weights(classifier: Model, ids: list[int], label: int) -> list[float]:
     """With the states as they are."""
     model = model_of(classifier)
     mask = torch.ones(1, len(ids), dtype=torch.bool)
@@ -178,7 +178,7 @@ def test_integrated_gradients_are_captums_with_steps_doubled_until_they_add_up()
     assert min(needed) == 16
 
 
-def integrated_gradients_of(classifier: Classifier) -> set[int]:
+def integrated_gradients_of(classifier: Model) -> set[int]:
     """Compares with Captum, text by text; gives the numbers of steps that were needed."""
     model, unk_id = model_of(classifier), classifier.tokenizer.unk_id
     tokens = classifier.tokenizer.encode(TEXTS)
@@ -256,7 +256,7 @@ def test_occlusion_is_what_predict_says_of_the_text_without_the_word() -> None:
         same([w.weight for w in explanation.words], np.log(p[0] / (1 - p[0])) - np.log(p[1:] / (1 - p[1:])), 1e-4)
 
 
-def value_of(classifier: Classifier, ids: list[int], label: int) -> Callable[[Sequence[int]], float]:
+def value_of(classifier: Model, ids: list[int], label: int) -> Callable[[Sequence[int]], float]:
     """Log-odds of a text in which only some of the tokens are left and the others are unknown."""
 
     def value(present: Sequence[int]) -> float:

@@ -12,10 +12,10 @@ from explain_models import build, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textattn.api import Model
 from textattn.explain.explanations import Explanation
 from textattn.explain.flips import find_flip
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.words import find_words
+from textattn.inference.words import find_words
 
 TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula"]
 CORPUS = [
@@ -103,7 +103,7 @@ def test_what_would_flip_an_answer_is_in_whole_characters_too(kind: str, pieces:
             last = word.end
 
 
-def words(classifier: Classifier, text: str) -> list[str]:
+def words(classifier: Model, text: str) -> list[str]:
     (explanation,) = classifier.explain(text, method="occlusion")
     return [word.text for word in explanation.words]
 

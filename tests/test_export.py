@@ -22,8 +22,8 @@ from safetensors.numpy import load_file, save_file
 import textattn as package
 from textattn.data.sources import CORPUS
 from textattn.export import graph, onnx_model
-from textattn.runtime.onnx_session import OnnxSession
-from textattn.runtime.torch_session import TorchSession
+from textattn.inference.onnx_session import OnnxSession
+from textattn.inference.torch_session import TorchSession
 
 # pytest looks for fixtures among the names of a file.
 exports, small_run = export_runs.exports, export_runs.small_run

@@ -18,10 +18,10 @@ from reference import attend, encode, inside, parameters_of
 from small_models import MECHANISMS, VOCABULARY
 
 from textattn.export import graph
+from textattn.inference.onnx_session import OnnxSession
+from textattn.inference.session import BatchOutput, Session
+from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import TextClassifier
-from textattn.runtime.onnx_session import OnnxSession
-from textattn.runtime.session import BatchOutput, Session
-from textattn.runtime.torch_session import TorchSession
 
 ENCODERS = [("none", 1, True), *itertools.product(("lstm", "gru"), (1, 2), (False, True))]
 every_mechanism = pytest.mark.parametrize("attention", MECHANISMS)

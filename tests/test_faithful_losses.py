@@ -17,7 +17,7 @@ from torch import Tensor
 
 from textattn.config.schema import TrainingConfig
 from textattn.model.classifier import Output, TextClassifier
-from textattn.training.faithfulness import (
+from textattn.training.attention_losses import (
     FaithfulnessLoss,
     alignment_loss,
     supervision_loss,

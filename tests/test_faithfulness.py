@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from textattn.explain.faithfulness import (
+from textattn.explain.audit_measures import (
     FRACTIONS,
     LEAST_OVERLAP,
     auprc,

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from textattn.config.schema import TokenizerConfig
-from textattn.data.tokenizer import TextTokenizer
-from textattn.data.train_tokenizer import train_tokenizer
 from textattn.explain import flips
 from textattn.explain.erasure import pack
 from textattn.explain.flips import Flip, find_flip
-from textattn.model_files import ModelConfig, ModelFiles
-from textattn.runtime.classifier import Classifier, Prediction
-from textattn.runtime.session import BatchOutput
+from textattn.inference.classifier import Classifier, Prediction
+from textattn.inference.session import BatchOutput
+from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.tokens.tokenizer import TextTokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
 
 WORDS = ["good", "bad", "kind", "not", "room", "food", "staff", "dull"]
 many = settings(max_examples=60, deadline=None)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from textattn.explain.explanations import Explanation
 from textattn.explain.folding import SHORT, fold
 from textattn.explain.terminal import highlight
-from textattn.runtime.classifier import Prediction
-from textattn.runtime.words import Word
+from textattn.inference.classifier import Prediction
+from textattn.inference.words import Word
 
 
 def words_of(text: str, strong: dict[str, float]) -> list[Word]:

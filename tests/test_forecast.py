@@ -17,11 +17,11 @@ from conftest import TINY
 from inprocess import run as cli
 
 import textattn
-from textattn.check import describe
+from textattn.checks.check import describe
+from textattn.checks.forecast import forecast
 from textattn.config import load_config
-from textattn.forecast import forecast
-from textattn.prepare import prepare_data
 from textattn.report import Report
+from textattn.runs.prepare import prepare_data
 from textattn.training.optimizer import choose_placement
 
 STAGES = ["reading", "word_vectors", "training", "validating", "measuring", "explaining"]

@@ -12,8 +12,8 @@ from html_pages import LABELS, METHODS, POS, explain, of_words, render, seen
 from test_html_page import LONG, NASTY
 
 from textattn.explain.html import PageText
-from textattn.runtime.classifier import Prediction
-from textattn.runtime.words import Word
+from textattn.inference.classifier import Prediction
+from textattn.inference.words import Word
 
 NEG = Prediction("neg", 0.8, {"neg": 0.8, "pos": 0.2}, ["neg"])
 ARABIC = "هذا الفيلم رائع جدًا، والممثلون excellent. "

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 import textattn
 from textattn.explain import html
 from textattn.explain.html import PageText, render_page
-from textattn.runtime.classifier import Prediction
-from textattn.runtime.words import Word
+from textattn.inference.classifier import Prediction
+from textattn.inference.words import Word
 
 NASTY = [
     "</script><script>alert(1)</script>",

@@ -23,7 +23,7 @@ SCRIPT = """
 import json, sys, time
 from textattn.config.schema import DataConfig, TokenizerConfig
 from textattn.data.read import read_corpus
-from textattn.data.train_tokenizer import train_tokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
 from textattn.errors import InputError
 def answer(settings):
     if "type" in settings:

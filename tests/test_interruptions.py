@@ -23,7 +23,7 @@ from inprocess import run as cli
 from stopped_runs import Killed, Killer
 
 from textattn.config import load_config
-from textattn.pipeline import train
+from textattn.runs.train import train
 
 world = bad_input.world
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]

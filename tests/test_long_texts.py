@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 import textattn
+from textattn.api import Model
 from textattn.config.schema import TokenizerConfig
-from textattn.data.tokenizer import LONG, TextTokenizer, TokenizedText, grapheme_boundaries
-from textattn.data.train_tokenizer import train_tokenizer
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.words import LONGEST_GRAPHEME, Word, merge_words
+from textattn.inference.words import LONGEST_GRAPHEME, Word, merge_words
+from textattn.tokens.tokenizer import LONG, TextTokenizer, TokenizedText, grapheme_boundaries
+from textattn.tokens.train_tokenizer import train_tokenizer
 
 TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula"]
 TRUNCATIONS = ["head", "tail", "head_tail"]
@@ -201,7 +201,7 @@ def test_words_are_the_same_passage_by_passage(
         tokenizer = TextTokenizer(backends[kind], max_length=limit, truncation=truncation)
         tokenized = tokenizer.encode_with_offsets([text])[0]
         weights = [float(i + 1) for i in range(len(tokenized.tokens))]
-        with patch("textattn.runtime.words.PASSAGE", passage):
+        with patch("textattn.inference.words.PASSAGE", passage):
             words = merge_words(text, tokenized, weights)
         assert words == merged_at_once(text, tokenized, weights)
 
@@ -211,7 +211,7 @@ def test_no_flag_of_a_long_row_is_cut(backends: dict[str, Tokenizer]) -> None:
     # Each letter is a token: some begin in the middle of a flag.
     tokenized = TextTokenizer(backends["formula"], max_length=300, truncation="head").encode_with_offsets([text])[0]
     for passage in (1, 101):
-        with patch("textattn.runtime.words.PASSAGE", passage):
+        with patch("textattn.inference.words.PASSAGE", passage):
             words = [word.text for word in merge_words(text, tokenized, [0.5] * len(tokenized.tokens))]
         assert words == ["!"] + ["🇫🇷", "🇩🇪"] * 60
 
@@ -240,7 +240,7 @@ BOOKS = {
 
 
 @pytest.fixture(scope="module")
-def classifiers(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Classifier]:
+def classifiers(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Model]:
     """By truncation and runtime."""
     found = {}
     for truncation in TRUNCATIONS:
@@ -254,9 +254,7 @@ def classifiers(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS)
-def test_a_book_is_answered_as_what_is_kept_of_it(
-    classifiers: dict[tuple[str, str], Classifier], truncation: str
-) -> None:
+def test_a_book_is_answered_as_what_is_kept_of_it(classifiers: dict[tuple[str, str], Model], truncation: str) -> None:
     """Truncated as in training, the same in both runtimes, alone and among others."""
     onnx, torch = (classifiers[truncation, runtime] for runtime in ("onnx", "torch"))
     limit = onnx.tokenizer.max_length
@@ -281,14 +279,14 @@ def test_a_book_is_answered_as_what_is_kept_of_it(
         assert read == {"head": {True}, "tail": {False}, "head_tail": {True, False}}[truncation]
 
 
-def test_what_is_kept_of_a_book_decides(classifiers: dict[tuple[str, str], Classifier]) -> None:
+def test_what_is_kept_of_a_book_decides(classifiers: dict[tuple[str, str], Model]) -> None:
     labels = {
         truncation: classifiers[truncation, "onnx"].predict(BOOKS["words"])[0].label for truncation in TRUNCATIONS
     }
     assert (labels["head"], labels["tail"]) == ("pos", "neg")
 
 
-def test_many_long_texts_in_one_call(classifiers: dict[tuple[str, str], Classifier]) -> None:
+def test_many_long_texts_in_one_call(classifiers: dict[tuple[str, str], Model]) -> None:
     classifier = classifiers["head_tail", "onnx"]
     texts = [(PRAISE if i % 3 else BLAME) * (i + 40) for i in range(0, 400, 2)]
     together = classifier.predict_proba(texts)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from bulk_jobs import write
 
-from textattn import prepare
 from textattn.config import config_from_mapping
-from textattn.data.batches import collate
-from textattn.data.token_arrays import TokenArrays
-from textattn.data.tokenizer import TextTokenizer
 from textattn.report import Report
+from textattn.runs import prepare
+from textattn.tokens.batches import collate
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.tokens.tokenizer import TextTokenizer
 from textattn.training.loop import spread
 
 

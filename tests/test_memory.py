@@ -17,7 +17,7 @@ from textattn.training.loop import PREPARED_BYTES, bytes_of_primitive, primitive
 HOLES = """
 import re
 from pathlib import Path
-from textattn.memory import give_back_memory
+from textattn.training.memory import give_back_memory
 def held():
     return int(re.search("VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 blocks = [bytearray(b"x" * 60_000) for _ in range(3000)]
@@ -38,7 +38,7 @@ def test_freed_memory_below_what_is_still_used_is_given_back() -> None:
 # Blocks that glibc would take from the system and give back again, one by one.
 AGAIN = """
 import resource, sys
-from textattn.memory import keep_freed_memory
+from textattn.training.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from textattn.metrics import (
+from textattn.measure.metrics import (
     GREATER_IS_BETTER,
     bootstrap_interval,
     brier,

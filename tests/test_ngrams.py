@@ -22,8 +22,8 @@ from textattn.config.schema import TrainingConfig
 from textattn.explain.attention_checks import check_attention
 from textattn.explain.methods import attribute
 from textattn.export import graph
+from textattn.inference.onnx_session import OnnxSession
 from textattn.model.classifier import TextClassifier
-from textattn.runtime.onnx_session import OnnxSession
 from textattn.training.optimizer import build_optimizers
 
 # Unknown tokens first, in the middle and last, one alone, and texts shorter than the longest run.

@@ -18,9 +18,9 @@ from small_models import TEXTS, WEIGHTED, build, padded
 
 import textattn
 from textattn.export import graph
+from textattn.inference.onnx_session import OnnxSession
 from textattn.model.passages import NUM_PLACES, Passages
-from textattn.runtime.onnx_session import OnnxSession
-from textattn.training.faithfulness import alignment_loss
+from textattn.training.attention_losses import alignment_loss
 
 KINDS = [(1, True), (3, False), (5, True), (21, True)]
 every_mechanism = pytest.mark.parametrize("attention", [*WEIGHTED, "mean"])

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import textattn
-from textattn.metrics import compute_metrics, expected_calibration_error
-from textattn.plots import (
+from textattn.measure.metrics import compute_metrics, expected_calibration_error
+from textattn.measure.plots import (
     CONFUSION,
     LABELS,
     MOST_LABELS,
@@ -91,7 +91,7 @@ def test_without_plots_there_are_none(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_fails_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textattn.plots.draw_reliability", lambda *_: 1 / 0)
+    monkeypatch.setattr("textattn.measure.plots.draw_reliability", lambda *_: 1 / 0)
     tiny = [*TINY[:-1], "training.epochs=1", "output.audit_examples=0", f"output.dir={tmp_path}/r"]
     done = cli("train", "quickstart", *tiny)
     assert done.code == 0
@@ -135,7 +135,7 @@ def test_of_many_labels_the_most_confused_are_drawn_and_the_rest_is_one(tmp_path
         "confusion_matrix": matrix.tolist(),
         "per_class": {f"label {n}": {"support": 10} for n in range(number)},
     }
-    from textattn.plots import _most_confused
+    from textattn.measure.plots import _most_confused
 
     names, counts = _most_confused([*split["per_class"]], matrix)
     assert len(names) == MOST_LABELS
@@ -171,7 +171,7 @@ def test_any_names_can_be_drawn_and_nothing_is_said(names: list[str], tmp_path: 
 
 
 def test_names_are_told_apart_where_they_are_shortened_or_cannot_be_written() -> None:
-    from textattn.plots import _named
+    from textattn.measure.plots import _named
 
     long = [f"questions about the delivery of the order, part {n}" for n in range(20)]
     assert len(set(_named(long))) == 20

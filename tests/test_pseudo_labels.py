@@ -12,8 +12,8 @@ from inprocess import run as cli
 
 import textattn
 from textattn.config import load_config
-from textattn.prepare import prepare_data
 from textattn.report import Report
+from textattn.runs.prepare import prepare_data
 
 Rows = list[dict[str, Any]]
 WORDS = {label: [f"{label}{i}" for i in range(60)] for label in ("bad", "good")}

@@ -14,9 +14,9 @@ from stopped_runs import Killed, Killer, merged, outcome, start
 import textattn
 from textattn.config import config_from_mapping, flat_settings, given_settings, load_config, shipped_configs
 from textattn.data.read import read_corpus
-from textattn.data.recipe import settle
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError
+from textattn.runs.recipe import settle
 
 SMALL: dict[str, Any] = {
     "model": {"embedding_dim": 8, "hidden_size": 8},

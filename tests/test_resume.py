@@ -17,9 +17,9 @@ from stopped_runs import KINDS, Killed, Killer, merged, outcome, settings, start
 
 from textattn.config import config_from_mapping
 from textattn.errors import TrainingError
-from textattn.pipeline import train
-from textattn.training import checkpoint as checkpoints
-from textattn.training.checkpoint import Checkpoint
+from textattn.runs.train import train
+from textattn.training import state as checkpoints
+from textattn.training.state import Checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_killed_while_measuring_trains_no_more(data: Path, tmp_path: Path, monke
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("textattn.pipeline.model_card", killed)
+        patch.setattr("textattn.runs.train.model_card", killed)
         with pytest.raises(Killed):
             start(config)
     assert not (tmp_path / "run" / "metrics.json").exists()

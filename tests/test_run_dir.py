@@ -21,10 +21,9 @@ from safetensors import safe_open
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 import textattn
-from textattn import model_files
-from textattn import run as run_dir
 from textattn.data.sources import CORPUS
 from textattn.errors import ConfigError, InputError
+from textattn.storage import model_files, run_dir
 
 FILES = {
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",

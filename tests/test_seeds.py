@@ -11,7 +11,7 @@ from conftest import TINY
 from inprocess import run as cli
 from scipy.stats import t
 
-from textattn.seeds import summarise
+from textattn.runs.seeds import summarise
 
 FEW = [*(s for s in TINY if "epochs" not in s), "training.epochs=1", "data.max_train_examples=100"]
 

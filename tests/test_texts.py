@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textattn.data import texts as texts_module
-from textattn.data import token_arrays
 from textattn.data.texts import Texts
-from textattn.data.token_arrays import TokenArrays, TokenFile, TokenWriter
+from textattn.tokens import token_arrays
+from textattn.tokens.token_arrays import TokenArrays, TokenFile, TokenWriter
 
 STRINGS = [f"text {i} é🙂"[: 4 + i % 7] for i in range(57)]
 
@@ -113,7 +113,7 @@ MEMORY = """
 import resource, sys
 from itertools import islice
 from textattn.data.read import read_corpus
-from textattn.data.train_tokenizer import train_tokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
 from textattn.config import config_from_mapping
 config = config_from_mapping({"data": {"path": sys.argv[1]}, "tokenizer": {"max_length": 40}})
 corpus = read_corpus(config.data)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from textattn.config.schema import TokenizerConfig
-from textattn.data.tokenizer import PAD, UNK, TextTokenizer
-from textattn.data.train_tokenizer import train_tokenizer
 from textattn.errors import InputError
+from textattn.tokens.tokenizer import PAD, UNK, TextTokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
 
 TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula"]
 TEXTS = [
@@ -166,7 +166,7 @@ SCRIPT = """
 import hashlib, sys
 from textattn.config.schema import TokenizerConfig
 from textattn.data.read import DataConfig, read_corpus
-from textattn.data.train_tokenizer import train_tokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
 texts = list(read_corpus(DataConfig(path="bundled:reviews")).train)
 # Many words equally often, and sentences without spaces: ties to be broken, rare characters to be given scores.
 words = ["".join(chr(0x4e00 + 4 * i + j) for j in range(4)) for i in range(100)]

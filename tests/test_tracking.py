@@ -24,8 +24,8 @@ from stopped_runs import Killed, Killer, outcome, settings, start, write_texts
 from textattn.config import config_from_mapping
 from textattn.errors import Pruned
 from textattn.report import Report
-from textattn.seeds import train_seeds
-from textattn.signals import Interrupted
+from textattn.runs.seeds import train_seeds
+from textattn.runs.signals import Interrupted
 
 TITLES = ("TensorBoard", "MLflow", "Weights & Biases")
 ALL = ["tensorboard", "mlflow", "wandb"]

@@ -17,10 +17,11 @@ from safetensors.torch import save
 from torch import nn
 
 from textattn.config.schema import TrainingConfig
-from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError, TrainingError
 from textattn.model.classifier import Architecture, TextClassifier
-from textattn.training.loop import Evaluation, Step, TrainingLoop
+from textattn.report import Evaluation, Step
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.training.loop import TrainingLoop
 from textattn.training.loss import build_loss
 from textattn.training.optimizer import Placement, build_optimizers, choose_device, choose_placement, learning_rate_at
 

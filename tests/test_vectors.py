@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from textattn.config.schema import TokenizerConfig, VectorsConfig
-from textattn.data.tokenizer import TextTokenizer
-from textattn.data.train_tokenizer import train_tokenizer
-from textattn.data.vectors import WordVectors, read_vectors, train_skipgram
 from textattn.errors import InputError
+from textattn.tokens.tokenizer import TextTokenizer
+from textattn.tokens.train_tokenizer import train_tokenizer
+from textattn.tokens.vectors import WordVectors, read_vectors, train_skipgram
 
 
 def word_tokenizer(*texts: str, lowercase: bool = True) -> TextTokenizer:
@@ -177,8 +177,8 @@ SCRIPT = """
 import hashlib
 from textattn.config.schema import TokenizerConfig, VectorsConfig
 from textattn.data.read import DataConfig, read_corpus
-from textattn.data.train_tokenizer import train_tokenizer
-from textattn.data.vectors import train_skipgram
+from textattn.tokens.train_tokenizer import train_tokenizer
+from textattn.tokens.vectors import train_skipgram
 texts = list(read_corpus(DataConfig(path="bundled:reviews")).train) * 4
 tokenizer = train_tokenizer(TokenizerConfig(), iter(texts), 1)
 for seed in (1, 2):

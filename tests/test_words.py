@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textattn.config.schema import TokenizerConfig
-from textattn.data.tokenizer import TextTokenizer, TokenizedText
-from textattn.data.train_tokenizer import train_tokenizer
-from textattn.runtime.words import Word, merge_words
+from textattn.inference.words import Word, merge_words
+from textattn.tokens.tokenizer import TextTokenizer, TokenizedText
+from textattn.tokens.train_tokenizer import train_tokenizer
 
 TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula", "composition"]
 TEXTS = [

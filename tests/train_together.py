@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from textattn.config import config_from_mapping
-from textattn.data.batches import collate
-from textattn.pipeline import train
-from textattn.processes import join_processes, rank_of_process
+from textattn.runs.train import train
+from textattn.tokens.batches import collate
 from textattn.training import loop
+from textattn.training.processes import join_processes, rank_of_process
 
 
 def keep_rows(steps: list[list[int]]) -> None:

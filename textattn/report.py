@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from textattn.training.loop import Evaluation, Step
+
+@dataclass(frozen=True)
+class Step:
+    """After an optimiser step."""
+
+    global_step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    """Mean over the steps since the last reading."""
+    learning_rate: float
+    num_tokens: int
+    """Real tokens trained on so far, padding not counted."""
+    seconds: float
+    """Time spent training so far, evaluation not counted."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """After an evaluation on the validation split."""
+
+    global_step: int
+    epoch: float
+    train_loss: float
+    """Mean since the last evaluation."""
+    metric: float
+    """Value of the metric the checkpoint is chosen by."""
+    is_best: bool
+    seconds: float
 
 
 class Report:

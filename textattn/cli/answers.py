@@ -9,7 +9,7 @@ from textattn.cli.console import flush, note, out, out_json, waiting
 from textattn.errors import InputError
 
 if TYPE_CHECKING:
-    from textattn.runtime.classifier import Classifier, Prediction
+    from textattn.inference.classifier import Classifier, Prediction
 
 # In the place of a label that is not given.
 UNSURE = "?"

@@ -53,11 +53,11 @@ def audit(
     textattn audit --model runs/seed1 --model runs/seed2
     """
     note("Loading torch …")
-    from textattn.audit_run import keep_audit
     from textattn.cli.progress import ConsoleReport
     from textattn.explain.audit import AUDITED, parse_methods
     from textattn.explain.audit import audit as measure
-    from textattn.runtime.evaluation import load_split
+    from textattn.inference.evaluation import load_split
+    from textattn.runs.audit_record import keep_audit
 
     chosen = AUDITED if methods is None else parse_methods(methods)
     data, values = data_settings(data, settings)

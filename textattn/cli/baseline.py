@@ -20,9 +20,9 @@ def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False
     """
     resolved = load(config, overrides)
     note("Loading torch …")
-    from textattn.baseline import train_baseline
     from textattn.cli.progress import ConsoleReport, headline
-    from textattn.prepare import choose_metric, prepare_data
+    from textattn.measure.baseline import train_baseline
+    from textattn.runs.prepare import choose_metric, prepare_data
 
     report = ConsoleReport()
     resolved, (corpus, _, _) = prepare_data(resolved, report)

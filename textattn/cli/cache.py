@@ -23,7 +23,7 @@ def cache(
     textattn cache
     textattn cache --clear
     """
-    from textattn.data.cache import VARIABLE, entries, folder, remove
+    from textattn.storage.cache import VARIABLE, entries, folder, remove
 
     root = folder()
     found = [] if root is None else entries(root)

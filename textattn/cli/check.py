@@ -43,7 +43,7 @@ def check(
     """
     resolved = load(config, overrides)
     note("Loading torch …")
-    from textattn.check import describe
+    from textattn.checks.check import describe
     from textattn.cli.progress import ConsoleReport
 
     facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)

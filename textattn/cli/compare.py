@@ -35,8 +35,8 @@ def compare(
     Metrics side by side; for every pair the difference with its 95 % interval (paired bootstrap), McNemar's test, and
     texts that only one of them gets right.
     """
-    from textattn.compare import compare_runs
-    from textattn.model_files import find_model
+    from textattn.measure.compare import compare_runs
+    from textattn.storage.model_files import find_model
 
     found = compare_runs([find_model(run) for run in runs], split, examples=examples)
     if json:

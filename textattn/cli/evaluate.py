@@ -50,7 +50,7 @@ def evaluate(
     data, values = data_settings(data, settings)
     classifier = open_model(model, device, runtime)
     from textattn.cli.progress import ConsoleReport
-    from textattn.runtime.evaluation import load_split, measure
+    from textattn.inference.evaluation import load_split, measure
 
     report = ConsoleReport()
     report.stage(f"Measuring {classifier.path} on the {split} split of {data or 'its own data'}")

@@ -16,7 +16,7 @@ from textattn.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from textattn.runtime.classifier import Classifier
+    from textattn.inference.classifier import Classifier
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -113,9 +113,10 @@ def explain(
         )
         return
     from textattn.cli.pages import write_page, write_plots
+    from textattn.explain.explanations import explain_texts
 
     given = [text for group in groups for text in group]
-    by_method = [classifier.explain(given, target, name, against) for name in methods]
+    by_method = [explain_texts(classifier, given, name, target, against) for name in methods]
     if html is not None:
         write_page(html, classifier, by_method, golds, evidence)
         note(f"Written: {html} ({len(given):,} texts)")
@@ -132,7 +133,7 @@ def texts_of_split(
 
     from textattn.cli.progress import ConsoleReport
     from textattn.cli.texts import WINDOW
-    from textattn.runtime.evaluation import load_split
+    from textattn.inference.evaluation import load_split
 
     rows = load_split(classifier, None, name, {}, ConsoleReport().note)
     if len(rows) > examples:

@@ -12,7 +12,7 @@ from textattn.cli.console import flush, out, out_json, use_color
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
     from textattn.explain.flips import Flip
-    from textattn.runtime.classifier import Classifier
+    from textattn.inference.classifier import Classifier
 
 # Between two explanations.
 RULE = 60
@@ -42,13 +42,14 @@ def print_explanations(
     Args:
         golds: the true label of each text, where known.
     """
+    from textattn.explain.explanations import explain_texts
     from textattn.explain.trust import trust
 
     multi_label = classifier.config.multi_label
     trusted = {method: trust(classifier, method) for method in methods}
     shown = 0
     for texts in groups:
-        by_method = [classifier.explain(texts, target, method, against) for method in methods]
+        by_method = [explain_texts(classifier, texts, method, target, against) for method in methods]
         flips = [_flip(classifier, text) for text in texts] if flip else [None] * len(texts)
         for number, explanations in enumerate(zip(*by_method, strict=True)):
             gold = golds[shown] if golds else None

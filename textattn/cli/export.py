@@ -41,8 +41,8 @@ def export(
     """
     from textattn.cli.progress import ConsoleReport
     from textattn.errors import ConfigError
-    from textattn.model_files import find_model
-    from textattn.run import ONNX, ONNX_INT8
+    from textattn.storage.model_files import find_model
+    from textattn.storage.run_dir import ONNX, ONNX_INT8
 
     run = find_model(model)
     if run.is_file():

@@ -27,8 +27,8 @@ def info(model: Model = None, json: Json = False) -> None:
     textattn info
     textattn info --model runs/imdb --json
     """
-    from textattn.model_files import ModelFiles, find_model, read_model_config
-    from textattn.run import ENVIRONMENT, METRICS, ONNX, ONNX_INT8, WEIGHTS
+    from textattn.storage.model_files import ModelFiles, find_model, read_model_config
+    from textattn.storage.run_dir import ENVIRONMENT, METRICS, ONNX, ONNX_INT8, WEIGHTS
 
     files = ModelFiles(find_model(model))
     config = read_model_config(files)

@@ -9,8 +9,8 @@ from textattn.errors import ConfigError
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.trust import trust
-from textattn.run import atomic_path, write_text
-from textattn.runtime.classifier import Classifier
+from textattn.inference.classifier import Classifier
+from textattn.storage.run_dir import atomic_path, write_text
 
 
 def write_page(

@@ -17,8 +17,8 @@ from textattn.errors import ConfigError
 
 if TYPE_CHECKING:
     from textattn.data.files import Table
-    from textattn.runtime.bulk import BulkJob, Summary
-    from textattn.runtime.classifier import Classifier
+    from textattn.inference.bulk import BulkJob, Summary
+    from textattn.inference.classifier import Classifier
 
 
 def predict(
@@ -165,7 +165,7 @@ def _write(
 ) -> None:
     from textattn.cli.progress import ConsoleReport
     from textattn.data import write
-    from textattn.runtime.bulk import BulkJob, predict_to_file, predict_to_stream
+    from textattn.inference.bulk import BulkJob, predict_to_file, predict_to_stream
 
     to_stream = output == "-"
     kind = output_format or ("jsonl" if to_stream else write.format_of(Path(output)))

@@ -16,7 +16,7 @@ from textattn.cli.console import error_console, is_live, note
 from textattn.report import Report
 
 if TYPE_CHECKING:
-    from textattn.training.loop import Evaluation, Step
+    from textattn.report import Evaluation, Step
 
 # In a log, a line at most this often between evaluations.
 SECONDS_PER_LINE = 30.0
@@ -104,7 +104,7 @@ class ConsoleReport(Report):
         self._print(f'  textattn explain --model {shlex.quote(str(run))} "a sentence"')
 
     def _baseline(self, found: dict[str, Any]) -> None:
-        from textattn.baseline import in_words
+        from textattn.measure.baseline import in_words
 
         for split in ("validation", "test"):
             if split in found:

@@ -14,7 +14,7 @@ from textattn.cli.check import check, load
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 from textattn.errors import ConfigError, Elsewhere, TextattnError
-from textattn.processes import local_rank_of_process, rank_of_process
+from textattn.training.processes import local_rank_of_process, rank_of_process
 
 
 def train(
@@ -63,8 +63,8 @@ def train(
     if is_first:
         note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
-    from textattn.pipeline import train as run_training
-    from textattn.signals import Interrupted, Terminated
+    from textattn.runs.signals import Interrupted, Terminated
+    from textattn.runs.train import train as run_training
 
     def terminate(*_: Any) -> None:
         raise Terminated
@@ -78,7 +78,7 @@ def train(
     summary = None
     try:
         if seeds > 1:
-            from textattn.seeds import train_seeds
+            from textattn.runs.seeds import train_seeds
 
             run, summary = train_seeds(resolved, seeds, **how)
         else:
@@ -97,7 +97,7 @@ def train(
         _note_seeds(summary)
         out(str(run))
     elif json:
-        from textattn.run import METRICS, read_json
+        from textattn.storage.run_dir import METRICS, read_json
 
         out_json({"run": str(run)} | read_json(run / METRICS), indent=True)
     else:

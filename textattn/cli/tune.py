@@ -63,9 +63,9 @@ def tune(
     searched = load_space(space, resolved, overrides or [])
     note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
-    from textattn.signals import Terminated
-    from textattn.tune import check_installed
-    from textattn.tune import tune as run_study
+    from textattn.runs.signals import Terminated
+    from textattn.search.tune import check_installed
+    from textattn.search.tune import tune as run_study
 
     check_installed()
 
@@ -96,8 +96,8 @@ def tune(
 def _note_trials(found: dict[str, Any]) -> None:
     """The table; where it is wider than the terminal, settings stand under their trial."""
     from textattn.config.space import in_yaml
-    from textattn.study import UNFINISHED
-    from textattn.tune import in_words
+    from textattn.search.study import UNFINISHED
+    from textattn.search.tune import in_words
 
     sign = -1 if found["greater_is_better"] else 1
     trials = sorted(found["trials"], key=lambda t: (t["value"] is None, sign * (t["value"] or 0)))

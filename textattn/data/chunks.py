@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from textattn.data.files import RowProblem, Table
-from textattn.data.tokenizer import SEGMENT_SEPARATOR
+from textattn.data.segments import join_segments
 from textattn.errors import InputError
 
 # Rows and characters of a chunk: enough to sort into batches of similar length, little enough for any memory.
@@ -157,7 +157,7 @@ def _joined(values: Sequence[Any]) -> str | int:
         segments.append(str(value))
     if len(segments) == 1:
         return segments[0]
-    return SEGMENT_SEPARATOR.join(segment.replace(SEGMENT_SEPARATOR, " ") for segment in segments)
+    return join_segments(segments)
 
 
 def _no_text(origin: str, number: int, column: str) -> RowProblem:

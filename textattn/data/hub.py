@@ -11,6 +11,7 @@ from typing import Any
 
 from textattn.data.files import Row, RowProblem, Table, class_names_of
 from textattn.errors import InputError
+from textattn.storage.hub import first_line, offline_variable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Rows held in memory of which one is drawn at a time.
@@ -140,14 +141,6 @@ def _check_repo_id(path: str) -> None:
         raise InputError(f"data.path: no such file or folder: {path}")
 
 
-def offline_variable() -> str | None:
-    """The environment variable that forbids the client to use the network, if one is set."""
-    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
-        if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
-            return variable
-    return None
-
-
 def _unreachable(path: str, error: Exception) -> InputError:
     variable = offline_variable()
     reason = f"{variable} is set" if variable else f"no connection ({first_line(error)})"
@@ -156,8 +149,3 @@ def _unreachable(path: str, error: Exception) -> InputError:
         (f"unset {variable}, or " if variable else "connect, or ")
         + "give a local copy: data.path=FOLDER_OR_FILE; offline at once: textattn train quickstart",
     )
-
-
-def first_line(error: Exception) -> str:
-    """What the client says, without its advice for programmers."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

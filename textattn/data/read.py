@@ -16,9 +16,9 @@ from textattn.data.cells import check_column, check_columns, label_problem, text
 from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.files import RowProblem, Table
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
+from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
 from textattn.data.texts import Texts, TextsWriter
-from textattn.data.tokenizer import SEGMENT_SEPARATOR
 from textattn.errors import InputError
 
 SHOWN_PROBLEMS = 10
@@ -250,9 +250,7 @@ def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, not
 
 
 def _join(segments: list[Any]) -> str:
-    if len(segments) == 1:
-        return str(segments[0])
-    return SEGMENT_SEPARATOR.join((segment or "").replace(SEGMENT_SEPARATOR, " ") for segment in segments)
+    return str(segments[0]) if len(segments) == 1 else join_segments(segments)
 
 
 def _split_label(label: Any, separator: str | None) -> Any:

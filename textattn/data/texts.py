@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from textattn.data.cache import unnamed_file
+from textattn.storage.cache import unnamed_file
 
 # Rows and characters turned into one Arrow array at a time, so that Python strings never pile up.
 ROWS_PER_CHUNK = 10_000

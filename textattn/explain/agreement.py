@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textattn.errors import InputError
-from textattn.explain.faithfulness import jensen_shannon, kendall_tau
-from textattn.runtime.classifier import Classifier
+from textattn.explain.audit_measures import jensen_shannon, kendall_tau
+from textattn.explain.explanations import explain_texts
+from textattn.inference.classifier import Classifier
 
 if TYPE_CHECKING:
     from textattn.data.read import Split
@@ -30,7 +31,7 @@ def agreement(classifiers: Sequence[Classifier], split: Split) -> dict[str, Any]
                 f"{', '.join(first.labels)}"
             )
     texts = list(split)
-    explained = [classifier.explain(texts) for classifier in classifiers]
+    explained = [explain_texts(classifier, texts) for classifier in classifiers]
     taus, divergences, equal = [], [], []
     for a, b in combinations(range(len(classifiers)), 2):
         for one, two in zip(explained[a], explained[b], strict=True):

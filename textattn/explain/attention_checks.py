@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textattn.data.batches import collate, sorted_batches
-from textattn.data.token_arrays import TokenArrays
-from textattn.explain.faithfulness import conicity, order_by, total_variation
+from textattn.explain.audit_measures import conicity, order_by, total_variation
 from textattn.explain.gradients import MAX_TOKENS, weighted_pooling
+from textattn.inference.classifier import Classifier
 from textattn.model.attention import uniform_weights
 from textattn.model.classifier import TextClassifier
-from textattn.runtime.classifier import Classifier
+from textattn.tokens.batches import collate, sorted_batches
+from textattn.tokens.token_arrays import TokenArrays
 
 # Random permutations of the weights of each text (Jain & Wallace 2019 have 100; the median hardly moves).
 PERMUTATIONS = 20

@@ -13,12 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.evidence import marked_tokens
-from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError
 from textattn.explain.agreement import agreement
-from textattn.explain.erasing import VARIANTS, Erased, erase_in_order
-from textattn.explain.erasure import falls, leave_one_out, logits_of, pack, rows_of
-from textattn.explain.faithfulness import (
+from textattn.explain.audit_measures import (
     Interval,
     auprc,
     bootstrap,
@@ -30,14 +27,17 @@ from textattn.explain.faithfulness import (
     token_f1,
     total_variation,
 )
+from textattn.explain.erasure import falls, leave_one_out, logits_of, pack, rows_of
+from textattn.explain.erasure_curves import VARIANTS, Erased, erase_in_order
 from textattn.explain.gradients import FIRST_STEPS
 from textattn.explain.methods import METHODS, attribute, check_method
 from textattn.explain.surrogates import num_samples
 from textattn.explain.targets import Targets
 from textattn.explain.verdict import verdict
+from textattn.inference.classifier import Classifier
+from textattn.inference.session import Floats
 from textattn.report import Report
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.session import Floats
+from textattn.tokens.token_arrays import TokenArrays
 
 if TYPE_CHECKING:
     from textattn.data.read import Split

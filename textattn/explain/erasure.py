@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.token_arrays import TokenArrays
-from textattn.data.tokenizer import TextTokenizer
 from textattn.explain.targets import Targets
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.session import Floats, run_in_batches
+from textattn.inference.classifier import Classifier
+from textattn.inference.session import Floats, run_in_batches
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.tokens.tokenizer import TextTokenizer
 
 Variant = Literal["deletion", "mask"]
 Kept = NDArray[np.bool_]

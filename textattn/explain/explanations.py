@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from textattn.errors import ConfigError
 from textattn.explain.methods import UNSIGNED, attribute, check_method
 from textattn.explain.targets import Targets
-from textattn.runtime.classifier import Classifier, Prediction
-from textattn.runtime.words import Word, find_words
+from textattn.inference.classifier import Classifier, Prediction, Text
+from textattn.inference.words import Word, find_words
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Explanation:
 
 def explain_texts(
     classifier: Classifier,
-    texts: Sequence[str],
+    texts: Text | Iterable[Text],
     method: str = "attention",
     target: str | None = None,
     against: str | None = None,
     seed: int = 0,
 ) -> list[Explanation]:
-    """Explanations of texts that `Classifier.normalise` has seen.
+    """Explanations of texts.
 
     Args:
         target: the label to explain; default: the predicted one, of each text.
@@ -63,6 +63,7 @@ def explain_texts(
         InputError: the method needs PyTorch weights and the model has none.
     """
     check_method(method)
+    texts = classifier.normalise(texts)
     labels = classifier.config.labels
     for name in (target, against):
         if name is not None and name not in labels:

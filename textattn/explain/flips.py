@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from textattn.explain.erasure import erase, logits_of, rows_of
 from textattn.explain.targets import Targets
-from textattn.runtime.classifier import Classifier, Prediction
-from textattn.runtime.words import Word, find_words
+from textattn.inference.classifier import Classifier, Prediction, Text
+from textattn.inference.words import Word, find_words
 
 # Pairs of words that are all tried; with more of them the pairs are found like larger sets.
 MOST_PAIRS = 5_000
@@ -30,14 +30,14 @@ class Flip:
     """Whether every smaller set was tried. Otherwise: no word of the set can be left out of it."""
 
 
-def find_flip(classifier: Classifier, text: str) -> Flip | None:
+def find_flip(classifier: Classifier, text: Text) -> Flip | None:
     """A smallest set of words without which the answer is another one; None where not even an empty text changes it.
 
     Single words and, in texts that are not too long, pairs are all tried. Beyond that words are taken out one by one,
     each time the one that matters most of those left, until the answer changes; then words that turned out not to be
     needed are put back. A multi-label answer is the set of its labels.
     """
-    search = _Search(classifier, text)
+    search = _Search(classifier, *classifier.normalise([text]))
     count = len(search.words)
     if count == 0:
         return None

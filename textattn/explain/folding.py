@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from textattn.runtime.words import Word
+from textattn.inference.words import Word
 
 # Texts of at most so many words are shown in full; of longer ones the most telling passages, up to about so many words.
 SHORT = 120

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textattn.data.batches import collate, sorted_batches
-from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError
 from textattn.explain.targets import Targets
+from textattn.inference.torch_session import TorchSession
 from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import TextClassifier
-from textattn.runtime.torch_session import TorchSession
+from textattn.tokens.batches import collate, sorted_batches
+from textattn.tokens.token_arrays import TokenArrays
 
 # Tokens of a batch with its padding; integrated gradients run so many tokens at a time.
 MAX_TOKENS = 16_384

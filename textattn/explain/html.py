@@ -15,7 +15,7 @@ from string import Template
 
 from textattn.explain.explanations import Explanation
 from textattn.explain.methods import METHODS, NGRAMS, UNSIGNED
-from textattn.runtime.classifier import Prediction
+from textattn.inference.classifier import Prediction
 
 # Shades of a hue; a word is marked from the first strength on, and a passage with one of the second is telling.
 SHADES = 4

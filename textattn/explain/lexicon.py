@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from textattn.data.formulas import element_of
-from textattn.explain.explanations import Explanation
-from textattn.runtime.classifier import Classifier
+from textattn.explain.explanations import Explanation, explain_texts
+from textattn.inference.classifier import Classifier
+from textattn.tokens.formulas import element_of
 
 # A word in fewer texts is chance.
 LEAST_TEXTS = 3
@@ -78,7 +78,7 @@ def lexicon(
     formulas = classifier.tokenizer.reads_formulas
     for first in range(0, len(texts), TEXTS_AT_ONCE):
         group = list(texts[first : first + TEXTS_AT_ONCE])
-        for number, explanation in enumerate(classifier.explain(group, method=method), first):
+        for number, explanation in enumerate(explain_texts(classifier, group, method), first):
             label = explanation.prediction.label
             sums: dict[str, float] = defaultdict(float)
             for word, score, neighbours in _words(explanation, formulas):

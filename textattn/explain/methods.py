@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.token_arrays import TokenArrays
 from textattn.errors import ConfigError
 from textattn.explain.erasure import occlusion
 from textattn.explain.targets import Targets
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.session import run_in_batches
+from textattn.inference.classifier import Classifier
+from textattn.inference.session import run_in_batches
+from textattn.tokens.token_arrays import TokenArrays
 
 # Name -> what its scores say.
 METHODS = {

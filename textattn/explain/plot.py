@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.formulas import element_of
 from textattn.explain.explanations import Explanation
-from textattn.plots import BLUE, ORANGE, VERMILLION, fonts_for
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.words import Word, find_words
+from textattn.inference.classifier import Classifier
+from textattn.inference.words import Word, find_words
+from textattn.measure.plots import BLUE, ORANGE, VERMILLION, fonts_for
+from textattn.tokens.formulas import element_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.token_arrays import TokenArrays
 from textattn.explain.erasure import rows_of
 from textattn.explain.targets import Targets
-from textattn.runtime.classifier import Classifier
+from textattn.inference.classifier import Classifier
+from textattn.tokens.token_arrays import TokenArrays
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.runtime.session import Floats
+from textattn.inference.session import Floats
 
 
 @dataclass(frozen=True)

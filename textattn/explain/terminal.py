@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from textattn.explain.explanations import Explanation
 from textattn.explain.folding import Fold, fold
-from textattn.runtime.words import Word
+from textattn.inference.words import Word
 
 # Black on a pale to a strong colour: readable on a dark and on a light terminal. Orange and blue are told apart by the
 # colour-blind too.

@@ -6,8 +6,8 @@ from typing import Any
 
 from textattn.errors import InputError
 from textattn.explain.verdict import verdict
-from textattn.run import METRICS
-from textattn.runtime.classifier import Classifier
+from textattn.inference.classifier import Classifier
+from textattn.storage.run_dir import METRICS
 
 
 def stored_audit(classifier: Classifier) -> dict[str, Any] | None:

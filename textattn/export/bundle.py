@@ -5,10 +5,10 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from textattn import run as run_dir
 from textattn.errors import ConfigError
-from textattn.model_files import ModelFiles
-from textattn.run import (
+from textattn.storage import run_dir
+from textattn.storage.model_files import ModelFiles
+from textattn.storage.run_dir import (
     CONFIG,
     METRICS,
     MODEL_CARD,

@@ -12,15 +12,15 @@ from safetensors.numpy import load
 
 from textattn.errors import CheckFailed, InputError
 from textattn.export.graph import build_graph
-from textattn.metrics import GREATER_IS_BETTER
-from textattn.model_files import ModelConfig, ModelFiles, model_metadata, read_model_config
+from textattn.inference.classifier import Classifier
+from textattn.inference.evaluation import load_split, measure
+from textattn.inference.onnx_session import OnnxSession
+from textattn.inference.session import Session
+from textattn.inference.torch_session import TorchSession
+from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Report
-from textattn.run import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS, write_bytes
-from textattn.runtime.classifier import Classifier
-from textattn.runtime.evaluation import load_split, measure
-from textattn.runtime.onnx_session import OnnxSession
-from textattn.runtime.session import Session
-from textattn.runtime.torch_session import TorchSession
+from textattn.storage.model_files import ModelConfig, ModelFiles, model_metadata, read_model_config
+from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS, write_bytes
 
 # The most that logits and attention weights may differ from torch's.
 TOLERANCE = 1e-5

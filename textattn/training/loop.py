@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from textattn.config.schema import TrainingConfig
-from textattn.data.batches import collate, shuffled_batches, steps_of_epochs
-from textattn.data.token_arrays import TokenArrays
 from textattn.errors import Diverged
-from textattn.memory import give_back_memory, keep_freed_memory
 from textattn.model.classifier import TextClassifier
-from textattn.processes import Processes
-from textattn.training.checkpoint import Checkpoint, Progress, restore_checkpoint, take_checkpoint
-from textattn.training.faithfulness import FaithfulnessLoss
+from textattn.report import Evaluation, Step
+from textattn.tokens.batches import collate, shuffled_batches, steps_of_epochs
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.training.attention_losses import FaithfulnessLoss
 from textattn.training.loss import Loss, Mean
+from textattn.training.memory import give_back_memory, keep_freed_memory
 from textattn.training.optimizer import Placement, build_optimizers, learning_rate_at
+from textattn.training.processes import Processes
+from textattn.training.state import Checkpoint, Progress, restore_checkpoint, take_checkpoint
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -35,36 +35,6 @@ PREPARED_BYTES, PREPARED_BYTES_PER_TOKEN_AND_UNIT = 100_000_000, 1.6
 STEPS_PER_READING = 20
 # Memory that the batches before left is given back so often: a step afterwards waits for some of it anew.
 SECONDS_PER_GIVING_BACK = 10.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """After an optimiser step."""
-
-    global_step: int
-    total_steps: int
-    epoch: float
-    loss: float
-    """Mean over the steps since the last reading."""
-    learning_rate: float
-    num_tokens: int
-    """Real tokens trained on so far, padding not counted."""
-    seconds: float
-    """Time spent training so far, evaluation not counted."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """After an evaluation on the validation split."""
-
-    global_step: int
-    epoch: float
-    train_loss: float
-    """Mean since the last evaluation."""
-    metric: float
-    """Value of the metric the checkpoint is chosen by."""
-    is_best: bool
-    seconds: float
 
 
 class TrainingLoop:

@@ -12,7 +12,7 @@ from torch import nn
 
 from textattn.config.schema import TrainingConfig
 from textattn.errors import ConfigError
-from textattn.processes import local_rank_of_process, number_of_processes
+from textattn.training.processes import local_rank_of_process, number_of_processes
 
 
 def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:

@@ -1,0 +1,1 @@
+"""What a config would train, on what data, for how long, and what is suspicious about it."""

@@ -1,0 +1,367 @@
+"""What is wrong with labelled texts more often than not: leaks between splits, contradictions, giveaways, imbalance."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.data.read import Corpus, Split
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.tokens.tokenizer import TextTokenizer
+
+Int64s = NDArray[np.int64]
+# Rows named for each finding.
+EXAMPLES = 5
+# Tokens of a shingle, the unit by which near-duplicates are found (Broder 1997).
+SHINGLE = 5
+# Of more shingles than this only every second, third, … by hash is kept: the same ones in every text.
+MAX_SHINGLES = 4_000_000
+# A text with fewer kept shingles is too short to be nearly another.
+FEWEST_SHINGLES = 8
+# Share of the shorter text's shingles that stand in the other one too.
+NEARLY = 0.8
+# A shingle in more texts than this is a phrase, or boilerplate.
+MOST_TEXTS = 20
+# A giveaway stands in this share of a label's texts at least, and nearly all texts it stands in have that label.
+GIVEAWAY_SHARE, GIVEAWAY_PRECISION, GIVEAWAY_TEXTS = 0.02, 0.98, 50
+# The most frequent label may have so many times the texts of the rarest.
+IMBALANCE = 10
+# Runs of equal labels, as a share of what random order would give.
+SORTED = 0.1
+FEWEST_ROWS = 100
+# Texts that share a rare word with the next one: so many at least, and so many times those that do with one far away.
+FEWEST_NEIGHBOURS, NEIGHBOURS_SHARE, NEIGHBOURS_TIMES = 20, 0.02, 5
+_NO_WORD = re.compile(r"\W+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to look at before training."""
+
+    kind: str
+    message: str
+    hint: str
+    count: int
+    """Texts, tokens or labels it is about."""
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays]) -> list[Finding]:
+    """All that was found, the worst first: what makes test figures wrong, then what makes models wrong."""
+    splits = corpus.splits()
+    hashes = {name: _hashes(split) for name, split in splits.items()}
+    found = [
+        *_duplicates(splits, hashes),
+        *_near_duplicates(splits, tokens, hashes),
+        *_neighbours(corpus, tokenizer, tokens["train"]),
+        *_contradictions(splits, hashes, corpus.labels),
+        *_giveaways(corpus, tokenizer, tokens["train"]),
+        *_sorted(corpus.train),
+        *_imbalance(corpus),
+    ]
+    return found
+
+
+def _hashes(split: Split) -> Int64s:
+    """(rows,) of each text in lower case without punctuation and spacing."""
+
+    def each() -> Iterator[int]:
+        for text in split:
+            plain = _NO_WORD.sub(" ", text.casefold()).strip()
+            yield int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest(), "little", signed=True)
+
+    return np.fromiter(each(), np.int64, len(split))
+
+
+def _pairs_of_splits(splits: dict[str, Split]) -> Iterator[tuple[str, str]]:
+    names = list(splits)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            yield first, second
+
+
+def _duplicates(splits: dict[str, Split], hashes: dict[str, Int64s]) -> Iterator[Finding]:
+    for first, second in _pairs_of_splits(splits):
+        order = np.argsort(hashes[first], kind="stable")
+        place = np.searchsorted(hashes[first][order], hashes[second])
+        there = order[np.minimum(place, len(order) - 1)]
+        rows = np.flatnonzero(hashes[first][there] == hashes[second])
+        if len(rows):
+            yield Finding(
+                "duplicates",
+                f"{_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}) stand in {first} as well: "
+                f"figures on {second} will be too good",
+                f"remove them from {first}",
+                len(rows),
+                _examples(splits, [(first, int(there[row]), second, int(row)) for row in rows[:EXAMPLES]]),
+            )
+
+
+def _near_duplicates(
+    splits: dict[str, Split], tokens: dict[str, TokenArrays], hashes: dict[str, Int64s]
+) -> Iterator[Finding]:
+    """Pairs of texts of different splits that share most of their shingles, equal ones left out."""
+    names = list(tokens)
+    a, b = _near_pairs(tokens, across=True)
+    hashed = np.concatenate([hashes[name] for name in names])
+    others = hashed[a] != hashed[b]
+    a, b = a[others], b[others]
+    starts = np.cumsum([0, *(len(part) for part in tokens.values())])
+    of_split = np.repeat(np.arange(len(tokens)), np.diff(starts))
+    for i, first in enumerate(names):
+        for j, second in enumerate(names[i + 1 :], i + 1):
+            chosen = np.flatnonzero((of_split[a] == i) & (of_split[b] == j))
+            rows, where = np.unique(b[chosen], return_index=True)
+            if len(rows):
+                yield Finding(
+                    "near_duplicates",
+                    f"{_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}) nearly stand in {first} "
+                    f"as well ({NEARLY:.0%} of the passages or more): figures on {second} will be too good",
+                    f"remove them from {first}",
+                    len(rows),
+                    _examples(
+                        splits,
+                        [
+                            (first, int(a[chosen[k]] - starts[i]), second, int(row - starts[j]))
+                            for row, k in list(zip(rows, where, strict=True))[:EXAMPLES]
+                        ],
+                    ),
+                )
+
+
+def duplicate_groups(splits: dict[str, Split], tokens: dict[str, TokenArrays]) -> Int64s:
+    """(rows of all splits,) numbers from 0; texts that are the same, or nearly, have the same one."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    hashed = np.concatenate([_hashes(split) for split in splits.values()])
+    order = np.argsort(hashed, kind="stable")
+    equal = np.flatnonzero(np.diff(hashed[order]) == 0)
+    a, b = _near_pairs({name: tokens[name] for name in splits}, across=False)
+    a, b = np.concatenate([a, order[equal]]), np.concatenate([b, order[equal + 1]])
+    pairs = coo_matrix((np.ones(len(a), np.int8), (a, b)), (len(hashed), len(hashed)))
+    return np.asarray(connected_components(pairs, directed=False)[1], dtype=np.int64)
+
+
+def _near_pairs(tokens: dict[str, TokenArrays], *, across: bool) -> tuple[Int64s, Int64s]:
+    """Pairs of texts that share most of their shingles, the first before the second; numbered through all splits.
+
+    Args:
+        across: only those of different splits.
+    """
+    every = max(1, sum(len(part.ids) for part in tokens.values()) // MAX_SHINGLES)
+    parts, owners = [], []
+    total = 0
+    for part in tokens.values():
+        for shingles, rows in _shingles(part, every):
+            parts.append(shingles)
+            owners.append(rows + total)
+        total += len(part)
+    none = np.zeros(0, np.int64)
+    if not sum(map(len, parts)):
+        return none, none
+    shingle, owner = np.concatenate(parts), np.concatenate(owners)
+    # Each shingle once for each text.
+    order = np.lexsort((owner, shingle))
+    shingle, owner = shingle[order], owner[order]
+    new = np.append(True, (np.diff(shingle) != 0) | (np.diff(owner) != 0))
+    shingle, owner = shingle[new], owner[new]
+    size = np.bincount(owner, minlength=total)
+    starts = np.flatnonzero(np.diff(shingle, prepend=shingle[0] - 1))
+    lengths = np.diff(starts, append=len(shingle))
+    of_split = np.repeat(np.arange(len(tokens)), [len(part) for part in tokens.values()])
+    pairs: list[Int64s] = []
+    for length in range(2, MOST_TEXTS + 1):
+        groups = owner[starts[lengths == length][:, None] + np.arange(length)[None, :]]
+        for i in range(length):
+            for j in range(i + 1, length):
+                wanted = (of_split[groups[:, i]] != of_split[groups[:, j]]) | (not across)
+                pairs.append(groups[wanted, i] * total + groups[wanted, j])
+    shared, counts = np.unique(np.concatenate(pairs), return_counts=True) if pairs else (none, none)
+    a, b = np.divmod(shared, total)
+    smaller = np.minimum(size[a], size[b])
+    near = (counts >= NEARLY * smaller) & (smaller >= FEWEST_SHINGLES)
+    return a[near], b[near]
+
+
+def _shingles(tokens: TokenArrays, every: int) -> Iterator[tuple[Int64s, Int64s]]:
+    """Hashes of SHINGLE tokens in a row and the text each stands in, one in `every`."""
+    # An odd multiplier spreads the tokens over 64 bits; what overflows is what makes it a hash.
+    multiplier = np.uint64(0x9E3779B97F4A7C15)
+    for first in range(0, len(tokens), 10_000):
+        last = min(first + 10_000, len(tokens))
+        start = tokens.starts[first]
+        ids = tokens.ids[start : tokens.starts[last]].astype(np.uint64)
+        rows = np.repeat(np.arange(first, last), tokens.lengths[first:last])
+        if len(ids) < SHINGLE:
+            continue
+        value = np.zeros(len(ids) - SHINGLE + 1, np.uint64)
+        for k in range(SHINGLE):
+            value = (value ^ ids[k : len(value) + k]) * multiplier
+            value ^= value >> np.uint64(29)
+        inside = rows[: len(value)] == rows[SHINGLE - 1 :]
+        kept = inside & (value % np.uint64(every) == 0)
+        yield value[kept].view(np.int64), rows[: len(value)][kept]
+
+
+def _contradictions(splits: dict[str, Split], hashes: dict[str, Int64s], labels: list[str]) -> Iterator[Finding]:
+    names = list(splits)
+    hashed = np.concatenate([hashes[name] for name in names])
+    given = np.concatenate([_label_keys(splits[name]) for name in names])
+    split = np.repeat(np.arange(len(names)), [len(splits[name]) for name in names])
+    row = np.concatenate([np.arange(len(splits[name])) for name in names])
+    order = np.lexsort((given, hashed))
+    differs = (hashed[order][1:] == hashed[order][:-1]) & (given[order][1:] != given[order][:-1])
+    pairs = np.flatnonzero(differs)
+    if len(pairs):
+        texts = len(np.unique(hashed[order][pairs]))
+        places = [(order[i], order[i + 1]) for i in pairs[:EXAMPLES]]
+        yield Finding(
+            "contradictions",
+            f"{_texts(texts)} with different labels in different places",
+            "settle on one label for each",
+            texts,
+            _examples(
+                splits, [(names[split[a]], int(row[a]), names[split[b]], int(row[b])) for a, b in places], labels
+            ),
+        )
+
+
+def _label_keys(split: Split) -> Int64s:
+    if split.labels.ndim == 1:
+        return split.labels.astype(np.int64)
+    weights = np.random.default_rng(0).integers(1, 2**40, split.labels.shape[1])
+    return np.asarray(split.labels.astype(np.int64) @ weights)
+
+
+def _words_of_texts(tokens: TokenArrays, vocab_size: int) -> Iterator[Int64s]:
+    """row * vocab_size + id, sorted, of every token of a text once; some texts at a time."""
+    for first in range(0, len(tokens), 10_000):
+        last = min(first + 10_000, len(tokens))
+        ids = tokens.ids[tokens.starts[first] : tokens.starts[last]].astype(np.int64)
+        rows = np.repeat(np.arange(first, last), tokens.lengths[first:last])
+        yield np.unique(rows * vocab_size + ids)
+
+
+def _neighbours(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -> Iterator[Finding]:
+    """Rows that belong together and follow one another, where validation was drawn from among them."""
+    if not corpus.validation_is_drawn or len(tokens) < FEWEST_ROWS:
+        return
+    vocab_size = tokenizer.vocab_size
+    texts = np.zeros(vocab_size, np.int64)
+    for pairs in _words_of_texts(tokens, vocab_size):
+        texts += np.bincount(pairs % vocab_size, minlength=vocab_size)
+    rare = (texts >= 2) & (texts <= MOST_TEXTS)
+    words = np.concatenate([pairs[rare[pairs % vocab_size]] for pairs in _words_of_texts(tokens, vocab_size)])
+
+    def sharing(distance: int) -> Int64s:
+        """The rows that share a rare word with the one so many further on."""
+        return np.unique(words[np.isin(words + distance * vocab_size, words)] // vocab_size)
+
+    rows = sharing(1)
+    near = len(rows) / (len(tokens) - 1)
+    far = max(len(sharing(d)) / (len(tokens) - d) for d in (len(tokens) // 3, len(tokens) // 2))
+    if len(rows) >= FEWEST_NEIGHBOURS and near >= max(NEIGHBOURS_SHARE, NEIGHBOURS_TIMES * far):
+        yield Finding(
+            "neighbours",
+            f"{near:.0%} of the texts of train share a rare word with the next one, {far:.1%} with one far away: rows "
+            "that belong together (of a film, an author, a day) follow one another, and figures on a validation split "
+            "drawn at random from among them will be too good",
+            "data.validation_rows=last",
+            len(rows),
+            _examples(corpus.splits(), [("train", int(row), "train", int(row) + 1) for row in rows[:EXAMPLES]]),
+        )
+
+
+def _giveaways(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -> Iterator[Finding]:
+    labels = corpus.train.labels
+    if labels.ndim != 1:
+        return
+    num_labels, vocab_size = len(corpus.labels), tokenizer.vocab_size
+    texts = np.zeros((num_labels, vocab_size), np.int64)
+    for pairs in _words_of_texts(tokens, vocab_size):
+        np.add.at(texts, (labels[pairs // vocab_size], pairs % vocab_size), 1)
+    of_label = np.bincount(labels, minlength=num_labels)
+    everywhere = texts.sum(axis=0)
+    for label in range(num_labels):
+        if of_label[label] > GIVEAWAY_PRECISION * len(labels) or not of_label[label]:
+            continue
+        precision = texts[label] / np.maximum(everywhere, 1)
+        enough = texts[label] >= max(GIVEAWAY_TEXTS, GIVEAWAY_SHARE * of_label[label])
+        found = np.flatnonzero(enough & (precision >= GIVEAWAY_PRECISION))
+        found = found[np.argsort(-texts[label][found], kind="stable")]
+        if len(found):
+            name = corpus.labels[label]
+            words = [str(tokenizer.backend.id_to_token(int(token))) for token in found[:EXAMPLES]]
+            listed = ", ".join(map(repr, words)) + (" and others" if len(found) > EXAMPLES else "")
+            top = found[0]
+            yield Finding(
+                "giveaways",
+                f"{listed} give the label {name!r} away: {precision[top]:.1%} of the {everywhere[top]:,} texts with "
+                f"{words[0]!r} have it",
+                "remove it from the texts if it would not be there when the model is used",
+                len(found),
+                [
+                    {"token": word, "label": name, "texts": int(everywhere[t]), "precision": float(precision[t])}
+                    for word, t in zip(words, found[:EXAMPLES], strict=True)
+                ],
+            )
+
+
+def _sorted(train: Split) -> Iterator[Finding]:
+    if train.labels.ndim != 1 or len(train) < FEWEST_ROWS:
+        return
+    shares = np.bincount(train.labels) / len(train)
+    expected = 1 + (len(train) - 1) * (1 - (shares**2).sum())
+    runs = 1 + int((np.diff(train.labels) != 0).sum())
+    if expected > 10 and runs < SORTED * expected:
+        yield Finding(
+            "sorted",
+            f"train is sorted by label: {runs:,} runs of equal labels, {expected:,.0f} in random order. Training mixes "
+            "it; a cut of the file would not",
+            "shuffle the file before you cut it",
+            runs,
+        )
+
+
+def _imbalance(corpus: Corpus) -> Iterator[Finding]:
+    labels = corpus.train.labels
+    counts = (
+        labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=len(corpus.labels))
+    )
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] >= IMBALANCE * max(1, int(counts[least])):
+        yield Finding(
+            "imbalance",
+            f"{corpus.labels[most]!r} has {counts[most]:,} texts of train, {corpus.labels[least]!r} {counts[least]:,}: "
+            "accuracy will say little of the rare ones",
+            "training.class_weights=balanced training.metric=macro_f1",
+            int((counts * IMBALANCE <= counts[most]).sum()),
+        )
+
+
+def _examples(
+    splits: dict[str, Split], places: list[tuple[str, int, str, int]], labels: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Pairs of rows, numbered as in the splits, from 0."""
+    found = []
+    for first, a, second, b in places:
+        example: dict[str, Any] = {"rows": [[first, a], [second, b]], "text": splits[second].texts[b : b + 1][0]}
+        if labels is not None:
+            example["labels"] = [_names(splits[first].labels[a], labels), _names(splits[second].labels[b], labels)]
+        found.append(example)
+    return found
+
+
+def _texts(number: int) -> str:
+    return f"{number:,} text{'s' * (number != 1)}"
+
+
+def _names(ids: Any, labels: list[str]) -> str | list[str]:
+    return labels[int(ids)] if np.ndim(ids) == 0 else [labels[i] for i in np.flatnonzero(ids)]

@@ -1,0 +1,143 @@
+"""What happens to the answers of many texts when their tokens are erased in some order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.explain.audit_measures import FRACTIONS, comprehensiveness, num_erased, sufficiency
+from textattn.explain.erasure import Variant, erase, logits_of
+from textattn.inference.classifier import Classifier
+
+Ids = NDArray[np.int32]
+Order = NDArray[np.int64]
+VARIANTS: tuple[Variant, ...] = ("deletion", "mask")
+# Shares tried in turn, of the texts whose answer stands so far, to find how much has to go.
+STEPS = (*FRACTIONS, 0.75, 1.0)
+
+
+class Erased(NamedTuple):
+    """Each (rows,)."""
+
+    comprehensiveness: dict[Variant, NDArray[np.float64]]
+    sufficiency: dict[Variant, NDArray[np.float64]]
+    top_token_flips: NDArray[np.bool_]
+    """Whether another label is the answer without the first token alone."""
+    erased_until_flip: NDArray[np.float64]
+    """Smallest share of STEPS without which it is; 1 also where it never is."""
+
+
+def erase_in_order(
+    classifier: Classifier,
+    rows: Sequence[Ids],
+    orders: Sequence[Order],
+    probs: NDArray[np.float64],
+    on_rows: Callable[[int], None] | None = None,
+) -> Erased:
+    """Erases the first tokens of each order.
+
+    Args:
+        rows: token ids of each text.
+        orders: its tokens, the most important first.
+        probs: (rows, labels) the model's answers to the whole texts.
+        on_rows: called with the number of erased texts that have run.
+    """
+    runner = _Runner(classifier, rows, orders, probs.argmax(axis=1), on_rows)
+    counts = [[num_erased(fraction, len(row)) for fraction in FRACTIONS] for row in rows]
+    for number, row_counts in enumerate(counts):
+        runner.want(number, 1, "deletion", kept=False)
+        for count in row_counts:
+            for variant in VARIANTS:
+                runner.want(number, count, variant, kept=False)
+                runner.want(number, count, variant, kept=True)
+    runner.run()
+    answers = probs.argmax(axis=1)
+    whole = probs[np.arange(len(rows)), answers]
+
+    def curve(number: int, variant: Variant, kept: bool) -> list[float]:
+        return [runner.prob(number, count, variant, kept) for count in counts[number]]
+
+    comp = {
+        variant: np.array(
+            [comprehensiveness(p, curve(number, variant, False)) for number, p in enumerate(whole.tolist())]
+        )
+        for variant in VARIANTS
+    }
+    suff = {
+        variant: np.array([sufficiency(p, curve(number, variant, True)) for number, p in enumerate(whole.tolist())])
+        for variant in VARIANTS
+    }
+    top = np.array([runner.flipped(number, 1) for number in range(len(rows))])
+    return Erased(comp, suff, top, _until_flip(runner, rows))
+
+
+def _until_flip(runner: _Runner, rows: Sequence[Ids]) -> NDArray[np.float64]:
+    share = np.ones(len(rows))
+    standing = list(range(len(rows)))
+    for step in STEPS:
+        for number in standing:
+            runner.want(number, num_erased(step, len(rows[number])), "deletion", kept=False)
+        runner.run()
+        flipped = {number for number in standing if runner.flipped(number, num_erased(step, len(rows[number])))}
+        share[list(flipped)] = step
+        standing = [number for number in standing if number not in flipped]
+    return share
+
+
+_Key = tuple[int, int, Variant, bool]
+
+
+class _Runner:
+    """Runs each erased text once, however often it is wanted: of short texts several shares are the same tokens."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        rows: Sequence[Ids],
+        orders: Sequence[Order],
+        answers: NDArray[np.int64],
+        on_rows: Callable[[int], None] | None,
+    ) -> None:
+        self.classifier = classifier
+        self.rows = rows
+        self.orders = orders
+        self.answers = answers
+        self.on_rows = on_rows
+        self.wanted: dict[_Key, None] = {}
+        self.found: dict[_Key, tuple[float, bool]] = {}
+
+    def want(self, number: int, count: int, variant: Variant, *, kept: bool) -> None:
+        key = (number, count, variant, kept)
+        if key not in self.found:
+            self.wanted[key] = None
+
+    def run(self) -> None:
+        if not self.wanted:
+            return
+        done = len(self.found)
+
+        def advance(rows: int) -> None:
+            if self.on_rows is not None:
+                self.on_rows(done + rows)
+
+        logits = logits_of(self.classifier, self._texts(), advance)
+        for key, probs in zip(self.wanted, self.classifier.logits_to_probabilities(logits), strict=True):
+            answer = self.answers[key[0]]
+            self.found[key] = float(probs[answer]), bool(probs.argmax() != answer)
+        self.wanted = {}
+
+    def _texts(self) -> Iterator[Ids]:
+        unk_id = self.classifier.tokenizer.unk_id
+        for number, count, variant, kept in self.wanted:
+            chosen = np.zeros(len(self.rows[number]), np.bool_)
+            chosen[self.orders[number][:count]] = True
+            yield erase(self.rows[number], chosen if kept else ~chosen, unk_id, variant)
+
+    def prob(self, number: int, count: int, variant: Variant, kept: bool) -> float:
+        return self.found[number, count, variant, kept][0]
+
+    def flipped(self, number: int, count: int) -> bool:
+        return self.found[number, count, "deletion", False][1]

@@ -1,0 +1,1 @@
+"""A loaded model that answers texts, without torch unless it is asked for."""

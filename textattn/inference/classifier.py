@@ -1,0 +1,268 @@
+"""A loaded model: texts in, labels, probabilities and vectors out."""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
+from textattn.errors import ConfigError, InputError
+from textattn.inference.session import Floats, Session, run_in_batches, to_probabilities
+from textattn.storage.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
+from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.tokens.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from textattn.inference.torch_session import TorchSession
+
+T = TypeVar("T")
+Text = str | Sequence[str]
+# Name -> the file it runs, in the order of preference.
+RUNTIMES = {"onnx": ONNX, "int8": ONNX_INT8, "torch": WEIGHTS}
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text."""
+
+    label: str
+    """The most probable label."""
+    score: float
+    """Its probability."""
+    scores: dict[str, float]
+    """Probability of every label."""
+    labels: list[str]
+    """The labels given: the one above, or for a multi-label model all from their thresholds on. None of them with a
+    probability below `min_score`, so that there may be no label."""
+
+
+class Classifier:
+    """A loaded model that answers texts. `textattn.load` gives a `textattn.Model`, which explains them as well."""
+
+    def __init__(
+        self, session: Session, runtime: str, tokenizer: TextTokenizer, config: ModelConfig, files: ModelFiles
+    ) -> None:
+        self.session = session
+        self.runtime = runtime
+        self.tokenizer = tokenizer
+        self.config = config
+        self.files = files
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu", runtime: str | None = None) -> Self:
+        """The model of a run directory or a bundle.
+
+        Args:
+            device: other than cpu: with torch.
+            runtime: `onnx`, `int8` or `torch`; default: the first of these that the model has a file for.
+
+        Raises:
+            InputError: a file is missing, damaged, or does not fit the others.
+            ConfigError: there is no such device or runtime.
+        """
+        files = ModelFiles(path)
+        config = read_model_config(files)
+        runtime = _choose_runtime(files, device, runtime)
+        content, settings = files.read(TOKENIZER), files.read(TOKENIZER_CONFIG)
+        reading = _Background(lambda: TextTokenizer.from_files(content, settings, str(path)))
+        try:
+            session = _open_session(files, config, device, runtime)
+        finally:
+            tokenizer = reading.result()
+        if tokenizer.vocab_size != config.architecture.get("vocab_size"):
+            raise InputError(
+                f"{files.where(TOKENIZER)}: {tokenizer.vocab_size} tokens, "
+                f"but the model has {config.architecture.get('vocab_size')}"
+            )
+        if tokenizer.num_segments != len(config.text_columns):
+            raise InputError(
+                f"{files.where(TOKENIZER_CONFIG)}: num_segments is {tokenizer.num_segments}, "
+                f"but {CONFIG} has {len(config.text_columns)} text_columns"
+            )
+        check_metadata(files, RUNTIMES[runtime], session.metadata, config, content)
+        return cls(session, runtime, tokenizer, config, files)
+
+    @property
+    def path(self) -> Path:
+        """The run directory or bundle."""
+        return self.files.path
+
+    @cached_property
+    def torch_session(self) -> TorchSession:
+        """The same model in PyTorch, whatever answers: for gradients.
+
+        Raises:
+            InputError: it has no model.safetensors.
+        """
+        from textattn.inference.torch_session import TorchSession
+
+        if isinstance(self.session, TorchSession):
+            return self.session
+        if not self.files.has(WEIGHTS):
+            raise InputError(
+                f"{self.files.where(WEIGHTS)}: no such file, and gradients need it; a bundle has none",
+                "--method occlusion",
+            )
+        session = TorchSession.load(self.files, self.config)
+        content = self.files.read(TOKENIZER)
+        check_metadata(self.files, WEIGHTS, session.metadata, self.config, content)
+        return session
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names, in the order of the columns of `predict_proba`."""
+        return list(self.config.labels)
+
+    def predict(self, texts: Text | Iterable[Text], min_score: float = 0.0) -> list[Prediction]:
+        """One prediction a text, in order. A single string is one text.
+
+        For a model of several text columns, a text is a sequence of strings, or one string with tabs between them.
+
+        Args:
+            min_score: where the most probable label is less probable than this, `labels` is empty.
+
+        Raises:
+            ConfigError: a text has the wrong number of segments.
+        """
+        return [self.prediction(row, min_score) for row in self.predict_proba(texts)]
+
+    def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
+        """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""
+        return self.probabilities(self.tokenizer.encode(self.normalise(texts)))
+
+    def probabilities(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+        """Like `predict_proba`, for texts already tokenised."""
+        return self.logits_to_probabilities(self.logits(tokens, on_batch))
+
+    def logits(self, tokens: TokenArrays, on_batch: Callable[[int], None] | None = None) -> Floats:
+        """(texts, num_outputs) of the network, before calibration."""
+        return run_in_batches(self.session, tokens, self.tokenizer.pad_id, on_batch=on_batch).logits
+
+    def embed(self, texts: Text | Iterable[Text]) -> NDArray[np.float32]:
+        """(texts, context_dim) the pooled vector of each text, as the classifier layer sees it."""
+        tokens = self.tokenizer.encode(self.normalise(texts))
+        outputs = run_in_batches(self.session, tokens, self.tokenizer.pad_id, with_context=True)
+        assert outputs.context is not None
+        return outputs.context
+
+    def logits_to_probabilities(self, logits: Floats) -> NDArray[np.float64]:
+        """(texts, num_outputs) as the session gave them -> (texts, labels)."""
+        if not np.isfinite(logits).all():
+            raise InputError(f"{self.files.where(RUNTIMES[self.runtime])}: damaged (its answers are no numbers)")
+        return to_probabilities(logits / self.config.temperature, self.config.output, len(self.config.labels))
+
+    def uncalibrated(self) -> Self:
+        """The same with the probabilities that the network gives by itself."""
+        same = copy.copy(self)
+        same.config = replace(self.config, temperature=1.0)
+        return same
+
+    def prediction(self, probs: NDArray[np.float64], min_score: float = 0.0) -> Prediction:
+        """The answer from the probabilities of one text, (labels,).
+
+        Args:
+            min_score: no label is given with a smaller probability.
+        """
+        labels = self.config.labels
+        top = int(probs.argmax())
+        limits = self.config.thresholds
+        given = [top] if limits is None else [i for i, limit in enumerate(limits) if probs[i] >= limit]
+        scores = {name: float(p) for name, p in zip(labels, probs, strict=True)}
+        return Prediction(labels[top], float(probs[top]), scores, [labels[i] for i in given if probs[i] >= min_score])
+
+    def fingerprint(self) -> str:
+        """Tells whether two classifiers are the same: a digest of their files."""
+        import hashlib
+
+        names = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, RUNTIMES[self.runtime])
+        digest = hashlib.sha256()
+        for name in names:
+            digest.update(hashlib.sha256(self.files.read(name)).digest())
+        return digest.hexdigest()
+
+    def normalise(self, texts: Text | Iterable[Text]) -> list[str]:
+        """One string a text, its segments joined by tabs.
+
+        Raises:
+            ConfigError: a text has the wrong number of segments.
+        """
+        rows = [texts] if isinstance(texts, str) else list(texts)
+        wanted = self.tokenizer.num_segments
+        joined = []
+        for row in rows:
+            if not isinstance(row, str):
+                row = join_segments(row)
+            found = row.count(SEGMENT_SEPARATOR) + 1
+            if wanted > 1 and found != wanted:
+                start = row if len(row) <= 40 else row[:40] + "…"
+                raise ConfigError(
+                    f"expected {wanted} segments separated by tabs, got {found}: {start!r}",
+                    "$'first segment\\tsecond segment'",
+                )
+            # Lone surrogates are no text: no tokenizer takes them, and no file can hold them.
+            joined.append(_SURROGATES.sub("\ufffd", row))
+        return joined
+
+
+class _Background(Generic[T]):
+    """A call that goes on while something else is done. `concurrent.futures` takes longer to import than it saves."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._call()
+            self._error: BaseException | None = None
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> T:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _choose_runtime(files: ModelFiles, device: str, runtime: str | None) -> str:
+    if runtime is not None and runtime not in RUNTIMES:
+        raise ConfigError(f"runtime: must be {', '.join(RUNTIMES)}, got {runtime!r}", "--runtime onnx")
+    if device != "cpu":
+        if runtime not in (None, "torch"):
+            raise ConfigError(f"runtime {runtime} runs on the cpu only, not on {device!r}", "--runtime torch")
+        return "torch"
+    if runtime is None:
+        return next((name for name, file in RUNTIMES.items() if files.has(file)), "torch")
+    if not files.has(RUNTIMES[runtime]):
+        option = " --int8" if runtime == "int8" else ""
+        raise InputError(
+            f"{files.where(RUNTIMES[runtime])}: no such file, so this model has no runtime {runtime}",
+            None if runtime == "torch" or files.is_bundle else f"textattn export --model {files.path}{option}",
+        )
+    return runtime
+
+
+def _open_session(files: ModelFiles, config: ModelConfig, device: str, runtime: str) -> Session:
+    # Each imports its own heavy library, and only one of them is wanted.
+    if runtime == "torch":
+        from textattn.inference.torch_session import TorchSession
+
+        return TorchSession.load(files, config, device)
+    from textattn.inference.onnx_session import OnnxSession
+
+    return OnnxSession.load(files, RUNTIMES[runtime], config.architecture["num_outputs"])

@@ -1,0 +1,128 @@
+"""A session computes logits and attention weights for a padded batch. numpy in, numpy out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.tokens.batches import collate, sorted_batches
+from textattn.tokens.token_arrays import TokenArrays
+
+Floats = NDArray[np.float32]
+
+
+class BatchOutput(NamedTuple):
+    """One batch."""
+
+    logits: Floats
+    """(batch, num_outputs)"""
+    attention_weights: Floats
+    """(batch, seq)"""
+    context: Floats
+    """(batch, context_dim)"""
+
+
+class Session(Protocol):
+    """Anything that can run the model, from several threads at once."""
+
+    workers: int
+    """Batches worth running at a time."""
+    max_tokens: int
+    """Tokens of a batch with its padding."""
+    metadata: Mapping[str, str]
+    """What the weights were trained with, see `textattn.storage.model_files.check_metadata`."""
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
+        """input_ids, attention_mask: (batch, seq)."""
+        ...
+
+
+class Outputs(NamedTuple):
+    """Many texts."""
+
+    logits: Floats
+    """(rows, num_outputs)"""
+    attention_weights: list[Floats]
+    """(seq,) for each row; empty unless asked for"""
+    context: Floats | None
+    """(rows, context_dim); None unless asked for"""
+
+
+def run_in_batches(
+    session: Session,
+    tokens: TokenArrays,
+    pad_id: int,
+    *,
+    with_attention: bool = False,
+    with_context: bool = False,
+    rows: NDArray[np.int64] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Outputs:
+    """All rows through the session, in batches of similar length; the results are in the order of the rows.
+
+    Args:
+        rows: only these, in ascending order.
+        on_batch: called with the number of rows done.
+    """
+    logits: list[Floats] = []
+    contexts: list[Floats] = []
+    weights: dict[int, Floats] = {}
+    order = []
+    done = 0
+    for indices, output in _run_all(session, tokens, rows, pad_id):
+        order.append(indices)
+        logits.append(output.logits)
+        if with_context:
+            contexts.append(output.context)
+        if with_attention:
+            lengths = tokens.lengths[indices]
+            weights |= {int(i): row[:n] for i, n, row in zip(indices, lengths, output.attention_weights, strict=True)}
+        done += len(indices)
+        if on_batch is not None:
+            on_batch(done)
+    if not order:
+        # One text that nobody asked for, for the sizes of the model.
+        output = session.run(np.full((1, 1), pad_id, np.int64), np.ones((1, 1), np.int64))
+        return Outputs(output.logits[:0], [], output.context[:0] if with_context else None)
+    back = np.argsort(np.concatenate(order))
+    return Outputs(
+        np.concatenate(logits)[back],
+        [weights[i] for i in sorted(weights)],
+        np.concatenate(contexts)[back] if with_context else None,
+    )
+
+
+def _run_all(
+    session: Session, tokens: TokenArrays, rows: NDArray[np.int64] | None, pad_id: int
+) -> Iterator[tuple[NDArray[np.int64], BatchOutput]]:
+    """Row numbers and results of each batch, longest texts first, so that several workers end together."""
+    if rows is None:
+        rows = np.arange(len(tokens))
+    batches = [rows[batch] for batch in sorted_batches(tokens.lengths[rows], session.max_tokens)[::-1]]
+
+    def run(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], BatchOutput]:
+        return indices, session.run(*collate(tokens, indices, pad_id))
+
+    if session.workers == 1 or len(batches) < 2:
+        yield from map(run, batches)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(session.workers) as pool:
+        yield from pool.map(run, batches)
+
+
+def to_probabilities(logits: Floats, output: str, num_labels: int) -> NDArray[np.float64]:
+    """(rows, num_outputs) -> (rows, num_labels): softmax, or sigmoid (one output: the second of two labels)."""
+    x = logits.astype(np.float64)
+    if output == "softmax":
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+    # The stable form on both sides of zero.
+    p = np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+    if x.shape[1] == 1 and num_labels == 2:
+        return np.concatenate([1 - p, p], axis=1)
+    return p

@@ -1,0 +1,137 @@
+"""The model in PyTorch: for training, for gradients, for a GPU."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.errors import ConfigError, InputError
+from textattn.inference.session import BatchOutput
+from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.storage.run_dir import CONFIG, WEIGHTS
+
+if TYPE_CHECKING:
+    from textattn.model.classifier import Architecture, TextClassifier
+
+
+class TorchSession:
+    """The model in PyTorch, in fp32, without dropout."""
+
+    workers = 1
+    max_tokens = 32_768
+
+    def __init__(self, model: TextClassifier, device: str = "cpu") -> None:
+        import torch
+
+        self.model = model.to(device).eval()
+        self.device = torch.device(device)
+        self.metadata: Mapping[str, str] = {}
+
+    @classmethod
+    def load(cls, files: ModelFiles, config: ModelConfig, device: str = "cpu") -> TorchSession:
+        """The weights of a model.
+
+        Raises:
+            InputError: they are damaged or do not fit config.json.
+            ConfigError: there is no such device.
+        """
+        content = files.read(WEIGHTS)  # or say at once that there are none
+
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from textattn.model.classifier import Architecture, TextClassifier
+
+        place = _device(device)
+        try:
+            tensors = load(content)
+        except SafetensorError as error:
+            raise InputError(f"{files.where(WEIGHTS)}: damaged ({error})") from None
+        try:
+            architecture = Architecture(**config.architecture)
+            if architecture.num_layers > len(tensors):
+                raise ValueError(f"{architecture.num_layers} layers")
+            found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            # Before anything of that size is built: the sizes are to be believed only when the weights have them.
+            telling = _telling_shapes(architecture)
+            _compare(files, telling, {name: found[name] for name in telling if name in found})
+            # The random numbers of the caller are not used up by first weights that are overwritten anyway.
+            with torch.random.fork_rng(devices=[]):
+                model = TextClassifier(architecture)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(f"{files.where(CONFIG)}: damaged architecture ({error})") from None
+        _compare(files, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, found)
+        model.load_state_dict(tensors)
+        session = cls(model, place)
+        session.metadata = _metadata(content)
+        return session
+
+    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
+        """input_ids, attention_mask: (batch, seq)."""
+        import torch
+
+        with torch.inference_mode():
+            output = self.model(
+                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
+            )
+        return BatchOutput(*(tensor.float().cpu().numpy() for tensor in output[:3]))
+
+
+def _telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors that between them have every size the model is built from."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding.weight": (a.vocab_size, a.embedding_dim),
+        "classifier.bias": (a.num_outputs,),
+    }
+    state_dim = a.embedding_dim
+    if a.encoder != "none":
+        gates = 4 if a.encoder == "lstm" else 3
+        shapes["encoder.layers.0.weight_ih_l0"] = (gates * a.hidden_size, a.embedding_dim)
+        state_dim = a.hidden_size * (2 if a.bidirectional else 1)
+    if a.ngrams:
+        shapes["ngrams.weights.weight"] = (a.ngram_buckets, a.num_outputs)
+    if a.anchor != "none":
+        shapes["anchor.weight"] = (state_dim, a.embedding_dim)
+    if a.attention in ("additive", "sigmoid", "multi_head"):
+        shapes["attention.projection.weight"] = (a.attention_size, state_dim)
+    if a.attention == "mlp":
+        shapes["attention.features.weight"] = (a.attention_size, state_dim)
+    if a.attention == "multi_head":
+        shapes["attention.score.weight"] = (a.num_heads, a.attention_size)
+    return shapes
+
+
+def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    """Raises where the shapes of the weights are not those of config.json."""
+    if wanted != found:
+        name = next(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+        raise InputError(
+            f"{files.where(WEIGHTS)}: does not fit {CONFIG} "
+            f"({name}: {found.get(name, 'nothing')}, expected {wanted.get(name, 'nothing')})"
+        )
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What stands beside the tensors in the header of a safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    return metadata
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"device: must be cpu, cuda, cuda:N, mps or auto, got {name!r}", "--device cpu")
+    if name == "cpu":
+        return name
+    from textattn.training.optimizer import choose_device
+
+    try:
+        return str(choose_device(name))
+    except ConfigError as error:
+        raise ConfigError(error.message, "--device cpu") from None

@@ -1,0 +1,1 @@
+"""From labels and scores to numbers: metrics, calibration, comparisons, the linear baseline, plots."""

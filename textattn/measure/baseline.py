@@ -1,0 +1,159 @@
+"""A linear model on the same splits: what a larger one has to beat, or why bother."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from textattn.data.read import Corpus, Split
+from textattn.errors import InputError
+from textattn.measure.compare import Predictions, compare_pair
+from textattn.measure.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metrics, decide, select_metric
+from textattn.report import Report
+
+Floats = NDArray[np.float64]
+# Tokenizers whose texts have no words between spaces.
+BY_CHARACTERS = ("char", "formula", "composition")
+# Inverse strengths of the regularisation to choose from on the validation split; without one the usual one for TF-IDF.
+STRENGTHS, USUAL = (1.0, 3.0, 10.0, 30.0), 10.0
+# With fewer training texts every word counts, else those of two texts or more.
+FEW = 100
+NAME, MODEL = "baseline", "model"
+
+
+def train_baseline(
+    corpus: Corpus, tokenizer_type: str, metric: str, seed: int, report: Report
+) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """TF-IDF of single words and pairs (of characters where the tokenizer is by characters), logistic regression.
+
+    Args:
+        metric: by which the strength of the regularisation is chosen on the validation split.
+        seed: of the bootstrap.
+
+    Returns:
+        What it is, and the metrics of validation and test as a run has them; and the probabilities, (rows, labels).
+
+    Raises:
+        InputError: the training texts have no words.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    started = time.perf_counter()
+    train, validation = corpus.train, corpus.validation
+    unit = "characters" if tokenizer_type in BY_CHARACTERS else "words"
+    vectorizer = TfidfVectorizer(
+        analyzer="char" if unit == "characters" else "word",
+        lowercase=tokenizer_type not in ("formula", "composition"),
+        ngram_range=(1, 2),
+        min_df=1 if len(train) < FEW else 2,
+        sublinear_tf=True,
+    )
+    try:
+        features = vectorizer.fit_transform(iter(train))
+    except ValueError as error:
+        raise InputError(f"baseline: the training texts have nothing to count ({error})") from None
+    found = {name: vectorizer.transform(iter(split)) for name, split in corpus.splits().items() if name != train.name}
+    strengths = STRENGTHS if validation is not None else (USUAL,)
+    best: tuple[float, float, Any] | None = None
+    with report.progress("Linear baseline", len(strengths), "models") as advance:
+        for number, strength in enumerate(strengths, 1):
+            model = _fit(features, train, strength)
+            value = 0.0
+            if validation is not None:
+                probs = _probabilities(model, found["validation"], len(corpus.labels))
+                value = select_metric(metric, validation.labels, probs, corpus.multi_label)
+                value = value if GREATER_IS_BETTER[metric] else -value
+            if best is None or value > best[0]:
+                best = value, strength, model
+            advance(number)
+    assert best is not None
+    probs_of = {name: _probabilities(best[2], part, len(corpus.labels)) for name, part in found.items()}
+    thresholds = None
+    if corpus.multi_label:
+        thresholds = [0.5] * len(corpus.labels)
+        if validation is not None:
+            thresholds = choose_thresholds(validation.labels, probs_of["validation"])
+    facts: dict[str, Any] = {
+        "model": f"TF-IDF of {unit} and pairs of them, logistic regression",
+        "num_features": features.shape[1],
+        "C": best[1],
+    }
+    for name in ("validation", "test"):
+        if name in probs_of:
+            facts[name] = compute_metrics(
+                corpus.splits()[name].labels, probs_of[name], corpus.labels,
+                headline=metric, thresholds=thresholds, seed=seed,
+            )  # fmt: skip
+    facts["seconds"] = round(time.perf_counter() - started, 1)
+    return facts, probs_of
+
+
+def against_baseline(
+    corpus: Corpus, facts: dict[str, Any], baseline: dict[str, Floats], probs: dict[str, Floats], model: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The model beside the baseline on the test split, else on validation: `compare_pair`; None with neither.
+
+    Args:
+        facts, baseline: what `train_baseline` gave.
+        probs: of the model, (rows, labels) by split.
+        model: its metrics by split.
+    """
+    name = next((name for name in ("test", "validation") if name in baseline and name in probs), None)
+    if name is None:
+        return None
+    split = corpus.splits()[name]
+    a = _predictions(NAME, split, corpus, baseline[name], facts[name])
+    b = _predictions(MODEL, split, corpus, probs[name], model[name])
+    return {"split": name} | compare_pair(a, b, str(facts[name]["headline"]), examples=3, seed=0)
+
+
+def _predictions(name: str, split: Split, corpus: Corpus, probs: Floats, metrics: dict[str, Any]) -> Predictions:
+    texts = pa.chunked_array(list(split.texts.pieces()), pa.large_string())
+    decided = decide(probs, metrics.get("thresholds"))
+    return Predictions(Path(name), texts, corpus.labels, split.labels, decided, probs, metrics)
+
+
+def _fit(features: Any, train: Split, strength: float) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    with warnings.catch_warnings():
+        # Nearly there is as good; and a label that no training text has, or every one, cannot be learned.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
+        warnings.filterwarnings("ignore", message="Label not .* is present in all training examples")
+        if train.labels.ndim == 2:
+            return OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear")).fit(features, train.labels)
+        solver = "liblinear" if len(np.unique(train.labels)) == 2 else "lbfgs"
+        return LogisticRegression(C=strength, solver=solver, max_iter=300).fit(features, train.labels)
+
+
+def _probabilities(model: Any, features: Any, num_labels: int) -> Floats:
+    """(rows, num_labels), 0 for a label that no training text has."""
+    found = np.asarray(model.predict_proba(features), dtype=np.float64)
+    if found.shape[1] == num_labels:
+        return found
+    probs = np.zeros((len(found), num_labels))
+    probs[:, np.asarray(model.classes_)] = found
+    return probs
+
+
+def in_words(against: dict[str, Any], metric: str) -> str:
+    """Whether the model is better, in one sentence."""
+    low, high = against["interval_95"]
+    p = against["mcnemar_p"]
+    if low <= 0 <= high:
+        said = "not clearly different from the linear baseline"
+    else:
+        said = f"{'better' if against['difference'] > 0 else 'worse'} than the linear baseline, more than by chance"
+    return (
+        f"The model is {said}: {metric} {against['difference']:+.4f} on {against['split']} (95 % interval {low:+.4f} "
+        f"to {high:+.4f}, McNemar p = {p:.2g}); both get {against['both_wrong']:,} texts wrong."
+    )

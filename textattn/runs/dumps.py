@@ -1,0 +1,91 @@
+"""Predictions and attention of a split as parquet, row by row with the texts' own order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from textattn.data.read import Split
+from textattn.explain.explanations import explain_texts
+from textattn.measure.metrics import decide
+from textattn.storage.run_dir import atomic_path
+from textattn.inference.classifier import Classifier
+
+# Explanations held in memory at once.
+EXAMPLES_PER_GROUP = 256
+
+
+def _gold(ids: NDArray[np.integer[Any]], labels: list[str]) -> pa.Array:
+    """Names of (rows,) class ids, or lists of names of (rows, num_labels) flags."""
+    if ids.ndim == 1:
+        return pa.array(labels).take(pa.array(ids))
+    return pa.array([[labels[i] for i in np.flatnonzero(row)] for row in ids], pa.list_(pa.string()))
+
+
+def write_predictions(path: Path, classifier: Classifier, split: Split, probs: NDArray[np.floating[Any]]) -> None:
+    """Columns: row, text, label, prediction, score, and `score:<label>` for each label."""
+    labels = classifier.labels
+    gold = _gold(split.labels, labels)
+    prediction = _gold(decide(probs, classifier.config.thresholds), labels)
+    scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(labels)}
+    others = {"label": gold, "prediction": prediction, "score": pa.array(probs.max(axis=1)), **scores}
+    types = [("row", pa.int64()), ("text", pa.large_string()), *((name, other.type) for name, other in others.items())]
+    first = 0
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:
+        for texts in split.texts.pieces():
+            rows = np.arange(first, first + len(texts))
+            part = {name: other.slice(first, len(texts)) for name, other in others.items()}
+            writer.write_table(pa.table({"row": rows, "text": texts, **part}, schema=pa.schema(types)))
+            first += len(texts)
+
+
+ATTENTION_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("text", pa.large_string()),
+        ("tokens", pa.list_(pa.string())),
+        ("starts", pa.list_(pa.int32())),
+        ("ends", pa.list_(pa.int32())),
+        ("weights", pa.list_(pa.float32())),
+        ("prediction", pa.string()),
+        ("score", pa.float64()),
+    ]
+)
+
+
+def write_attention(path: Path, classifier: Classifier, split: Split, max_examples: int, seed: int) -> None:
+    """One row an example: tokens, their character offsets (half-open) and weights, label, prediction.
+
+    Of more than `max_examples` rows a random part (seeded) is written, in the order of the split.
+    """
+    rows = np.arange(len(split))
+    if len(rows) > max_examples:
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:max_examples])
+    chosen = split.take(rows)
+    gold = _gold(chosen.labels, classifier.labels)
+    schema = ATTENTION_SCHEMA.append(pa.field("label", gold.type))
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for first in range(0, len(chosen), EXAMPLES_PER_GROUP):
+            texts = chosen.texts[first : first + EXAMPLES_PER_GROUP]
+            explained = explain_texts(classifier, texts)
+            writer.write_table(
+                pa.table(
+                    {
+                        "row": rows[first : first + EXAMPLES_PER_GROUP],
+                        "text": texts,
+                        "tokens": [e.tokens for e in explained],
+                        "starts": [[start for start, _ in e.offsets] for e in explained],
+                        "ends": [[end for _, end in e.offsets] for e in explained],
+                        "weights": [e.weights for e in explained],
+                        "prediction": [e.prediction.label for e in explained],
+                        "score": [e.prediction.score for e in explained],
+                        "label": gold.slice(first, EXAMPLES_PER_GROUP),
+                    },
+                    schema=schema,
+                )
+            )

@@ -1,0 +1,206 @@
+"""README.md of a run: what the model is, what it reached and how to use it, with the Hub's metadata on top."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from textattn.measure.baseline import in_words
+from textattn.config import Config
+from textattn.storage.model_files import ModelConfig
+from textattn.measure.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
+from textattn.storage.run_dir import PLOTS
+
+SHOWN = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "micro_f1",
+    "auroc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "ece",
+)
+PICTURES = {
+    TRAINING: "Training loss and validation metric over the steps",
+    CONFUSION: "Answers for each true label",
+    LABELS: "Precision, recall and F1 of each label",
+    RELIABILITY: "How often answers of each probability are right, and how many there are",
+}
+
+
+def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Markdown with YAML front matter; holds only what was measured."""
+    dataset = environment["dataset"]
+    measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
+    taught = ""
+    if number := dataset.get("num_pseudo_labelled"):  # not in runs of earlier versions
+        taught = f" Of {number:,} training texts the labels are what `{config.data.teacher}` answers."
+    unlabelled = config.data.unlabelled
+    if unlabelled is not None and (number := dataset.get("num_unlabelled")):
+        source = unlabelled.path or dataset["source"]
+        source = source if isinstance(source, str) else ", ".join(source)
+        taught = f" Words were learnt from {number:,} texts without labels as well, of `{source}`."
+    lines: list[str] = [
+        "---",
+        yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# Text classifier: {', '.join(model.labels[:8])}{' …' if len(model.labels) > 8 else ''}",
+        "",
+        f"Trained by textattn {environment['textattn']} on `{dataset['source']}`: "
+        + ", ".join(f"{split['num_examples']:,} {name}" for name, split in dataset["splits"].items())
+        + f" texts.{taught} {metrics['num_parameters']:,} parameters: {model.summary()}. "
+        + f"Training `training_config.yaml` again (seed {config.seed}) repeats the run.",
+        "",
+        "## What it reached",
+        "",
+        *_table(measured),
+    ]
+    for name, split in measured.items():
+        interval, majority = split["interval_95"], split["majority_class"]
+        metric = "accuracy" if "accuracy" in majority else "micro_f1"
+        lines += [
+            "",
+            f"{name}: 95 % interval of {interval['metric']} {interval['low']:.4f} to {interval['high']:.4f} "
+            f"({interval['samples']} bootstrap resamples); always `{majority['label']}` reaches "
+            f"{metric} {majority[metric]:.4f}.",
+        ]
+    if len(measured) == 2:
+        lines += [
+            "",
+            "The checkpoint was chosen on the validation split; the test split was used once, for this table.",
+        ]
+    folds = metrics.get("cross_validation")
+    if folds is not None:
+        lines += ["", _cross_validated(folds, config.training.epochs)]
+    elif not measured:
+        lines += ["Nothing was measured: the data have neither a validation nor a test split."]
+    last = measured.get("test") or measured.get("validation")
+    temperature = metrics.get("temperature", 1.0)
+    where = "the folds" if folds else "the validation split"
+    if last is not None and temperature != 1 and "ece_uncalibrated" in last:
+        lines += [
+            "",
+            f"Probabilities are calibrated on {where} (temperature {temperature:.3f}, Guo et "
+            f"al. 2017): expected calibration error {last['ece_uncalibrated']:.4f} before, {last['ece']:.4f} after.",
+        ]
+    if last is not None:
+        lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]
+        for label, row in last["per_class"].items():
+            cells = [label.replace("|", "\\|"), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
+            lines.append(f"| {' | '.join(cells)} | {row['support']} |")
+    for name in metrics.get("plots", []):
+        lines += ["", f"![{PICTURES.get(name, name)}]({PLOTS}/{name})"]
+    lines += [
+        *_against(metrics.get("baseline")),
+        "",
+        "## How to use it",
+        "",
+        "```",
+        'textattn predict --model . "a sentence"',
+        'textattn explain --model . "a sentence"',
+        "```",
+        "",
+        *_trust(metrics.get("audit")),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _against(baseline: dict[str, Any] | None) -> list[str]:
+    """The linear model beside it, and whether this one is better."""
+    if baseline is None or baseline["against"] is None:
+        return []
+    against = baseline["against"]
+    measured = baseline[against["split"]]
+    shown = [f"{name} {measured[name]:.4f}" for name in (measured["headline"], "macro_f1", "log_loss", "ece")]
+    return [
+        "",
+        "## Against a linear model",
+        "",
+        f"{baseline['model']} ({baseline['num_features']:,} features, C = {baseline['C']:g}), on {against['split']}: "
+        f"{', '.join(dict.fromkeys(shown))}. {in_words(against, measured['headline'])}",
+    ]
+
+
+def _trust(audit: dict[str, Any] | None) -> list[str]:
+    """How far the highlights of `explain` can be trusted, as measured."""
+    if audit is None:
+        return [
+            "The attention weights that `explain` shows say where the model looked. Whether they are why it answered "
+            "as it did has not been measured for this model (`textattn audit`)."
+        ]
+    lines = ["## Can the highlighted words be trusted?", "", audit["verdict"], ""]
+    lines += ["| method | comprehensiveness | sufficiency | top word flips | erased until flip | texts |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, measured in sorted(audit["methods"].items(), key=lambda item: item[0] == "random"):
+        values = [f"{measured[kind]['deletion']['mean']:.3f}" for kind in ("comprehensiveness", "sufficiency")]
+        values += [f"{measured['top_token_flips']:.1%}", f"{measured['erased_until_flip']:.0%}"]
+        lines.append(f"| {name} | {' | '.join(values)} | {measured['num_examples']} |")
+    lines += [
+        "",
+        "Comprehensiveness: how far the probability of the answer falls without the words a method ranks first (mean "
+        "of 1, 5, 10, 20 and 50 % of the tokens); higher is better. Sufficiency: how far it falls when only they are "
+        "left; lower is better. (DeYoung et al. 2020.) The last row is a random ranking.",
+    ]
+    facts = audit.get("attention")
+    if facts is not None and facts["tau_gradient"] is not None:
+        loo = facts["tau_leave_one_out"]
+        lines += [
+            "",
+            f"Attention ranks words like the gradients with Kendall's tau {facts['tau_gradient']['mean']:.2f}"
+            + (f", like leave-one-out with {loo['mean']:.2f}" if loo is not None else "")
+            + f"; equal weights would change {facts['uniform_decisions_changed']:.1%} of the answers.",
+        ]
+    return lines
+
+
+def _cross_validated(folds: dict[str, Any], epochs: int) -> str:
+    metric, interval = folds["headline"], folds["interval_95"]
+    return (
+        f"Training stopped after {folds['epoch']:g} of {epochs} epochs, where the answers for {folds['num_folds']} "
+        f"folds of the {folds['num_examples']:,} training texts were best, each by a model that had learnt from the "
+        f"others: {metric} {folds[metric]:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f})."
+    )
+
+
+def _table(measured: dict[str, Any]) -> list[str]:
+    if not measured:
+        return []
+    lines = ["| metric | " + " | ".join(measured) + " |", "|---|" + "---|" * len(measured)]
+    for name in SHOWN:
+        if any(split.get(name) is not None for split in measured.values()):
+            values = [f"{s[name]:.4f}" if s.get(name) is not None else "–" for s in measured.values()]
+            lines.append(f"| {name} | " + " | ".join(values) + " |")
+    return lines
+
+
+def _metadata(dataset: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "library_name": "textattn",
+        "pipeline_tag": "text-classification",
+        "tags": ["text-classification", "attention", "textattn"],
+    }
+    source = str(dataset["source"])
+    on_hub = dataset["revision"] is not None
+    if on_hub:
+        metadata["datasets"] = [source]
+    results = [
+        {
+            "task": {"type": "text-classification"},
+            "dataset": {"name": source, "type": source if on_hub else "local", "split": name}
+            | ({"revision": dataset["revision"]} if on_hub else {}),
+            "metrics": [
+                {"type": metric, "value": split[metric]}
+                for metric in ("accuracy", "macro_f1", "micro_f1")
+                if split.get(metric) is not None
+            ],
+        }
+        for name, split in measured.items()
+    ]
+    if results:
+        metadata["model-index"] = [{"name": "textattn", "results": results}]
+    return metadata

@@ -1,1 +1,0 @@
-"""Inference: a session that computes, and the classifier that people use."""

@@ -1,0 +1,1 @@
+"""A search for better settings and the study that it keeps."""
