@@ -15,7 +15,7 @@ from textattn.config.schema import TokenizerConfig
 from textattn.data.read import Split
 from textattn.data.texts import Texts
 from textattn.explain.targets import Targets
-from textattn.inference.classifier import Classifier
+from textattn.api import Model
 from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.storage.model_files import ModelConfig, ModelFiles
@@ -60,7 +60,7 @@ def build(
     double: bool = False,
     spread: float = 0.5,
     **sizes: int,
-) -> Classifier:
+) -> Model:
     """A small model with large weights, so that every word counts; its dropout would show if it were on."""
     num_labels, activation, multi_label = output
     settings = TokenizerConfig.model_validate(
@@ -95,19 +95,19 @@ def build(
         for name, parameter in model.named_parameters():
             torch.nn.init.normal_(parameter, std=1.0 if name.startswith("embedding") else spread)
     session = TorchSession(model.double() if double else model)
-    return Classifier(session, "torch", tokenizer, config, ModelFiles(Path("no/such/run")))
+    return Model(session, "torch", tokenizer, config, ModelFiles(Path("no/such/run")))
 
 
-def model_of(classifier: Classifier) -> TextClassifier:
+def model_of(classifier: Model) -> TextClassifier:
     return classifier.torch_session.model
 
 
-def ids_of(classifier: Classifier, text: str) -> list[int]:
+def ids_of(classifier: Model, text: str) -> list[int]:
     (row,) = classifier.tokenizer.encode_with_offsets([text])
     return row.input_ids
 
 
-def logits(classifier: Classifier, ids: Sequence[int]) -> list[float]:
+def logits(classifier: Model, ids: Sequence[int]) -> list[float]:
     """Of one text, not in a batch."""
     output = classifier.session.run(np.array([ids], np.int64), np.ones((1, len(ids)), np.int64))
     return [float(x) for x in output.logits[0]]
@@ -128,7 +128,7 @@ def odds(config: ModelConfig, x: Sequence[Any], label: int, against: int | None 
     return log(parts[label]) - log(sum(others))
 
 
-def targets_of(classifier: Classifier, labels: Sequence[int], against: int | None = None) -> Targets:
+def targets_of(classifier: Model, labels: Sequence[int], against: int | None = None) -> Targets:
     return Targets(np.array(labels, np.int64), against, classifier.config.output)
 
 

@@ -82,7 +82,7 @@ def test_labels_are_mixed_in_balanced_batches() -> None:
 def test_every_text_is_in_exactly_one_sorted_batch_within_the_limit(
     lengths: np.ndarray, batch_size: int, max_tokens: int
 ) -> None:
-    batches = sorted_batches(lengths, batch_size, max_tokens)
+    batches = sorted_batches(lengths, max_tokens, batch_size)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert (np.diff(lengths[np.concatenate(batches)]) >= 0).all()
     for batch in batches:

@@ -368,7 +368,7 @@ def test_states_of_zeros_have_finite_gradients() -> None:
     embeddings.data[1, 0] = 1.0
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
     output = model.forward_from_embeddings(embeddings, mask)
-    loss = added(FaithfulnessLoss(1.0, 0.0, 1.0, 0.0, "softmax")(model, output, mask, torch.tensor([0, 1]), None))
+    loss = added(FaithfulnessLoss(1.0, 0.0, 0.0, "softmax")(model, output, mask, torch.tensor([0, 1]), None))
     assert loss.isfinite()
     loss.backward()
     assert embeddings.grad is not None
