@@ -385,7 +385,8 @@ def between_flags(text: str, position: int) -> int:
 def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
     """For each character, and for the end, the span of the grapheme (an emoji, a letter with accents) it belongs to."""
     spans = [(i, i + 1) for i in range(len(text))]
-    if not text.isascii():
+    # CR LF is the only grapheme that is made of several ASCII characters.
+    if not text.isascii() or "\r\n" in text:
         for _, (start, end) in _GRAPHEMES.pre_tokenize_str(text):
             if end - start > 1:
                 spans[start:end] = [(start, end)] * (end - start)
