@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, trainers
 
 from textattn.config import load_config
 from textattn.report import Report
-from textattn.runs.prepare import prepare_data
+from textattn.runs.prepare import prepare as prepare_data
 from textattn.tokens.train_tokenizer import train_tokenizer
 
 ROUNDS = 3
@@ -26,7 +26,8 @@ def prepare(arguments: argparse.Namespace, textattn: list[str]) -> list[dict[str
     """Seconds of tokenising, ours and the library's, in turns; and of whole runs, the first and another like it."""
     overrides = [f"data.path={arguments.data}", *arguments.overrides]
     config = load_config("imdb", overrides)
-    config, (corpus, tokenizer, _) = prepare_data(config, Report())
+    data = prepare_data(config, Report())
+    config, corpus, tokenizer = data.config, data.corpus, data.tokenizer
     texts = {name: list(split) for name, split in corpus.splits().items()}
 
     def ours() -> None:

@@ -16,12 +16,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from textattn.config import load_config
 from textattn.report import Report, Step
-from textattn.runs.prepare import build_model, prepare_data
+from textattn.runs.prepare import prepare
+from textattn.runs.setup import build
 from textattn.tokens.batches import shuffled_batches
 from textattn.tokens.token_arrays import TokenArrays
-from textattn.training.loop import TrainingLoop
-from textattn.training.loss import build_loss
-from textattn.training.optimizer import Placement, choose_placement
+from textattn.training.placement import Placement, choose_placement
 
 # In each, everybody takes STEPS steps on the same batches, in turns first and last, so that what the machine does
 # beside them falls on all; the usual way is so slow that it takes one step, and in some of them only.
@@ -40,7 +39,8 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens per second: our loop, the bare LSTM on the same batches, the way of the tutorials, matrix products."""
     overrides = [f"data.path={arguments.data}", "model.vectors.source=random", "model.ngrams=0", *arguments.overrides]
     config = load_config("imdb", overrides)
-    config, (corpus, tokenizer, tokens) = prepare_data(config, Report())
+    data = prepare(config, Report())
+    config, corpus, tokenizer, tokens = data.config, data.corpus, data.tokenizer, data.tokens
     best = choose_placement(config.training)
     placements = [Placement(best.device, torch.float32)]
     if best.dtype != torch.float32:
@@ -49,12 +49,8 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for placement in placements:
         precision = str(placement).split(", ")[1]
         torch.manual_seed(0)
-        model, _, _ = build_model(config, corpus, tokenizer, Report())
         settings = config.training.model_copy(update={"epochs": 100, "evaluations_per_epoch": 1})
-        loop = TrainingLoop(
-            model.to(placement.device), tokens["train"], corpus.train.labels, build_loss("softmax", 0.0, None),
-            settings, placement, pad_id=tokenizer.pad_id, seed=0, evaluate=None,
-        )  # fmt: skip
+        loop = build(data, placement, Report()).loop(config=settings)
         contestants.append(Contestant("our loop", precision, rounds_of(iter(loop))))
         sizes = (config.model.embedding_dim, config.model.hidden_size)
         floor = bare_lstm(sizes, tokens["train"], config.training.batch_size, placement)

@@ -24,8 +24,9 @@ from textattn.config import load_config, shipped_configs
 from textattn.explain.audit import audit
 from textattn.inference.evaluation import load_split
 from textattn.report import Report
-from textattn.runs.prepare import prepare_data
-from textattn.storage.run_dir import METRICS, atomic_path
+from textattn.runs.prepare import prepare
+from textattn.storage.files import atomic_path
+from textattn.storage.run_dir import METRICS
 
 VARIANTS: dict[str, list[str]] = {
     "plain": [],
@@ -122,7 +123,8 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
     read = ["model.vectors.source=file", f"model.vectors.path={path}"]
     if path.exists():
         return read
-    resolved, (corpus, tokenizer, _) = prepare_data(resolved, Report())
+    data = prepare(resolved, Report())
+    resolved, corpus, tokenizer = data.config, data.corpus, data.tokenizer
     vectors = train_skipgram(
         settings, iter(corpus.train), tokenizer, resolved.model.embedding_dim, resolved.seed, lambda done: None
     )

@@ -1,4 +1,4 @@
-"""What small runs of every kind of config leave behind, as digests: two versions of the code give the same bytes or not.
+"""Digests of what small runs of every kind of config leave behind, to see whether two versions give the same bytes.
 
     PYTHONPATH=OTHER_CHECKOUT .venv/bin/python scripts/golden.py record before.json
     .venv/bin/python scripts/golden.py compare before.json

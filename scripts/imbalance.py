@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import textattn
-from textattn.storage.run_dir import read_json
+from textattn.storage.files import read_json
 
 RARE = "neg"
 SETTINGS: dict[str, list[str]] = {

@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 
 import textattn
 from textattn.config import load_config
-from textattn.storage.run_dir import read_json, write_json
+from textattn.storage.files import read_json, write_json
 
 # Recipe -> the metric that is published for its data.
 METRICS = {

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 import textattn
 from textattn.config import load_config
-from textattn.storage.run_dir import read_json
+from textattn.storage.files import read_json
 
 # Config -> folder under --data, further settings ({data} is what --data says), and the figure it is known by.
 RECIPES: dict[str, tuple[str | None, list[str], str]] = {

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textattn.api import Model
 from textattn.config.schema import TokenizerConfig
 from textattn.data.read import Split
 from textattn.data.texts import Texts
 from textattn.explain.targets import Targets
-from textattn.api import Model
 from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.storage.model_files import ModelConfig, ModelFiles

@@ -22,7 +22,7 @@ from textattn.checks.forecast import forecast
 from textattn.config import load_config
 from textattn.report import Report
 from textattn.runs.prepare import prepare_data
-from textattn.training.optimizer import choose_placement
+from textattn.training.placement import choose_placement
 
 STAGES = ["reading", "word_vectors", "training", "validating", "measuring", "explaining"]
 # Long enough to be measured beside what a process does once.

@@ -14,8 +14,8 @@ import textattn
 PACKAGE = Path(textattn.__file__).parent
 # From the bottom up: a module may import from its own folder and from those before it, inside functions too.
 LAYERS = (
-    "errors", "report", "config", "storage", "data", "tokens", "model", "training", "measure", "inference", "explain",
-    "export", "runs", "search", "checks", "api", "", "cli", "__main__",
+    "errors", "report", "config", "storage", "data", "tokens", "measure", "tasks", "model", "training", "inference",
+    "explain", "export", "runs", "search", "checks", "api", "", "cli", "__main__",
 )  # fmt: skip
 RANK = {name: rank for rank, name in enumerate(LAYERS)}
 

@@ -23,7 +23,9 @@ from textattn.report import Evaluation, Step
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.training.loop import TrainingLoop
 from textattn.training.loss import build_loss
-from textattn.training.optimizer import Placement, build_optimizers, choose_device, choose_placement, learning_rate_at
+from textattn.training.optimizer import build_optimizers
+from textattn.training.placement import Placement, choose_device, choose_placement
+from textattn.training.schedule import learning_rate_at
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 NUM_TEXTS = 10

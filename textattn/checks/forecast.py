@@ -9,38 +9,32 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 
-from textattn.config import Config
-from textattn.data.read import Split
 from textattn.errors import CheckFailed
 from textattn.explain.audit import audit
 from textattn.export.onnx_model import export_onnx
 from textattn.inference.classifier import Classifier
 from textattn.inference.torch_session import TorchSession
-from textattn.measure.metrics import compute_metrics
-from textattn.model.classifier import TextClassifier
 from textattn.report import Evaluation, Report, Step
-from textattn.runs.checkpoints import save_checkpoint
+from textattn.runs import vectors
+from textattn.runs.checkpoints import save_state
 from textattn.runs.dumps import write_attention
-from textattn.runs.prepare import build_model, evidence_of, kept_vectors, without_vectors
-from textattn.runs.train import TOKENS_OF_SHORT_AUDIT
-from textattn.runs.training_data import Prepared
-from textattn.storage import run_dir
-from textattn.storage.model_files import ModelConfig, model_metadata
-from textattn.tokens.batches import collate, shuffled_batches, sorted_batches
+from textattn.runs.finish import AUDITED_WITH, SPLITS, TOKENS_OF_SHORT_AUDIT, audited_split
+from textattn.runs.setup import Setup, build
+from textattn.runs.training_data import TrainingData
+from textattn.storage.run_dir import RunDir
+from textattn.tokens.batches import collate, sorted_batches
 from textattn.tokens.vectors import time_skipgram
-from textattn.training.attention_losses import FaithfulnessLoss
 from textattn.training.loop import TrainingLoop, bytes_of_primitive, primitives_kept
-from textattn.training.loss import LossKind, build_loss, label_weights
 from textattn.training.memory import forget_peak_memory, peak_memory
-from textattn.training.optimizer import Placement
+from textattn.training.placement import Placement
 
 # Seconds of training steps, a first pass over some batches and at least two more included.
 STEP_SECONDS = 1.5
@@ -53,74 +47,84 @@ VECTOR_TOKENS = 60_000
 BATCHES_PER_WORKER = 5
 # Texts whose metrics are computed, whose attention is written, and which are audited: few and more of them.
 MEASURED, WRITTEN, AUDITED = (100, 1000), (8, 40), (2, 6)
-AUDITED_WITH = ("attention", "gradient_x_input")
-Int64s = NDArray[np.int64]
+Rows = NDArray[np.int64]
 
 
-def forecast(config: Config, data: Prepared, placement: Placement, seconds: dict[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Forecast:
+    """What `textattn train` would take."""
+
+    seconds_by_stage: dict[str, float]
+    peak_memory_bytes: int
+    """Of the process."""
+    peak_gpu_memory_bytes: int | None = None
+    """None where training is not on a GPU."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages: what a run prints at its end."""
+        return sum(self.seconds_by_stage.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        value = {"seconds": self.seconds, **asdict(self)}
+        if self.peak_gpu_memory_bytes is None:
+            del value["peak_gpu_memory_bytes"]
+        return value
+
+
+def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, float]) -> Forecast:
     """What `textattn train` with this config would take.
 
     Args:
-        seconds: what is known already: `reading`, and `word_vectors` where they were read from a file.
-
-    Returns:
-        For JSON. `seconds_by_stage` and their sum, `seconds`; what a run prints at its end. `peak_memory_bytes` of the
-        process, and on a GPU `peak_gpu_memory_bytes`.
+        known_seconds: of stages that have run already: `reading`, and `word_vectors` where they were read from a file.
 
     Raises:
         OSError: the system's folder for temporary files cannot be written.
     """
-    stages = {"reading": 0.0, "word_vectors": 0.0} | seconds
+    stages = {"reading": 0.0, "word_vectors": 0.0} | known_seconds
     on_gpu = placement.device.type == "cuda"
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+        torch.manual_seed(data.config.seed)
         forget_peak_memory()
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(placement.device)
         before = peak_memory()
-        extra = 0
-        if config.model.vectors.source == "skipgram" and not kept_vectors(config, data.corpus, data.tokenizer):
-            stages["word_vectors"], extra = _skipgram(config, data)
-        model, model_config, _ = build_model(without_vectors(config), data.corpus, data.tokenizer, Report())
+        vector_bytes = 0
+        if data.config.model.vectors.source == "skipgram" and not vectors.are_cached(data):
+            stages["word_vectors"], vector_bytes = _skipgram(data)
+        setup = build(data, placement, Report(), vectors=False)
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
-            run = Path(folder)
-            trained, kept = _training(config, data, run, model.to(placement.device), model_config, placement)
-            stages |= trained | _finishing(config, data, run, model, model_config)
-        found: dict[str, Any] = {
-            "seconds": float(sum(stages.values())),
-            "seconds_by_stage": {stage: float(value) for stage, value in stages.items()},
+            run = RunDir(Path(folder))
+            pieces = _Pieces(setup, run)
+            stages |= pieces.training()
+            stages |= pieces.finishing()
+        return Forecast(
+            {stage: float(value) for stage, value in stages.items()},
             # Word vectors are trained before the rest, and what they took is free by then.
-            "peak_memory_bytes": max(peak_memory() + kept, before + extra),
-        }
-        if on_gpu:
-            found["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(placement.device)
-    return found
+            max(peak_memory() + pieces.kept_bytes, before + vector_bytes),
+            torch.cuda.max_memory_allocated(placement.device) if on_gpu else None,
+        )
 
 
-def _spread(number: int, of: int) -> Int64s:
+def _spread(number: int, of: int) -> Rows:
     """So many of `of` things in their order, evenly: the middle of each part."""
     number = min(number, of)
     return np.asarray((np.arange(number) + 0.5) * of / max(number, 1), dtype=np.int64)
 
 
-def _learnable(data: Prepared, number: int) -> tuple[list[str], int]:
-    """About so many of the texts that words are learnt from, and how many there are."""
+def _skipgram(data: TrainingData) -> tuple[float, int]:
+    """Seconds that word vectors take, and bytes that are needed meanwhile."""
+    config, tokenizer, train = data.config, data.tokenizer, data.tokens["train"]
+    counts = np.bincount(train.ids[:], minlength=tokenizer.vocab_size)
+    per_text = max(1.0, float(train.lengths.mean()))
     parts = [data.corpus.train.texts, *data.corpus.unlabelled]
     total = sum(map(len, parts))
-    number = min(total, number)
+    number = min(total, max(1, round(VECTOR_TOKENS / per_text)))
     # Of each part its share.
     texts = [
         text for part in parts for text in part.take(_spread(max(1, round(number * len(part) / total)), len(part)))
     ]
-    return texts, total
-
-
-def _skipgram(config: Config, data: Prepared) -> tuple[float, int]:
-    """Seconds, and bytes that are needed meanwhile."""
-    _, tokenizer, tokens = data
-    counts = np.bincount(tokens["train"].ids[:], minlength=tokenizer.vocab_size)
-    per_text = max(1.0, float(tokens["train"].lengths.mean()))
-    texts, total = _learnable(data, max(1, round(VECTOR_TOKENS / per_text)))
     timed = time_skipgram(config.model.vectors, texts, tokenizer, config.model.embedding_dim, config.seed, counts)
     epochs = config.model.vectors.epochs
     seconds = timed.start + (timed.preparing + epochs * timed.epoch) * total / len(texts)
@@ -128,105 +132,172 @@ def _skipgram(config: Config, data: Prepared) -> tuple[float, int]:
     return seconds, round(timed.bytes * total / len(texts)) + matrices
 
 
-def _training(
-    config: Config, data: Prepared, run: Path, model: TextClassifier, model_config: ModelConfig, placement: Placement
-) -> tuple[dict[str, float], int]:
-    """Steps on batches of spread lengths, measuring on part of the validation split, a checkpoint.
+class _Pieces:
+    """Pieces of one run, timed one after the other."""
 
-    Returns:
-        Seconds, and bytes that a whole training takes beside.
-    """
-    corpus, tokenizer, tokens = data
-    train, settings = tokens["train"], config.training
-    kind: LossKind = (
-        "multi_label" if corpus.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
-    )
-    weights = label_weights(settings.class_weights, corpus.train.labels, corpus.labels)
-    weights = None if weights is None else weights.to(placement.device)
-    loss = build_loss(kind, settings.label_smoothing, weights)
+    def __init__(self, setup: Setup, run: RunDir) -> None:
+        self.setup, self.data, self.run = setup, setup.data, run
+        self.settings = setup.data.config.training
+        self.kept_bytes = 0
+        """Memory that a whole training takes beside what these pieces take."""
 
-    def loop_over(batches: list[Int64s], epochs: int, batch_size: int = settings.batch_size) -> TrainingLoop:
-        rows = np.concatenate(batches)
-        part, split = train.take(rows), corpus.train.take(rows)
-        # A rate at which the weights stay as they are, and nothing can diverge.
-        short: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "max_steps": None}
-        short |= {"evaluations_per_epoch": 1, "learning_rate": 1e-12}
-        return TrainingLoop(
-            model, part, split.labels, loss, settings.model_copy(update=short), placement, pad_id=tokenizer.pad_id,
-            seed=config.seed, evaluate=None, faithfulness=FaithfulnessLoss.from_config(settings, kind),
-            evidence=evidence_of(split, tokenizer, part) if settings.attention_supervision else None,
-        )  # fmt: skip
+    def training(self) -> dict[str, float]:
+        """Seconds of steps on batches of spread lengths, of measuring on the validation split, of a checkpoint."""
+        lengths = self.data.examples.lengths
+        started = time.perf_counter()
+        # The real loop, for the number of its steps; the first optimiser of a process has much to load.
+        plan = self.setup.loop()
+        seconds = time.perf_counter() - started
+        epoch = plan.schedule.batches(np.random.default_rng(self.data.config.seed))
+        sizes = np.array([len(batch) * lengths[batch].max() for batch in epoch])
+        epoch = [epoch[i] for i in np.argsort(sizes, kind="stable")]
+        per_step, loop = self._steps(epoch, np.sort(sizes))
+        seconds += self.first_seconds + per_step * plan.schedule.total_steps
+        found = {"training": seconds}
+        total_steps = plan.schedule.total_steps
+        evaluations = len([step for step in plan.schedule.evaluation_steps if step <= total_steps])
+        if "validation" in self.data.tokens:
+            found["validating"] = evaluations * self._validating()
+        if self.settings.cross_validation is not None:
+            # As many trainings, each without one fold.
+            found["cross_validation"] = (self.settings.cross_validation - 1) * found["training"]
+        started = time.perf_counter()
+        save_state(self.run, loop.state(), None)
+        every = self.settings.checkpoint_steps
+        checkpoints = evaluations + (total_steps // every if every else 0)
+        found["training"] += checkpoints * (time.perf_counter() - started)
+        return found
 
-    lengths = train.lengths
-    balance = corpus.train.labels if settings.sampling == "balanced" else None
-    generator = np.random.default_rng(config.seed)
-    epoch = shuffled_batches(lengths, settings.batch_size, generator, settings.max_tokens_per_batch, balance)
-    sizes = np.array([len(batch) * lengths[batch].max() for batch in epoch])
-    epoch = [epoch[i] for i in np.argsort(sizes, kind="stable")]
-    started = time.perf_counter()
-    # The real one, for the number of its steps; the first optimiser of a process has much to load.
-    plan = TrainingLoop(
-        model, train, corpus.train.labels, loss, settings, placement, pad_id=tokenizer.pad_id, seed=config.seed,
-        evaluate=None,
-    )  # fmt: skip
-    building = time.perf_counter() - started
-    shapes, kept = len({(len(batch), int(lengths[batch].max())) for batch in epoch}), 0
-    first, each = 0.0, 0.0
-    if placement.device.type == "cpu":
-        first, each = _new_shapes(loop_over, lengths)
-        prepared = min(PRIMITIVES_PER_SHAPE * shapes, primitives_kept(model, lengths, settings))
-        kept = prepared * bytes_of_primitive(model, lengths, settings)
-    # The largest: what it takes in memory is the most.
-    loop = loop_over(epoch[-1:], PASSES)
-    cold, typical = _passes(loop, STEP_SECONDS / 3)
-    first += max(0.0, cold - typical)
-    typical *= sizes.mean() / sizes.max()
-    number = min(MOST_BATCHES, len(epoch), int(STEP_SECONDS / typical / 3))
-    if number >= min(FEWEST_BATCHES, len(epoch)):
-        loop = loop_over([epoch[i] for i in _spread(number, len(epoch))], PASSES)
-        typical = _passes(loop, STEP_SECONDS)[1] / loop.steps[0]
-    first += each * shapes
-    seconds = {"training": building + first + typical * plan.total_steps}
-    evaluations = len([step for step in plan.evaluation_steps if step <= plan.total_steps])
-    if "validation" in tokens:
-        session = TorchSession(model, str(placement.device))
-        measured = sorted_batches(tokens["validation"].lengths, session.max_tokens)
-        sizes = np.array([len(batch) * tokens["validation"].lengths[batch].max() for batch in measured])
-        chosen = [*_spread(3, len(measured)), len(measured) - 1]
+    def _steps(self, epoch: list[Rows], sizes: NDArray[np.int64]) -> tuple[float, TrainingLoop]:
+        """Seconds of a typical step, and the loop that took the last of them. `first_seconds` is what comes once.
+
+        Args:
+            epoch: the batches of an epoch, the smallest first.
+            sizes: tokens of each with its padding.
+        """
+        lengths = self.data.examples.lengths
+        first, each = 0.0, 0.0
+        shapes = len({(len(batch), int(lengths[batch].max())) for batch in epoch})
+        if self.setup.placement.device.type == "cpu":
+            first, each = self._new_shapes(lengths)
+            prepared = min(PRIMITIVES_PER_SHAPE * shapes, primitives_kept(self.setup.model, lengths, self.settings))
+            self.kept_bytes = prepared * bytes_of_primitive(self.setup.model, lengths, self.settings)
+        # The largest: what it takes in memory is the most.
+        loop = self._loop_over(epoch[-1:], PASSES)
+        cold, typical = _passes(loop, STEP_SECONDS / 3)
+        first += max(0.0, cold - typical)
+        typical *= sizes.mean() / sizes.max()
+        number = min(MOST_BATCHES, len(epoch), int(STEP_SECONDS / typical / 3))
+        if number >= min(FEWEST_BATCHES, len(epoch)):
+            loop = self._loop_over([epoch[i] for i in _spread(number, len(epoch))], PASSES)
+            typical = _passes(loop, STEP_SECONDS)[1] / loop.schedule.steps[0]
+        self.first_seconds = first + each * shapes
+        return typical, loop
+
+    def _loop_over(self, batches: list[Rows], epochs: int, batch_size: int | None = None) -> TrainingLoop:
+        """A loop over the texts of some batches that leaves the weights as they are."""
+        # A rate at which nothing can diverge.
+        short: dict[str, Any] = {"epochs": epochs, "max_steps": None, "evaluations_per_epoch": 1}
+        short |= {"learning_rate": 1e-12, "batch_size": batch_size or self.settings.batch_size}
+        config = self.settings.model_copy(update=short)
+        return self.setup.loop(examples=self.data.examples.take(np.concatenate(batches)), config=config)
+
+    def _new_shapes(self, lengths: Rows) -> tuple[float, float]:
+        """What oneDNN takes to prepare for batches of a shape that it has not met.
+
+        Returns:
+            Seconds for beginning, then seconds for each shape: on pairs of texts, for it is the shape that counts.
+        """
+        order = np.argsort(lengths, kind="stable")
+        some = np.unique(lengths[order[:-1]], return_index=True)[1]
+        if not len(some):
+            return 0.0, 0.0
+        some = some[_spread(SHAPES_TRIED, len(some))]
+        loop = self._loop_over([order[i : i + 2] for i in some], 2, batch_size=2)
+        number = loop.schedule.steps[0]
+        steps = np.diff([0.0, *(event.seconds for event in loop if isinstance(event, Step))])
+        cold, warm = steps[1:number], float(np.median(steps[number:]))
+        return max(0.0, float(steps[0]) - warm), max(0.0, float(np.median(cold)) - warm) if len(cold) else 0.0
+
+    def _validating(self) -> float:
+        """Seconds of one evaluation."""
+        tokens, model = self.data.tokens["validation"], self.setup.model
+        session = TorchSession(model, str(self.setup.placement.device))
+        batches = sorted_batches(tokens.lengths, session.max_tokens)
+        sizes = np.array([len(batch) * tokens.lengths[batch].max() for batch in batches])
+        chosen = [*_spread(3, len(batches)), len(batches) - 1]
         took = []
         for i in [chosen[-1], *chosen]:
             started = time.perf_counter()
-            session.run(*collate(tokens["validation"], measured[i], tokenizer.pad_id))
+            session.run(*collate(tokens, batches[i], self.data.tokenizer.pad_id))
             took.append(time.perf_counter() - started)
-        seconds["validating"] = evaluations * sum(took[1:]) * float(sizes.sum() / sizes[chosen].sum())
         model.train()
-    if settings.cross_validation is not None:
-        # As many trainings, each without one fold.
-        seconds["cross_validation"] = (settings.cross_validation - 1) * seconds["training"]
-    started = time.perf_counter()
-    save_checkpoint(run, loop.state(), None, [])
-    every = settings.checkpoint_steps
-    checkpoints = evaluations + (plan.total_steps // every if every else 0)
-    seconds["training"] += checkpoints * (time.perf_counter() - started)
-    return seconds, kept
+        return sum(took[1:]) * float(sizes.sum() / sizes[chosen].sum())
 
+    def finishing(self) -> dict[str, float]:
+        """Seconds of what comes after training: model.onnx, predictions and metrics, attention weights, the audit."""
+        config, splits = self.data.config, self.data.corpus.splits()
+        started = time.perf_counter()
+        self.run.write_tokenizer(self.data.tokenizer.to_files())
+        self.run.write_model_config(self.setup.model_config)
+        self.run.write_weights(self.setup.weights_file())
+        with suppress(CheckFailed):
+            export_onnx(self.run.path)
+        classifier = Classifier.load(self.run.path)
+        measuring = time.perf_counter() - started
+        for name in SPLITS:
+            if name in splits and (name != "train" or name in config.output.prediction_splits):
+                measuring += self._measuring(classifier, name)
+        explaining = 0.0
+        for name in config.output.attention_splits if config.output.attention_examples else []:
+            if name in splits:
+                explaining += self._writing_attention(classifier, name)
+        if config.output.audit_examples:
+            explaining += self._auditing(classifier)
+        return {"measuring": measuring, "explaining": explaining}
 
-def _new_shapes(loop_over: Callable[..., TrainingLoop], lengths: Int64s) -> tuple[float, float]:
-    """What oneDNN takes to prepare for batches of a shape it has not met.
+    def _writing_attention(self, classifier: Classifier, name: str) -> float:
+        config, split = self.data.config, self.data.corpus.splits()[name]
 
-    Returns:
-        Seconds for beginning, then seconds for each shape: on pairs of texts, for it is the shape that counts.
-    """
-    order = np.argsort(lengths, kind="stable")
-    some = np.unique(lengths[order[:-1]], return_index=True)[1]
-    if not len(some):
-        return 0.0, 0.0
-    some = some[_spread(SHAPES_TRIED, len(some))]
-    loop = loop_over([order[i : i + 2] for i in some], 2, batch_size=2)
-    number = loop.steps[0]
-    steps = np.diff([0.0, *(event.seconds for event in loop if isinstance(event, Step))])
-    cold, warm = steps[1:number], float(np.median(steps[number:]))
-    return max(0.0, float(steps[0]) - warm), max(0.0, float(np.median(cold)) - warm) if len(cold) else 0.0
+        def write(number: int) -> None:
+            some = split.take(_spread(number, len(split)))
+            write_attention(self.run.attention(name), classifier, some, number, config.seed)
+
+        return _extrapolated(write, WRITTEN, min(config.output.attention_examples, len(split)))
+
+    def _auditing(self, classifier: Classifier) -> float:
+        split, seed = audited_split(self.data), self.data.config.seed
+        whole = min(self.data.config.output.audit_examples, len(split))
+
+        def audit_some(number: int) -> None:
+            some = split.take(_spread(number, len(split)))
+            tokens = round(TOKENS_OF_SHORT_AUDIT * number / whole)
+            audit(classifier, some, examples=number, methods=AUDITED_WITH, seed=seed, slow_tokens=tokens)
+
+        return _extrapolated(audit_some, AUDITED, whole)
+
+    def _measuring(self, classifier: Classifier, name: str) -> float:
+        """Seconds for the answers to a split, and for its metrics."""
+        tokens, split, task = self.data.tokens[name], self.data.corpus.splits()[name], self.data.task
+        batches = sorted_batches(tokens.lengths, classifier.session.max_tokens)
+        chosen = [batches[i] for i in _spread(BATCHES_PER_WORKER * classifier.session.workers, len(batches))]
+        size, size_of_chosen = (
+            sum(len(batch) * int(tokens.lengths[batch].max()) for batch in some) for some in (batches, chosen)
+        )
+        some = tokens.take(np.concatenate(chosen))
+        classifier.probabilities(tokens.take(chosen[0][:1]))
+        started = time.perf_counter()
+        classifier.probabilities(some)
+        seconds = (time.perf_counter() - started) * size / size_of_chosen
+        if name == "train":
+            return seconds
+        probs = np.random.default_rng(0).dirichlet(np.ones(len(task.labels)), len(split))
+
+        def compute(number: int) -> None:
+            rows = _spread(number, len(split))
+            task.measure(split.labels[rows], probs[rows], headline=self.data.metric, thresholds=task.neutral_thresholds)
+
+        return seconds + _extrapolated(compute, MEASURED, len(split))
 
 
 def _passes(loop: TrainingLoop, budget: float) -> tuple[float, float]:
@@ -241,49 +312,6 @@ def _passes(loop: TrainingLoop, budget: float) -> tuple[float, float]:
     return float(first), float(np.median(others))
 
 
-def _finishing(
-    config: Config, data: Prepared, run: Path, model: TextClassifier, model_config: ModelConfig
-) -> dict[str, float]:
-    """What comes after training: model.onnx, predictions and metrics, attention weights, the audit."""
-    corpus, tokenizer = data.corpus, data.tokenizer
-    started = time.perf_counter()
-    for name, content in tokenizer.to_files().items():
-        run_dir.write_text(run / name, content)
-    run_dir.write_json(run / run_dir.CONFIG, model_config.to_json())
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = model_metadata(model_config, tokenizer.to_files()[run_dir.TOKENIZER].encode())
-    run_dir.write_bytes(run / run_dir.WEIGHTS, save(tensors, metadata))
-    with suppress(CheckFailed):
-        export_onnx(run)
-    classifier = Classifier.load(run)
-    measuring = time.perf_counter() - started
-    splits = corpus.splits()
-    wanted = [n for n in splits if n in ("validation", "test") or n in config.output.prediction_splits]
-    for name in wanted:
-        measuring += _measuring(classifier, config, data, name)
-    explaining = 0.0
-    for name in config.output.attention_splits if config.output.attention_examples else []:
-        if name in splits:
-            split = splits[name]
-
-            def write(number: int, split: Split = split) -> None:
-                some = split.take(_spread(number, len(split)))
-                write_attention(run / "attention.parquet", classifier, some, number, config.seed)
-
-            explaining += _extrapolated(write, WRITTEN, min(config.output.attention_examples, len(split)))
-    if config.output.audit_examples:
-        audited = splits[next(name for name in ("test", "validation", "train") if name in splits)]
-        whole = min(config.output.audit_examples, len(audited))
-
-        def audit_some(number: int) -> None:
-            some = audited.take(_spread(number, len(audited)))
-            tokens = round(TOKENS_OF_SHORT_AUDIT * number / whole)
-            audit(classifier, some, examples=number, methods=AUDITED_WITH, seed=config.seed, slow_tokens=tokens)
-
-        explaining += _extrapolated(audit_some, AUDITED, whole)
-    return {"measuring": measuring, "explaining": explaining}
-
-
 def _extrapolated(call: Callable[[int], None], sizes: tuple[int, int], whole: int) -> float:
     """Seconds of `call(whole)`, the first of its kind, from calls with two smaller sizes."""
     few, more = min(sizes[0], whole), min(sizes[1], whole)
@@ -296,29 +324,3 @@ def _timed(call: Callable[[int], None], number: int) -> float:
     started = time.perf_counter()
     call(number)
     return time.perf_counter() - started
-
-
-def _measuring(classifier: Classifier, config: Config, data: Prepared, name: str) -> float:
-    """Seconds for the answers to a split, and for its metrics."""
-    corpus, tokens = data.corpus, data.tokens[name]
-    batches = sorted_batches(tokens.lengths, classifier.session.max_tokens)
-    chosen = [batches[i] for i in _spread(BATCHES_PER_WORKER * classifier.session.workers, len(batches))]
-    size = sum(len(batch) * int(tokens.lengths[batch].max()) for batch in batches)
-    size_of_chosen = sum(len(batch) * int(tokens.lengths[batch].max()) for batch in chosen)
-    some = tokens.take(np.concatenate(chosen))
-    classifier.probabilities(tokens.take(chosen[0][:1]))
-    started = time.perf_counter()
-    classifier.probabilities(some)
-    seconds = (time.perf_counter() - started) * size / size_of_chosen
-    split = corpus.splits()[name]
-    if name == "train":
-        return seconds
-    probs = np.random.default_rng(0).dirichlet(np.ones(len(corpus.labels)), len(split))
-    headline = config.training.metric or ("micro_f1" if corpus.multi_label else "accuracy")
-    thresholds = [0.5] * len(corpus.labels) if corpus.multi_label else None
-
-    def compute(number: int) -> None:
-        rows = _spread(number, len(split))
-        compute_metrics(split.labels[rows], probs[rows], corpus.labels, headline=headline, thresholds=thresholds)
-
-    return seconds + _extrapolated(compute, MEASURED, len(split))

@@ -22,12 +22,12 @@ def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False
     note("Loading torch …")
     from textattn.cli.progress import ConsoleReport, headline
     from textattn.measure.baseline import train_baseline
-    from textattn.runs.prepare import choose_metric, prepare_data
+    from textattn.runs.prepare import prepare
 
     report = ConsoleReport()
-    resolved, (corpus, _, _) = prepare_data(resolved, report)
-    metric = choose_metric(resolved.training, corpus.multi_label)
-    facts, _ = train_baseline(corpus.labelled(), resolved.tokenizer.type, metric, resolved.seed, report)
+    data = prepare(resolved, report)
+    kind, seed = data.config.tokenizer.type, data.config.seed
+    facts, _ = train_baseline(data.corpus.labelled(), kind, data.metric, seed, report)
     if json:
         out_json(facts, indent=True)
         return

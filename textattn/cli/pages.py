@@ -10,7 +10,7 @@ from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.trust import trust
 from textattn.inference.classifier import Classifier
-from textattn.storage.run_dir import atomic_path, write_text
+from textattn.storage.files import atomic_path, write_text
 
 
 def write_page(

@@ -97,9 +97,9 @@ def train(
         _note_seeds(summary)
         out(str(run))
     elif json:
-        from textattn.storage.run_dir import METRICS, read_json
+        from textattn.storage.run_dir import RunDir
 
-        out_json({"run": str(run)} | read_json(run / METRICS), indent=True)
+        out_json({"run": str(run)} | RunDir(run).metrics(), indent=True)
     else:
         out(str(run))
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from textattn.errors import ConfigError
-from textattn.storage import run_dir
+from textattn.storage.files import atomic_path
 from textattn.storage.model_files import ModelFiles
 from textattn.storage.run_dir import (
     CONFIG,
@@ -53,7 +53,7 @@ def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
     optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD, *pictures) if files.has(name)]
     contents = {name: files.read(name) for name in (*needed, *optional)}
     try:
-        with run_dir.atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
+        with atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
             for name, content in contents.items():
                 info = zipfile.ZipInfo(name, TIME)
                 # Floats hardly shrink, and unpacking them takes longer than all else at the start of a prediction.

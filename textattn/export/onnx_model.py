@@ -19,8 +19,9 @@ from textattn.inference.session import Session
 from textattn.inference.torch_session import TorchSession
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Report
+from textattn.storage.files import write_bytes
 from textattn.storage.model_files import ModelConfig, ModelFiles, model_metadata, read_model_config
-from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS, write_bytes
+from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS
 
 # The most that logits and attention weights may differ from torch's.
 TOLERANCE = 1e-5

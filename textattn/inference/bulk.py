@@ -25,7 +25,7 @@ from textattn.data.files import Table
 from textattn.errors import ConfigError, InputError
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import run_in_batches
-from textattn.storage import run_dir
+from textattn.storage.files import atomic_path, read_json, write_json
 
 STATE = "state.json"
 # What lies in the folder of a run that is going on, half-written files included.
@@ -281,7 +281,7 @@ class _Parts:
         """Of the run that left the folder: its summary, the digest of the rows it answered, its number of parts."""
         if not self.exist():
             return Summary(), "", 0
-        value = run_dir.read_json(self.folder / STATE)
+        value = read_json(self.folder / STATE)
         try:
             value["settings"].setdefault("min_score", 0.0)  # of before there was one
             changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
@@ -298,7 +298,7 @@ class _Parts:
         return summary, digest, count
 
     def add(self, number: int, chunk: Chunk, answers: dict[str, write.Column], job: BulkJob) -> None:
-        with run_dir.atomic_path(self._part(number)) as temporary:
+        with atomic_path(self._part(number)) as temporary:
             if job.kind == "parquet":
                 write.write_batch(temporary, write.to_batch(chunk, answers, job.input_columns()))
             else:
@@ -306,7 +306,7 @@ class _Parts:
 
     def save(self, summary: Summary, digest: str, count: int) -> None:
         state = {"settings": self.settings, "summary": asdict(summary), "digest": digest, "parts": count}
-        run_dir.write_json(self.folder / STATE, state)
+        write_json(self.folder / STATE, state)
 
     def join(self, output: Path, count: int, job: BulkJob) -> None:
         parts = [self._part(number) for number in range(count)]

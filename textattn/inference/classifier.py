@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
 from textattn.errors import ConfigError, InputError
-from textattn.inference.session import Floats, Session, run_in_batches, to_probabilities
+from textattn.inference.session import Floats, Session, run_in_batches
 from textattn.storage.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from textattn.tasks import Task, task_of
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
 
@@ -121,6 +122,11 @@ class Classifier:
         check_metadata(self.files, WEIGHTS, session.metadata, self.config, content)
         return session
 
+    @cached_property
+    def task(self) -> Task:
+        """What the model answers."""
+        return task_of(self.config.labels, self.config.multi_label, self.config.output)
+
     @property
     def labels(self) -> list[str]:
         """Label names, in the order of the columns of `predict_proba`."""
@@ -162,7 +168,7 @@ class Classifier:
         """(texts, num_outputs) as the session gave them -> (texts, labels)."""
         if not np.isfinite(logits).all():
             raise InputError(f"{self.files.where(RUNTIMES[self.runtime])}: damaged (its answers are no numbers)")
-        return to_probabilities(logits / self.config.temperature, self.config.output, len(self.config.labels))
+        return self.task.probabilities(logits / self.config.temperature)
 
     def uncalibrated(self) -> Self:
         """The same with the probabilities that the network gives by itself."""

@@ -113,16 +113,3 @@ def _run_all(
 
     with ThreadPoolExecutor(session.workers) as pool:
         yield from pool.map(run, batches)
-
-
-def to_probabilities(logits: Floats, output: str, num_labels: int) -> NDArray[np.float64]:
-    """(rows, num_outputs) -> (rows, num_labels): softmax, or sigmoid (one output: the second of two labels)."""
-    x = logits.astype(np.float64)
-    if output == "softmax":
-        e = np.exp(x - x.max(axis=1, keepdims=True))
-        return np.asarray(e / e.sum(axis=1, keepdims=True))
-    # The stable form on both sides of zero.
-    p = np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
-    if x.shape[1] == 1 and num_labels == 2:
-        return np.concatenate([1 - p, p], axis=1)
-    return p

@@ -129,7 +129,7 @@ def _device(name: str) -> str:
         raise ConfigError(f"device: must be cpu, cuda, cuda:N, mps or auto, got {name!r}", "--device cpu")
     if name == "cpu":
         return name
-    from textattn.training.optimizer import choose_device
+    from textattn.training.placement import choose_device
 
     try:
         return str(choose_device(name))

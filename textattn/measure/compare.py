@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from textattn.errors import ConfigError, InputError
 from textattn.measure.metrics import BOOTSTRAP_SAMPLES, Labels, headline_value
-from textattn.storage import run_dir
+from textattn.storage.run_dir import RunDir
 
 SCORE = "score:"
 
@@ -80,8 +80,8 @@ def load_predictions(run: Path, split: str) -> Predictions:
     Raises:
         InputError: one of them is missing or damaged.
     """
-    path = run / run_dir.PREDICTIONS / f"{split}.parquet"
-    metrics = run_dir.read_json(run / run_dir.METRICS)
+    path = RunDir(run).predictions(split)
+    metrics = RunDir(run).metrics()
     if not path.is_file() or split not in metrics:
         raise InputError(
             f"{run}: no predictions of the {split} split", f"train it with output.prediction_splits=[{split}]"

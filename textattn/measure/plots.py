@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.measure.metrics import CALIBRATION_BINS
-from textattn.storage import run_dir
+from textattn.storage.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -218,7 +218,7 @@ def picture(file: Path, inches: tuple[float, float], *texts: str) -> Iterator[Fi
         figure = Figure(figsize=inches, dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08))
         FigureCanvasAgg(figure)
         yield figure
-        with run_dir.atomic_path(file) as temporary:
+        with atomic_path(file) as temporary:
             # Without the version of matplotlib, which is all it would say.
             figure.savefig(temporary, format="png", metadata={"Software": None})
 

@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 
 from textattn.data.read import Split
 from textattn.explain.explanations import explain_texts
-from textattn.measure.metrics import decide
-from textattn.storage.run_dir import atomic_path
 from textattn.inference.classifier import Classifier
+from textattn.storage.files import atomic_path
+from textattn.tasks.base import Labels, Task
 
 # Explanations held in memory at once.
 EXAMPLES_PER_GROUP = 256
 
 
-def _gold(ids: NDArray[np.integer[Any]], labels: list[str]) -> pa.Array:
-    """Names of (rows,) class ids, or lists of names of (rows, num_labels) flags."""
-    if ids.ndim == 1:
-        return pa.array(labels).take(pa.array(ids))
-    return pa.array([[labels[i] for i in np.flatnonzero(row)] for row in ids], pa.list_(pa.string()))
+def _names(task: Task, labels: Labels) -> pa.Array:
+    """A name for each row, or where there may be several labels a list of names."""
+    if task.multi_label:
+        return pa.array(task.names(labels), pa.list_(pa.string()))
+    return pa.array(task.labels).take(pa.array(labels))
 
 
 def write_predictions(path: Path, classifier: Classifier, split: Split, probs: NDArray[np.floating[Any]]) -> None:
     """Columns: row, text, label, prediction, score, and `score:<label>` for each label."""
-    labels = classifier.labels
-    gold = _gold(split.labels, labels)
-    prediction = _gold(decide(probs, classifier.config.thresholds), labels)
-    scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(labels)}
+    task = classifier.task
+    gold = _names(task, split.labels)
+    prediction = _names(task, task.decide(probs, classifier.config.thresholds))
+    scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(task.labels)}
     others = {"label": gold, "prediction": prediction, "score": pa.array(probs.max(axis=1)), **scores}
     types = [("row", pa.int64()), ("text", pa.large_string()), *((name, other.type) for name, other in others.items())]
     first = 0
@@ -67,7 +67,7 @@ def write_attention(path: Path, classifier: Classifier, split: Split, max_exampl
     if len(rows) > max_examples:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:max_examples])
     chosen = split.take(rows)
-    gold = _gold(chosen.labels, classifier.labels)
+    gold = _names(classifier.task, chosen.labels)
     schema = ATTENTION_SCHEMA.append(pa.field("label", gold.type))
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for first in range(0, len(chosen), EXAMPLES_PER_GROUP):

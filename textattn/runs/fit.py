@@ -1,237 +1,183 @@
-"""The training loop of a run: what it keeps while it goes on, what it goes on from, and how it stops."""
+"""The training of a run: runs the loop, keeps what must survive, stops when it is asked to."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
-from textattn.storage import run_dir
-from textattn.runs.checkpoints import best_and_log, save_checkpoint
-from textattn.config import Config
-from textattn.data.read import Corpus, Split
-from textattn.tokens.token_arrays import TokenArrays
-from textattn.tokens.tokenizer import TextTokenizer
 from textattn.errors import Elsewhere, TrainingError
-from textattn.measure.metrics import GREATER_IS_BETTER, select_metric
-from textattn.model.classifier import TextClassifier
-from textattn.storage.model_files import ModelConfig, model_metadata
-from textattn.runs.prepare import choose_metric, evidence_of
-from textattn.training.processes import Processes
-from textattn.report import Report
-from textattn.inference.session import run_in_batches, to_probabilities
+from textattn.inference.session import run_in_batches
 from textattn.inference.torch_session import TorchSession
+from textattn.measure.metrics import GREATER_IS_BETTER
+from textattn.report import Evaluation, Report, Step
+from textattn.runs.checkpoints import save_state
+from textattn.runs.setup import Setup
 from textattn.runs.signals import Interrupted, Signals, Terminated, signal_number
-from textattn.training.state import Checkpoint
-from textattn.training.attention_losses import FaithfulnessLoss
-from textattn.report import Evaluation, Step
-from textattn.training.loop import TrainingLoop
-from textattn.training.loss import LossKind, build_loss
-from textattn.training.optimizer import Placement
+from textattn.storage.records import History
+from textattn.storage.run_dir import RunDir
+from textattn.training.state import TrainState
 
 
-def fit(
-    config: Config,
-    run: Path,
-    model: TextClassifier,
-    model_config: ModelConfig,
-    corpus: Corpus,
-    tokens: dict[str, TokenArrays],
-    tokenizer: TextTokenizer,
-    placement: Placement,
-    weights: torch.Tensor | None,
-    checkpoint: Checkpoint | None,
-    processes: Processes,
-    stop_after: float | None,
-    report: Report,
-) -> dict[str, Any]:
-    """Trains `model` in place: the best weights, log.jsonl and checkpoints go to the run directory.
+def fit(setup: Setup, run: RunDir, state: TrainState | None, stop_after: float | None, report: Report) -> History:
+    """Trains the model of `setup` in place; weights, log.jsonl and checkpoints go to the run directory.
 
     Args:
-        weights: (labels,) of the loss.
-        checkpoint: what `load_checkpoint` gave, to go on from.
-        processes: that train together; the first writes.
-        stop_after: epochs, if not all.
-
-    Returns:
-        What trainer_state.json holds.
+        state: what to resume from.
+        stop_after: epochs, if fewer than those of the config.
 
     Raises:
         TrainingError: the loss is not a finite number, or the directory cannot be written.
         Interrupted: Ctrl-C or SIGTERM; the step it came in is kept.
     """
-    settings = config.training
-    metric = choose_metric(settings, corpus.multi_label)
-    validation = corpus.validation
-    signals = Signals()
+    fitting = _Fitting(setup, run, report)
+    return fitting.run_loop(state, stop_after)
 
-    def evaluate(_: torch.nn.Module) -> float:
-        assert validation is not None
+
+class _Fitting:
+    """One training of one run: what has happened so far, and what is kept of it."""
+
+    def __init__(self, setup: Setup, run: RunDir, report: Report) -> None:
+        self.setup, self.run, self.report = setup, run, report
+        self.data, self.processes = setup.data, setup.placement.processes
+        self.metric = setup.data.metric
+        self.signals = Signals()
+        self.log: list[dict[str, Any]] = []
+        self.best: Evaluation | None = None
+        self.step: Step | None = None
+
+    def run_loop(self, state: TrainState | None, stop_after: float | None) -> History:
+        """Trains to the end."""
+        validates = self.data.corpus.validation is not None
+        loop = self.setup.loop(evaluate=self._evaluate if validates else None, stop_after=stop_after)
+        self._report_start()
+        if state is not None:
+            self.best = None if state.best is None else state.best.evaluation
+            self.log = list(state.log)
+            loop.restore(state)
+            self.step = loop.step()
+            self.report.note(f"resuming after step {self.step.global_step:,} of {self.step.total_steps:,}")
+        settings = self.data.config.training
+        try:
+            with self.signals, self.report.training(settings.epochs) as on_step:
+                for event in loop:
+                    if isinstance(event, Step):
+                        self.step = event
+                        on_step(event)
+                    else:
+                        self._on_evaluation(event)
+                    every = settings.checkpoint_steps
+                    if isinstance(event, Evaluation) or (every is not None and event.global_step % every == 0):
+                        self._save(loop.state())
+                    # A signal may reach the processes in different steps; they stop after the same one.
+                    self.signals.check(self.processes.largest(self.signals.waiting))
+        except (KeyboardInterrupt, Terminated) as stop:
+            raise self._stopped(stop, loop.state) from None
+        return self._history()
+
+    def _report_start(self) -> None:
+        together = f", {self.processes.size} processes" if self.processes.size > 1 else ""
+        self.report.stage(
+            f"Training {self.setup.num_parameters:,} parameters on {len(self.data.corpus.train):,} texts "
+            f"({self.setup.placement}{together})"
+        )
+
+    def _evaluate(self, _: torch.nn.Module) -> float:
         # Several processes must break off together.
-        with signals.at_once() if processes.size == 1 else contextlib.nullcontext():
-            return measure(validation)
+        with self.signals.at_once() if self.processes.size == 1 else contextlib.nullcontext():
+            return self._selection_value()
 
-    def measure(validation: Split) -> float:
-        session = TorchSession(model, str(placement.device))
-        rows = np.arange(processes.rank, len(validation), processes.size)
-        own = run_in_batches(session, tokens["validation"], tokenizer.pad_id, rows=rows).logits
-        logits = np.zeros((len(validation), own.shape[1]), np.float32)
-        logits[rows] = own
-        processes.sum(torch.from_numpy(logits))
-        probs = to_probabilities(logits, model_config.output, len(corpus.labels))
-        return select_metric(metric, validation.labels, probs, corpus.multi_label)
+    def _selection_value(self) -> float:
+        """The selection metric on the validation split, each process answering its share of the rows."""
+        validation, task = self.data.corpus.validation, self.data.task
+        assert validation is not None
+        session = TorchSession(self.setup.model, str(self.setup.placement.device))
+        rows = np.arange(self.processes.rank, len(validation), self.processes.size)
+        share = run_in_batches(session, self.data.tokens["validation"], self.data.tokenizer.pad_id, rows=rows).logits
+        logits = np.zeros((len(validation), share.shape[1]), np.float32)
+        logits[rows] = share
+        self.processes.sum(torch.from_numpy(logits))
+        return task.selection_value(self.metric, validation.labels, task.probabilities(logits))
 
-    metadata = model_metadata(model_config, tokenizer.to_files()[run_dir.TOKENIZER].encode())
-    log: list[dict[str, Any]] = []
-    best: Evaluation | None = None
-    step: Step | None = None
-    loop = make_loop(
-        config, model, model_config, corpus.train, tokens["train"], tokenizer, placement,
-        weights, evaluate if validation is not None else None, processes, stop_after,
-    )  # fmt: skip
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    together = f", {processes.size} processes" if processes.size > 1 else ""
-    report.stage(f"Training {num_parameters:,} parameters on {len(corpus.train):,} texts ({placement}{together})")
-    if checkpoint is not None:
-        best, log = best_and_log(checkpoint)
-        loop.restore(checkpoint)
-        step = loop.step()
-        report.note(f"going on after step {step.global_step:,} of {step.total_steps:,}")
-    try:
-        with signals, report.training(settings.epochs) as on_step:
-            for event in loop:
-                if isinstance(event, Step):
-                    step = event
-                    on_step(event)
-                else:
-                    if event.is_best:
-                        best = event
-                    log.append(_log_entry(event, metric, step))
-                    if processes.is_first:
-                        with _written(run):
-                            if event.is_best:
-                                _save_weights(run, model, metadata)
-                            run_dir.write_log(run, log)
-                    report.evaluated(event, metric, step)
-                every = settings.checkpoint_steps
-                due = isinstance(event, Evaluation) or (every is not None and event.global_step % every == 0)
-                if due and processes.is_first:
-                    with _written(run):
-                        save_checkpoint(run, loop.state(), best, log)
-                # A signal may reach the processes in different steps; they stop after the same one.
-                signals.check(processes.largest(signals.waiting))
-    except (KeyboardInterrupt, Terminated) as stop:
-        if not processes.is_first:
-            processes.largest(0)  # until the first has written: torchrun ends all when one has ended
-            raise Elsewhere(128 + signal_number(stop)) from None
-        if step is not None:
-            with _written(run):
-                if not signals.forced:
-                    save_checkpoint(run, loop.state(), best, log)
-                if best is None:
-                    _save_weights(run, model, metadata)
-        if not signals.forced:
-            processes.largest(0)
-        raise _interrupted(stop, run, metric, step, best) from None
-    assert best is not None
-    assert step is not None
-    return {
-        "global_step": step.global_step,
-        "max_steps": step.total_steps,
-        "epoch": step.epoch,
-        "metric_for_best_model": metric,
-        "greater_is_better": GREATER_IS_BETTER[metric],
-        "best_metric": None if validation is None else best.metric,
-        "best_global_step": best.global_step,
-        "num_input_tokens_seen": step.num_tokens,
-        "train_runtime": step.seconds,
-        "train_tokens_per_second": step.num_tokens / step.seconds,
-        "num_parameters": num_parameters,
-        "device": str(placement),
-        "log_history": log,
-    }
+    def _on_evaluation(self, event: Evaluation) -> None:
+        if event.is_best:
+            self.best = event
+        self.log.append(self._log_entry(event))
+        if self.processes.is_first:
+            with _writing_to(self.run):
+                if event.is_best:
+                    self.run.write_weights(self.setup.weights_file())
+                self.run.write_log(self.log)
+        self.report.evaluated(event, self.metric, self.step)
 
+    def _log_entry(self, event: Evaluation) -> dict[str, Any]:
+        """A line of log.jsonl."""
+        entry: dict[str, Any] = {"step": event.global_step, "epoch": event.epoch, "loss": event.train_loss}
+        if self.step is not None:
+            entry["learning_rate"] = self.step.learning_rate
+        if not np.isnan(event.metric):  # there is a validation split
+            entry |= {f"eval_{self.metric}": event.metric, "best": event.is_best}
+        return entry | {"seconds": round(event.seconds, 3)}
 
-def make_loop(
-    config: Config,
-    model: TextClassifier,
-    model_config: ModelConfig,
-    train: Split,
-    tokens: TokenArrays,
-    tokenizer: TextTokenizer,
-    placement: Placement,
-    weights: torch.Tensor | None,
-    evaluate: Callable[[torch.nn.Module], float] | None,
-    processes: Processes | None = None,
-    stop_after: float | None = None,
-) -> TrainingLoop:
-    """The loop that the config asks for, with its losses; the arguments are those of `fit` and of TrainingLoop."""
-    settings = config.training
-    kind: LossKind = (
-        "multi_label" if model_config.multi_label else "binary" if model_config.output == "sigmoid" else "softmax"
-    )
-    return TrainingLoop(
-        model,
-        tokens,
-        train.labels,
-        build_loss(
-            kind,
-            settings.label_smoothing,
-            None if weights is None else weights.to(placement.device),
-        ),
-        settings,
-        placement,
-        pad_id=tokenizer.pad_id,
-        seed=config.seed,
-        evaluate=evaluate,
-        greater_is_better=GREATER_IS_BETTER[choose_metric(settings, model_config.multi_label)],
-        faithfulness=FaithfulnessLoss.from_config(settings, kind),
-        evidence=evidence_of(train, tokenizer, tokens) if settings.attention_supervision else None,
-        processes=processes,
-        stop_after=stop_after,
-    )
+    def _save(self, state: TrainState) -> None:
+        if self.processes.is_first:
+            with _writing_to(self.run):
+                save_state(self.run, replace(state, log=self.log), self.best)
 
+    def _stopped(self, stop: BaseException, state: Any) -> Elsewhere | Interrupted:
+        """Keeps the step that a signal came in, and says so."""
+        if not self.processes.is_first:
+            self.processes.largest(0)  # until the first has written: torchrun ends all when one has ended
+            return Elsewhere(128 + signal_number(stop))
+        if self.step is not None:
+            with _writing_to(self.run):
+                if not self.signals.forced:
+                    save_state(self.run, replace(state(), log=self.log), self.best)
+                if self.best is None:
+                    self.run.write_weights(self.setup.weights_file())
+        if not self.signals.forced:
+            self.processes.largest(0)
+        return self._interrupted(signal_number(stop))
 
-def _save_weights(run: Path, model: TextClassifier, metadata: dict[str, str]) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    run_dir.write_bytes(run / run_dir.WEIGHTS, save(tensors, metadata))
+    def _interrupted(self, number: int) -> Interrupted:
+        if self.step is None:
+            return Interrupted(number, "interrupted before the first step; nothing was kept", "textattn train CONFIG")
+        kept = "the model as it is"
+        if self.best is not None and not np.isnan(self.best.metric):
+            kept = f"the best model so far ({self.metric} {self.best.metric:.4f} at step {self.best.global_step})"
+        return Interrupted(
+            number,
+            f"interrupted at step {self.step.global_step} of {self.step.total_steps}; {kept} is in {self.run}",
+            f"the same command with --resume output.dir={self.run} goes on from there",
+        )
 
-
-def _log_entry(event: Evaluation, metric: str, step: Step | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"step": event.global_step, "epoch": event.epoch, "loss": event.train_loss}
-    if step is not None:
-        entry["learning_rate"] = step.learning_rate
-    if event.metric == event.metric:  # there is a validation split
-        entry |= {f"eval_{metric}": event.metric, "best": event.is_best}
-    return entry | {"seconds": round(event.seconds, 3)}
-
-
-def _interrupted(
-    stop: BaseException, run: Path, metric: str, step: Step | None, best: Evaluation | None
-) -> Interrupted:
-    number = signal_number(stop)
-    if step is None:
-        return Interrupted(number, "interrupted before the first step; nothing was kept", "textattn train CONFIG")
-    kept = (
-        f"the best model so far ({metric} {best.metric:.4f} at step {best.global_step})"
-        if best is not None and best.metric == best.metric
-        else "the model as it is"
-    )
-    return Interrupted(
-        number,
-        f"interrupted at step {step.global_step} of {step.total_steps}; {kept} is in {run}",
-        f"the same command with --resume output.dir={run} goes on from there",
-    )
+    def _history(self) -> History:
+        assert self.best is not None
+        assert self.step is not None
+        return History(
+            global_step=self.step.global_step,
+            max_steps=self.step.total_steps,
+            epoch=self.step.epoch,
+            metric_for_best_model=self.metric,
+            greater_is_better=GREATER_IS_BETTER[self.metric],
+            best_metric=None if self.data.corpus.validation is None else self.best.metric,
+            best_global_step=self.best.global_step,
+            num_input_tokens_seen=self.step.num_tokens,
+            train_runtime=self.step.seconds,
+            train_tokens_per_second=self.step.num_tokens / self.step.seconds,
+            num_parameters=self.setup.num_parameters,
+            device=str(self.setup.placement),
+            log_history=self.log,
+        )
 
 
 @contextlib.contextmanager
-def _written(run: Path) -> Iterator[None]:
-    """What the disk does not take is the user's to mend."""
+def _writing_to(run: RunDir) -> Iterator[None]:
+    """Turns an error of the disk into one that the user can act on."""
     try:
         yield
     except OSError as error:

@@ -6,10 +6,11 @@ from typing import Any
 
 import yaml
 
-from textattn.measure.baseline import in_words
 from textattn.config import Config
-from textattn.storage.model_files import ModelConfig
+from textattn.measure.baseline import in_words
 from textattn.measure.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
+from textattn.storage.model_files import ModelConfig
+from textattn.storage.records import DatasetRecord, Environment
 from textattn.storage.run_dir import PLOTS
 
 SHOWN = (
@@ -31,16 +32,16 @@ PICTURES = {
 }
 
 
-def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: dict[str, Any]) -> str:
+def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: Environment) -> str:
     """Markdown with YAML front matter; holds only what was measured."""
-    dataset = environment["dataset"]
+    dataset = environment.dataset
     measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
     taught = ""
-    if number := dataset.get("num_pseudo_labelled"):  # not in runs of earlier versions
+    if number := dataset.num_pseudo_labelled:
         taught = f" Of {number:,} training texts the labels are what `{config.data.teacher}` answers."
     unlabelled = config.data.unlabelled
-    if unlabelled is not None and (number := dataset.get("num_unlabelled")):
-        source = unlabelled.path or dataset["source"]
+    if unlabelled is not None and (number := dataset.num_unlabelled):
+        source = unlabelled.path or dataset.source
         source = source if isinstance(source, str) else ", ".join(source)
         taught = f" Words were learnt from {number:,} texts without labels as well, of `{source}`."
     lines: list[str] = [
@@ -50,8 +51,8 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         "",
         f"# Text classifier: {', '.join(model.labels[:8])}{' …' if len(model.labels) > 8 else ''}",
         "",
-        f"Trained by textattn {environment['textattn']} on `{dataset['source']}`: "
-        + ", ".join(f"{split['num_examples']:,} {name}" for name, split in dataset["splits"].items())
+        f"Trained by textattn {environment.textattn} on `{dataset.source}`: "
+        + ", ".join(f"{split.num_examples:,} {name}" for name, split in dataset.splits.items())
         + f" texts.{taught} {metrics['num_parameters']:,} parameters: {model.summary()}. "
         + f"Training `training_config.yaml` again (seed {config.seed}) repeats the run.",
         "",
@@ -178,21 +179,21 @@ def _table(measured: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _metadata(dataset: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+def _metadata(dataset: DatasetRecord, measured: dict[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "library_name": "textattn",
         "pipeline_tag": "text-classification",
         "tags": ["text-classification", "attention", "textattn"],
     }
-    source = str(dataset["source"])
-    on_hub = dataset["revision"] is not None
+    source = dataset.source
+    on_hub = dataset.revision is not None
     if on_hub:
         metadata["datasets"] = [source]
     results = [
         {
             "task": {"type": "text-classification"},
             "dataset": {"name": source, "type": source if on_hub else "local", "split": name}
-            | ({"revision": dataset["revision"]} if on_hub else {}),
+            | ({"revision": dataset.revision} if on_hub else {}),
             "metrics": [
                 {"type": metric, "value": split[metric]}
                 for metric in ("accuracy", "macro_f1", "micro_f1")

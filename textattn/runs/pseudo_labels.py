@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from textattn.data.read import Corpus, Split
 from textattn.data.texts import Texts
 from textattn.errors import ConfigError
-from textattn.report import Report
 from textattn.inference.classifier import Classifier
+from textattn.report import Report
 
 
 def with_pseudo_labels(corpus: Corpus, teacher: Classifier, name: str, report: Report) -> Corpus:

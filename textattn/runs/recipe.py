@@ -9,8 +9,8 @@ import numpy as np
 
 from textattn.config import Config, with_defaults
 from textattn.config.schema import Recipe
-from textattn.tokens.formulas import UNREAD, read_formula
 from textattn.data.read import Split
+from textattn.tokens.formulas import UNREAD, read_formula
 from textattn.tokens.tokenizer import COMPOSITION
 
 # Texts looked at, from the whole of the training split.
@@ -37,21 +37,24 @@ class Facts(NamedTuple):
     """Share of letters of scripts that put no spaces between words."""
 
 
-def settle(config: Config, train: Split) -> tuple[Config, str | None]:
-    """The config with a recipe by name, and its settings where none are given; and what to tell about it.
+def resolve_recipe(config: Config, train: Split) -> tuple[Config, str | None]:
+    """Replaces `recipe: auto` by the recipe for these texts, and sets what the config leaves open.
 
-    Settled once, a config stays as it is.
+    A config that is resolved already stays as it is.
+
+    Returns:
+        The config, and a note for the user where the recipe was chosen by looking at the texts.
     """
     if config.recipe == "plain":
         return config, None
     facts = _facts(train)
     kind, why = _kind(config, facts)
     settings = _settings(kind, facts, config)
-    settled = with_defaults(config, settings).model_copy(update={"recipe": kind})
+    resolved = with_defaults(config, settings).model_copy(update={"recipe": kind})
     note = None
     if config.recipe == "auto":
         note = f"recipe {kind}: {why}; it sets what is not given (recipe=plain: the schema's defaults)"
-    return settled, note
+    return resolved, note
 
 
 def _facts(train: Split) -> Facts:

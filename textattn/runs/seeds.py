@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from textattn.storage import run_dir
 from textattn.config import Config
 from textattn.errors import ConfigError
-from textattn.runs.train import train
-from textattn.training.processes import join_processes
 from textattn.report import Report
-from textattn.training.optimizer import choose_placement
+from textattn.runs.train import train
+from textattn.storage.files import write_json
+from textattn.storage.run_dir import RUNS, SEEDS, RunDir
+from textattn.training.placement import choose_placement
+from textattn.training.processes import join_processes
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "ece")
 PREFIX = "seed-"
@@ -57,7 +58,7 @@ def train_seeds(
     if not processes.is_first:
         return folder, {}
     summary = summarise(runs)
-    run_dir.write_json(folder / run_dir.SEEDS, summary)
+    write_json(folder / SEEDS, summary)
     return folder, summary
 
 
@@ -66,7 +67,7 @@ def summarise(runs: list[Path]) -> dict[str, Any]:
 
     The 95 % interval is Student's, for the mean over all seeds there could be; null with one run.
     """
-    measured = {run: run_dir.read_json(run / run_dir.METRICS) for run in runs}
+    measured = {run: RunDir(run).metrics() for run in runs}
     splits: dict[str, Any] = {}
     for split in ("cross_validation", "validation", "test"):
         for metric in METRICS:
@@ -88,17 +89,15 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def _check_dir(folder: Path) -> None:
-    if folder.is_dir() and any(
-        not path.name.startswith(PREFIX) and path.name != run_dir.SEEDS for path in folder.iterdir()
-    ):
-        what = "a run" if run_dir.is_run(folder) else "files that are no run"
+    if folder.is_dir() and any(not path.name.startswith(PREFIX) and path.name != SEEDS for path in folder.iterdir()):
+        what = "a run" if RunDir(folder).is_run() else "files that are no run"
         raise ConfigError(f"output.dir: {folder} already holds {what}; nothing was changed", "output.dir=runs/my-seeds")
 
 
 def _choose_dir(config: Config, name: str, resume: bool) -> Path:
     if config.output.dir is not None:
         return Path(config.output.dir)
-    parent = run_dir.RUNS / f"{name}-seeds"
+    parent = RUNS / f"{name}-seeds"
     if resume and (earlier := sorted(path for path in parent.glob("*") if any(path.glob(f"{PREFIX}*")))):
         return earlier[-1]
     return parent / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")

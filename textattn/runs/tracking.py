@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from textattn.storage import run_dir
 from textattn.config import Config, dump_config, flat_settings, load_config
 from textattn.errors import MissingExtra, Pruned
 from textattn.report import Report
 from textattn.runs.signals import Interrupted, Terminated, signal_number
+from textattn.storage.run_dir import RunDir
 
 if TYPE_CHECKING:
     from textattn.report import Evaluation, Step
@@ -108,16 +108,14 @@ class Tracked(Report):
     def begun(self, run: Path, step: int) -> None:
         self.report.begun(run, step)
         self.last = step
-        path = run / run_dir.TRACKING
-        ids: dict[str, str] = {}
-        config = load_config(str(run / run_dir.TRAINING_CONFIG))  # with what a recipe has set
-        with contextlib.suppress(Exception):  # none yet, or damaged
-            ids = dict(run_dir.read_json(path))
+        directory = RunDir(run)
+        config = load_config(str(directory.training_config))  # with what a recipe has set
+        ids = directory.tracking()
         for name in dict.fromkeys(self.config.output.tracking):
             try:
                 tool = _open(name, config, run, f"{self.name} {run.name}", ids.get(name), step)
                 if tool.id is not None:
-                    run_dir.write_json(path, ids := ids | {name: tool.id})
+                    directory.write_tracking(ids := ids | {name: tool.id})
                 self.tools[name] = tool
                 self.note(f"{TITLES[name]}: {tool.where}")
             except Exception as error:
@@ -148,7 +146,7 @@ class Tracked(Report):
             for name, value in metrics.get(split, {}).items()
             if isinstance(value, (int, float))
         }
-        pictures = [run / run_dir.PLOTS / name for name in metrics.get("plots", [])]
+        pictures = [RunDir(run).plots / name for name in metrics.get("plots", [])]
         try:
             self._tell(lambda tool: tool.finished(run, values, pictures, self.last))
             self.close("finished")
@@ -211,7 +209,7 @@ class TensorBoard:
     def __init__(self, config: Config, run: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = run / run_dir.TENSORBOARD
+        folder = RunDir(run).tensorboard
         self.where = f"tensorboard --logdir {folder}"
         # What an earlier start wrote of steps that come again is no longer shown.
         self.writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
@@ -278,9 +276,10 @@ class MLflow:
     def finished(self, run: Path, values: dict[str, float], pictures: list[Path], step: int) -> None:
         self.scalars(values, step)
         for picture in pictures:
-            self.client.log_artifact(self.id, str(picture), run_dir.PLOTS)
-        for name in (run_dir.MODEL_CARD, run_dir.METRICS, run_dir.TRAINING_CONFIG):
-            self.client.log_artifact(self.id, str(run / name))
+            self.client.log_artifact(self.id, str(picture), picture.parent.name)
+        directory = RunDir(run)
+        for file in (directory.model_card, directory.metrics_file, directory.training_config):
+            self.client.log_artifact(self.id, str(file))
 
     def close(self, status: Status) -> None:
         names: dict[Status, str] = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}

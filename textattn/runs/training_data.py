@@ -1,145 +1,91 @@
-"""A corpus, its tokenizer and its tokens in a folder, so that the next run with the same data starts at once."""
+"""What a run is trained on: the one value that everything after reading the data is given."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
-from textattn.config.schema import Config
-from textattn.storage import cache
-from textattn.data.evidence import Spans
+from textattn.config import Config
+from textattn.data.evidence import marked_tokens
 from textattn.data.read import Corpus, Split
-from textattn.data.sources import Tables, source_files, sources
-from textattn.data.texts import Texts
+from textattn.tasks import Task, choose_task
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
-from textattn.tokens.train_tokenizer import pretrained_content
-from textattn.errors import InputError
+from textattn.training.examples import Examples
 
-KIND = "data"
-FACTS = "corpus.json"
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+# Texts whose token offsets are held in memory at once.
+ROWS_AT_ONCE = 1000
 
 
-class Prepared(NamedTuple):
-    """What training needs of the data."""
+@dataclass(frozen=True)
+class TrainingData:
+    """Texts, tokens and labels of every split, and the config with everything resolved for them."""
 
+    config: Config
+    """Every setting; what the recipe chooses is set."""
     corpus: Corpus
     tokenizer: TextTokenizer
     tokens: dict[str, TokenArrays]
     """By split."""
 
-    def labelled(self) -> Prepared:
-        """The same without what a teacher labelled."""
+    @cached_property
+    def task(self) -> Task:
+        """What the model is to answer.
+
+        Raises:
+            ConfigError: `model.output` does not fit the labels.
+        """
+        return choose_task(self.config.model.output, self.corpus.labels, self.corpus.multi_label)
+
+    @property
+    def metric(self) -> str:
+        """The metric that checkpoints are selected by.
+
+        Raises:
+            ConfigError: `training.metric` is not defined for these labels.
+        """
+        return self.task.choose_metric(self.config.training.metric)
+
+    @cached_property
+    def examples(self) -> Examples:
+        """The training split, with the tokens that people marked where they are trained on."""
+        train, tokens = self.corpus.train, self.tokens["train"]
+        evidence = None
+        if self.config.training.attention_supervision:
+            evidence = evidence_of(train, self.tokenizer, tokens)
+        return Examples(tokens, train.labels, self.tokenizer.pad_id, evidence)
+
+    def labelled_by_people(self) -> TrainingData:
+        """The same without the texts that a teacher labelled."""
         corpus = self.corpus.labelled()
         train = self.tokens["train"]
         own = replace(train, starts=train.starts[: len(corpus.train) + 1])
-        return self._replace(corpus=corpus, tokens=self.tokens | {"train": own})
+        return replace(self, corpus=corpus, tokens=self.tokens | {"train": own})
+
+    def vocabulary_texts(self) -> Iterator[str]:
+        """The texts that words may be learned from: those of the training split, and those without labels."""
+        return vocabulary_texts(self.corpus)
 
 
-def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
-    """The key of what a config makes of its data; None where their content has no name.
-
-    Args:
-        opened: what `open_hub` gave: a data set on the Hub is known by the fingerprints `datasets` gives it.
-        teacher: the fingerprint of the model that labels texts.
-    """
-    data, tokenizer = config.data, config.tokenizer
-    content: list[Any] = []
-    for source, tables in zip(sources(data), opened, strict=True):
-        if tables is None:
-            try:
-                content.append(cache.content_of(source_files(source)))
-            except OSError:
-                return None
-        elif any(table.fingerprint is None for t in tables.values() for table in t):
-            return None
-        else:
-            named = sorted(tables.items())
-            content.append([[name, [[table.revision, table.fingerprint] for table in t]] for name, t in named])
-    taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
-    # What is not given, the recipe may set.
-    given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
-    return cache.key_of(
-        data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher,
-    )  # fmt: skip
+def vocabulary_texts(corpus: Corpus) -> Iterator[str]:
+    """The texts that words may be learned from: those of the training split, and those without labels."""
+    return chain(corpus.train, *corpus.unlabelled)
 
 
-def load(key: str | None) -> Prepared | None:
-    """What `save` kept under that key; None where there is nothing, or it is damaged."""
-    entry = None if key is None else cache.find(KIND, key)
-    if entry is None:
+def evidence_of(split: Split, tokenizer: TextTokenizer, tokens: TokenArrays) -> NDArray[np.bool_] | None:
+    """(total_tokens,) which tokens of a split people marked; None where the data have no evidence."""
+    if split.evidence is None:
         return None
-    try:
-        facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
-        splits = {name: _load_split(entry, name, evidence) for name, evidence in facts.pop("evidence").items()}
-        unlabelled = [Texts.open(entry / f"unlabelled{i}.arrow") for i in range(facts.pop("num_unlabelled"))]
-        tokens = {
-            name: TokenArrays.open(entry / f"{name}.ids", np.load(entry / f"{name}.starts.npy"), *counts)
-            for name, counts in facts.pop("tokens").items()
-        }
-        tokenizer = TextTokenizer.from_files(
-            (entry / TOKENIZER).read_bytes(), (entry / TOKENIZER_CONFIG).read_bytes(), str(entry)
-        )
-        corpus = Corpus(
-            train=splits["train"],
-            validation=splits.get("validation"),
-            test=splits.get("test"),
-            unlabelled=unlabelled,
-            **facts,
-        )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, pa.ArrowException, InputError):
-        cache.remove(entry)
-        return None
-    return Prepared(corpus, tokenizer, tokens)
-
-
-def _load_split(entry: Path, name: str, has_evidence: bool) -> Split:
-    evidence: list[Spans | None] | None = None
-    if has_evidence:
-        rows = json.loads((entry / f"{name}.evidence.json").read_text(encoding="utf-8"))
-        evidence = [None if row is None else np.array(row, np.int64).reshape(-1, 2) for row in rows]
-    split = Split(name, Texts.open(entry / f"{name}.arrow"), np.load(entry / f"{name}.labels.npy"), evidence)
-    if len(split.labels) != len(split):
-        raise ValueError(f"{entry}: {len(split)} texts, {len(split.labels)} labels")
-    return split
-
-
-def save(key: str, prepared: Prepared) -> None:
-    """Keeps it for `load`, if there is a cache."""
-    corpus, tokenizer, tokens = prepared
-    with cache.store(KIND, key) as folder:
-        if folder is None:
-            return
-        for name, split in corpus.splits().items():
-            split.texts.write(folder / f"{name}.arrow")
-            np.save(folder / f"{name}.labels.npy", split.labels)
-            if split.evidence is not None:
-                spans = [None if row is None else row.tolist() for row in split.evidence]
-                (folder / f"{name}.evidence.json").write_text(json.dumps(spans), encoding="utf-8")
-        for name, arrays in tokens.items():
-            np.save(folder / f"{name}.starts.npy", arrays.starts)
-            arrays.write(folder / f"{name}.ids")
-        for i, texts in enumerate(corpus.unlabelled):
-            texts.write(folder / f"unlabelled{i}.arrow")
-        for file, content in tokenizer.to_files().items():
-            (folder / file).write_text(content, encoding="utf-8", newline="\n")
-        facts = {
-            "labels": corpus.labels,
-            "multi_label": corpus.multi_label,
-            "num_segments": corpus.num_segments,
-            "source": corpus.source,
-            "revision": corpus.revision,
-            "notes": corpus.notes,
-            "validation_is_drawn": corpus.validation_is_drawn,
-            "num_pseudo_labelled": corpus.num_pseudo_labelled,
-            "evidence": {name: split.evidence is not None for name, split in corpus.splits().items()},
-            "num_unlabelled": len(corpus.unlabelled),
-            "tokens": {name: [arrays.num_truncated, arrays.num_unknown] for name, arrays in tokens.items()},
-        }
-        (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    marked = np.zeros(len(tokens.ids), np.bool_)
+    for first in range(0, len(split), ROWS_AT_ONCE):
+        texts = split.texts[first : first + ROWS_AT_ONCE]
+        for row, tokenized in enumerate(tokenizer.encode_with_offsets(texts), first):
+            spans = split.evidence[row]
+            if spans is not None:
+                marked[tokens.starts[row] : tokens.starts[row + 1]] = marked_tokens(spans, tokenized.offsets)
+    return marked

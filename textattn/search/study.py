@@ -24,10 +24,11 @@ from textattn.config.yaml12 import dump_yaml, parse_yaml
 from textattn.data.read import Corpus
 from textattn.errors import ConfigError, InputError, Pruned
 from textattn.measure.metrics import GREATER_IS_BETTER
-from textattn.runs.checkpoints import differences, remove_checkpoints
-from textattn.runs.prepare import choose_metric
+from textattn.runs.checkpoints import differences
 from textattn.runs.signals import Signals
-from textattn.storage import run_dir
+from textattn.runs.training_data import TrainingData
+from textattn.storage.files import write_json, write_text
+from textattn.storage.run_dir import ONNX, STUDY, WEIGHTS, RunDir
 
 if TYPE_CHECKING:
     import optuna
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 CONFIG, SPACE, BEST, SUMMARY, TRIALS = "config.yaml", "space.yaml", "best.yaml", "tune.json", "trials"
 LOCK, PROCESSES = ".lock", ".processes"
 # Files of a trial that is not the best which only its model needs.
-OF_THE_MODEL = (run_dir.WEIGHTS, run_dir.ONNX)
+OF_THE_MODEL = (WEIGHTS, ONNX)
 # Pruning: trials that must be complete first, and the evaluation of a trial from which on it may be given up.
 COMPLETE_BEFORE, FIRST_PRUNED = 4, 2
 # A trial whose process was killed so often is given up: it may be what gets processes killed.
@@ -90,17 +91,19 @@ def _refuse(folder: Path, found: list[str]) -> None:
 class Study:
     """The study in a folder. What reads or writes it does so alone; a process that is killed lets go by itself."""
 
-    def __init__(self, folder: Path, config: Config, space: Sequence[Parameter], corpus: Corpus, pruning: bool) -> None:
+    def __init__(
+        self, folder: Path, config: Config, space: Sequence[Parameter], data: TrainingData, pruning: bool
+    ) -> None:
         import filelock
         import optuna
 
-        if corpus.validation is None:
+        if data.corpus.validation is None:
             raise ConfigError(
                 "a search needs a validation split, and the data have none",
                 "data.validation_split=NAME, or more rows, of which a part can be set aside",
             )
         self.folder, self.config, self.space = folder, config, space
-        self.metric = choose_metric(config.training, corpus.multi_label)
+        self.metric = data.metric
         self.greater_is_better = GREATER_IS_BETTER[self.metric]
         self.trial: Trial | None = None
         """The one this process is at"""
@@ -113,9 +116,9 @@ class Study:
             self._alive = filelock.FileLock(folder / PROCESSES / self.name)
             with self.alone():
                 if not check_folder(folder, config, space):
-                    run_dir.write_text(folder / SPACE, dump_space(space))
-                    run_dir.write_text(folder / CONFIG, dump_config(config))
-                self.study = self._open(corpus, pruning)
+                    write_text(folder / SPACE, dump_space(space))
+                    write_text(folder / CONFIG, dump_config(config))
+                self.study = self._open(data.corpus, pruning)
         except OSError as error:
             raise ConfigError(f"--dir: {folder} cannot be written: {error.strerror or error}") from None
 
@@ -141,7 +144,7 @@ class Study:
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
-        path = self.folder / run_dir.STUDY
+        path = self.folder / STUDY
 
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(path, timeout=SECONDS_FOR_THE_DATABASE, check_same_thread=False)
@@ -154,7 +157,7 @@ class Study:
         try:
             study = optuna.create_study(
                 # The path is no part of the address, in which some characters would mean something.
-                storage=optuna.storages.RDBStorage(f"sqlite:///{run_dir.STUDY}", engine_kwargs={"creator": connect}),
+                storage=optuna.storages.RDBStorage(f"sqlite:///{STUDY}", engine_kwargs={"creator": connect}),
                 study_name="tune",
                 direction="maximize" if self.greater_is_better else "minimize",
                 pruner=pruner,
@@ -326,10 +329,10 @@ class Study:
         sign = 1 if self.greater_is_better else -1
         best = max(complete, key=lambda trial: sign * trial["value"], default=None)  # of equals the first
         if best is not None:
-            run_dir.write_text(self.folder / BEST, self._best_config(best, len(trials)))
+            write_text(self.folder / BEST, self._best_config(best, len(trials)))
         for trial in trials:
             if trial["state"] not in UNFINISHED:
-                remove_checkpoints(self.run_of(trial["trial"]))
+                RunDir(self.run_of(trial["trial"])).remove_checkpoints()
                 for name in OF_THE_MODEL if trial is not best else ():
                     (self.run_of(trial["trial"]) / name).unlink(missing_ok=True)
         summary = {
@@ -340,7 +343,7 @@ class Study:
             "best": None if best is None else {**best, "config": str(self.folder / BEST)},
             "trials": trials,
         }
-        run_dir.write_json(self.folder / SUMMARY, summary)
+        write_json(self.folder / SUMMARY, summary)
         return summary
 
     def _entry(self, trial: FrozenTrial) -> dict[str, Any] | None:

@@ -15,13 +15,13 @@ from textattn.config import Config
 from textattn.config.space import Parameter, in_yaml, with_values
 from textattn.errors import ConfigError, Diverged, MissingExtra, Pruned, TextattnError, TrainingError
 from textattn.report import Report
-from textattn.runs.prepare import prepare_data
-from textattn.runs.recipe import settle
+from textattn.runs.prepare import prepare
+from textattn.runs.recipe import resolve_recipe
 from textattn.runs.signals import Interrupted, Terminated, signal_number
 from textattn.runs.tracking import check_trackers
 from textattn.runs.train import train
 from textattn.search.study import BEST, UNFINISHED, Study, check_folder
-from textattn.storage import run_dir
+from textattn.storage.run_dir import RunDir
 from textattn.training.processes import number_of_processes
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def tune(
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     try:
         check_folder(folder, config, space)
-        _, (corpus, _, _) = prepare_data(without_test(config), report)
-        config, _ = settle(config, corpus.train)
-        study = Study(folder, config, space, corpus, pruning)
+        data = prepare(without_test(config), report)
+        config, _ = resolve_recipe(config, data.corpus.train)
+        study = Study(folder, config, space, data, pruning)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
             signal_number(stop), "interrupted before the first trial", "the same command begins again"
@@ -148,7 +148,7 @@ class TrialReport(Report):
 
 def _run_trial(study: Study, trial: Trial, total: int, report: Report, command: str | None) -> None:
     values, run = study.values(trial), study.run_of(trial.number)
-    begun = run_dir.is_run(run)
+    begun = RunDir(run).is_run()
     report.stage(
         f"Trial {trial.number} ({trial.number + 1} of {total}){' goes on' if begun else ''}: {in_words(values)}"
     )
@@ -162,7 +162,7 @@ def _run_trial(study: Study, trial: Trial, total: int, report: Report, command: 
         config = with_values(without_test(study.config), values | {"output.dir": str(run)})
         own = TrialReport(study, report, config.training.evaluations_per_epoch)
         train(config, resume=begun, report=own, command=command)
-        value = run_dir.read_json(run / run_dir.TRAINER_STATE)["best_metric"]
+        value = RunDir(run).best_metric()
         if value is None or math.isnan(value):
             value, why = None, f"{metric} is not defined on the validation split"
     except Pruned:

@@ -27,7 +27,7 @@ BLOCK = 1 << 20
 ABANDONED = 24 * 3600
 LIBRARIES = ("tokenizers", "datasets", "pyarrow", "numpy", "gensim")
 # The folders and files of this package that decide what an entry holds: change one, and nothing older is found.
-SOURCES = ("data", "tokens", "runs/prepare.py", "runs/pseudo_labels.py", "runs/recipe.py", "runs/training_data.py")
+SOURCES = ("data", "tokens", "runs/prepare.py", "runs/pseudo_labels.py", "runs/recipe.py", "runs/data_cache.py")
 
 
 def folder() -> Path | None:

@@ -1,26 +1,31 @@
-"""The run directory: the only module that knows file names. Plain files, written atomically. Light to import:
-what only writing needs is imported there.
+"""The run directory: the only module that knows the names of its files. Light to import.
 
 config.json  model.safetensors  tokenizer.json  tokenizer_config.json    the model
 model.onnx  model.int8.onnx                                                what predict loads
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how it came about
-checkpoints/                                                               while it trains, to go on from
+cross_validation.json                                                      what its folds said
+checkpoints/                                                               what an unfinished run resumes from
 metrics.json                                                               written last: the run is finished
-predictions/<split>.parquet  attention/<split>.parquet  README.md          what it says
+predictions/<split>.parquet  attention/<split>.parquet  README.md          what it answers
 plots/                                                                     the same as pictures
-tracking.json  tensorboard/  wandb/                                        for those who look elsewhere
+tracking.json  tensorboard/  wandb/                                        the same for experiment trackers
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textattn.errors import ConfigError, InputError
+from textattn.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
+
+if TYPE_CHECKING:
+    from textattn.storage.model_files import ModelConfig
+    from textattn.storage.records import Environment, Folds, History
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -53,149 +58,253 @@ OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS, PLOTS, TENSORBOARD, WANDB)
 RUNS = Path("runs")
 
 
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` when the block ends well, and leaves nothing behind when it does not."""
-    import tempfile
+@dataclass(frozen=True)
+class RunDir:
+    """The directory of one run: its files, written atomically and read as values with names."""
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a model is as readable as any other file of its owner.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    # Where things are
 
+    @property
+    def training_config(self) -> Path:
+        """Every setting, resolved. Its presence marks a directory as a run."""
+        return self.path / TRAINING_CONFIG
 
-def write_text(path: Path, content: str) -> None:
-    """Atomically, UTF-8, line ends as given."""
-    write_bytes(path, content.encode("utf-8"))
+    @property
+    def weights(self) -> Path:
+        """The weights of the best model so far."""
+        return self.path / WEIGHTS
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / CHECKPOINTS
 
-def write_json(path: Path, value: Any) -> None:
-    """Atomically; NaN is an error, because it is not JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    @property
+    def plots(self) -> Path:
+        """The folder of plots."""
+        return self.path / PLOTS
 
+    @property
+    def model_card(self) -> Path:
+        """The model card."""
+        return self.path / MODEL_CARD
 
-def write_log(run: Path, entries: list[dict[str, Any]]) -> None:
-    """log.jsonl, one evaluation a line."""
-    write_text(run / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
+    @property
+    def metrics_file(self) -> Path:
+        """metrics.json."""
+        return self.path / METRICS
 
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / TENSORBOARD
 
-def remove_leftovers(run: Path) -> None:
-    """Files that a killed process was writing; only of names that are a run's."""
-    for folder in (run, *(run / name for name in OWN_FOLDERS)):
-        for path in folder.glob(".*.tmp"):
-            if folder != run or _is_leftover(path):
-                path.unlink(missing_ok=True)
+    def predictions(self, split: str) -> Path:
+        """The answers to a split."""
+        return self.path / PREDICTIONS / f"{split}.parquet"
+
+    def attention(self, split: str) -> Path:
+        """The attention weights of a split."""
+        return self.path / ATTENTION / f"{split}.parquet"
+
+    # What is in it
+
+    def is_run(self) -> bool:
+        """Whether training wrote to this directory, finished or not."""
+        return self.training_config.is_file()
+
+    def is_finished(self) -> bool:
+        """Whether training went through to the metrics."""
+        return self.metrics_file.is_file()
+
+    def environment(self) -> Environment:
+        """environment.json.
+
+        Raises:
+            InputError: missing or damaged.
+        """
+        from textattn.storage.records import Environment
+
+        path = self.path / ENVIRONMENT
+        value = read_json(path)
+        try:
+            return Environment.from_json(value)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: damaged ({error!r})", "--overwrite begins again") from None
+
+    def folds(self) -> Folds:
+        """cross_validation.json.
+
+        Raises:
+            InputError: missing or damaged.
+        """
+        from textattn.storage.records import Folds
+
+        path = self.path / CROSS_VALIDATION
+        try:
+            return Folds.from_json(read_json(path))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: damaged ({error!r})", "--overwrite begins again") from None
+
+    def best_metric(self) -> float | None:
+        """The selection metric of the best checkpoint of a finished run."""
+        value: float | None = read_json(self.path / TRAINER_STATE)["best_metric"]
+        return value
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json.
+
+        Raises:
+            InputError: missing or damaged.
+        """
+        value = read_json(self.metrics_file)
+        if not isinstance(value, dict):
+            raise InputError(f"{self.metrics_file}: damaged (no object)")
+        return value
+
+    def tokenizer(self) -> bytes:
+        """The content of tokenizer.json."""
+        return (self.path / TOKENIZER).read_bytes()
+
+    def tracking(self) -> dict[str, str]:
+        """The identifier of this run in each experiment tracker; empty where there is none or it is damaged."""
+        with contextlib.suppress(InputError, TypeError, ValueError):
+            return dict(read_json(self.path / TRACKING))
+        return {}
+
+    # Writing
+
+    def write_training_config(self, content: str) -> None:
+        """The first file of a run, because it marks the directory as one."""
+        write_text(self.training_config, content)
+
+    def write_tokenizer(self, files: Mapping[str, str]) -> None:
+        """Files by name, as `TextTokenizer.to_files` gives them."""
+        for name, content in files.items():
+            write_text(self.path / name, content)
+
+    def write_model_config(self, config: ModelConfig) -> None:
+        """config.json."""
+        write_json(self.path / CONFIG, config.to_json())
+
+    def write_environment(self, environment: Environment) -> None:
+        """environment.json."""
+        write_json(self.path / ENVIRONMENT, environment.to_json())
+
+    def write_folds(self, folds: Folds) -> None:
+        """cross_validation.json."""
+        write_json(self.path / CROSS_VALIDATION, folds.to_json())
+
+    def write_weights(self, content: bytes) -> None:
+        """model.safetensors."""
+        write_bytes(self.weights, content)
+
+    def write_log(self, entries: list[dict[str, Any]]) -> None:
+        """log.jsonl, one evaluation a line."""
+        write_text(self.path / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
+
+    def write_history(self, history: History) -> None:
+        """trainer_state.json."""
+        write_json(self.path / TRAINER_STATE, history.to_json())
+
+    def write_tracking(self, ids: Mapping[str, str]) -> None:
+        """tracking.json."""
+        write_json(self.path / TRACKING, dict(ids))
+
+    def write_card(self, content: str) -> None:
+        """The model card."""
+        write_text(self.model_card, content)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """metrics.json, which marks the run as finished: the last file to be written."""
+        write_json(self.metrics_file, metrics)
+
+    # The directory itself
+
+    def check(self, overwrite: bool) -> None:
+        """Refuses a directory that a run must not write to; changes nothing.
+
+        Raises:
+            ConfigError: it is a file, holds a run and `overwrite` is not given, or holds something else; or the system
+                does not let us look.
+        """
+        with self._writable():
+            self._check(overwrite)
+
+    def begin(self, overwrite: bool) -> None:
+        """Makes an empty run directory; what a run left there before is removed only with `overwrite`.
+
+        Raises:
+            ConfigError: as `check`, or the directory cannot be written.
+        """
+        import shutil
+        import tempfile
+
+        with self._writable():
+            self.check(overwrite)
+            # metrics.json goes first: a run half removed must not look finished. What marks it as a run goes last.
+            for name in (METRICS, *(name for name in OWN_FILES if name != TRAINING_CONFIG)):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in OWN_FOLDERS:
+                shutil.rmtree(self.path / folder, ignore_errors=True)
+            self.training_config.unlink(missing_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.remove_leftovers()
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process was writing; only files of names that are a run's."""
+        for folder in (self.path, *(self.path / name for name in OWN_FOLDERS)):
+            for path in folder.glob(f".*{TEMPORARY}"):
+                if folder != self.path or _is_leftover(path):
+                    path.unlink(missing_ok=True)
+
+    def remove_checkpoints(self) -> None:
+        """Removes the checkpoints, once nothing needs them."""
+        import shutil
+
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Turns an error of the system into one that the user can act on."""
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"output.dir: {self.path} cannot be written: {error.strerror or error}", "output.dir=/some/other/folder"
+            ) from None
+
+    def _check(self, overwrite: bool) -> None:
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
+        # The first file of a run may be half written, and the process killed then.
+        if not path.is_dir() or all(map(_is_leftover, path.iterdir())):
+            return
+        if not self.is_run():
+            # A folder of something else may hold a README.md or config.json of its own.
+            raise ConfigError(
+                f"output.dir: {path} already holds files that are no run; nothing was changed", "output.dir=runs/my-run"
+            )
+        if not overwrite:
+            if self.is_finished():
+                raise ConfigError(
+                    f"output.dir: {path} already holds a finished run; nothing was changed",
+                    "--overwrite, or another output.dir=…",
+                )
+            raise ConfigError(
+                f"output.dir: {path} already holds an unfinished run; nothing was changed",
+                "--resume goes on with it, --overwrite begins again",
+            )
 
 
 def _is_leftover(path: Path) -> bool:
     """Whether a killed process may have been writing that file of a run."""
-    return path.suffix == ".tmp" and path.name.startswith(tuple(f".{name}." for name in OWN_FILES))
-
-
-def read_json(path: Path) -> Any:
-    """The value in a file.
-
-    Raises:
-        InputError: missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
-
-
-def check_dir(path: Path, overwrite: bool) -> None:
-    """Refuses a directory a run must not write to; changes nothing.
-
-    Raises:
-        ConfigError: it is a file, holds a run and `overwrite` is not given, or holds something else; or the system does
-            not let us look.
-    """
-    with _writable(path):
-        _check_dir(path, overwrite)
-
-
-@contextlib.contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """What the system has against `path` is the user's to mend."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"output.dir: {path} cannot be written: {error.strerror or error}", "output.dir=/some/other/folder"
-        ) from None
-
-
-def _check_dir(path: Path, overwrite: bool) -> None:
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
-    # The first file of a run may be half written, and the process killed then.
-    if not path.is_dir() or all(map(_is_leftover, path.iterdir())):
-        return
-    if not is_run(path):
-        # A folder of something else may hold a README.md or config.json of its own.
-        raise ConfigError(
-            f"output.dir: {path} already holds files that are no run; nothing was changed", "output.dir=runs/my-run"
-        )
-    if not overwrite:
-        if is_finished(path):
-            raise ConfigError(
-                f"output.dir: {path} already holds a finished run; nothing was changed",
-                "--overwrite, or another output.dir=…",
-            )
-        raise ConfigError(
-            f"output.dir: {path} already holds an unfinished run; nothing was changed",
-            "--resume goes on with it, --overwrite begins again",
-        )
-
-
-def prepare_dir(path: Path, overwrite: bool) -> None:
-    """Makes `path` an empty run directory; what a run left there before is removed only with `overwrite`.
-
-    Raises:
-        ConfigError: as `check_dir`, or the directory cannot be written.
-    """
-    import shutil
-    import tempfile
-
-    with _writable(path):
-        check_dir(path, overwrite)
-        # metrics.json goes first: a run half removed must not look finished. What marks it as a run goes last.
-        for name in (METRICS, *(name for name in OWN_FILES if name != TRAINING_CONFIG)):
-            (path / name).unlink(missing_ok=True)
-        for folder in OWN_FOLDERS:
-            shutil.rmtree(path / folder, ignore_errors=True)
-        (path / TRAINING_CONFIG).unlink(missing_ok=True)
-        path.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-
-
-def is_run(path: Path) -> bool:
-    """Whether training wrote to this directory, finished or not."""
-    return (path / TRAINING_CONFIG).is_file()
-
-
-def is_finished(run: Path) -> bool:
-    """Whether training went through to the metrics."""
-    return (run / METRICS).is_file()
+    return path.suffix == TEMPORARY and path.name.startswith(tuple(f".{name}." for name in OWN_FILES))

@@ -1,4 +1,4 @@
-"""Losses beside the labels' own that make attention an explanation worth showing. All off unless the config says so."""
+"""Losses beside that of the labels that make attention a better explanation. All are off by default."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ from torch import Tensor
 from textattn.config.schema import TrainingConfig
 from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import Output, TextClassifier
-from textattn.training.loss import LossKind, Mean
+from textattn.tasks import Task
+from textattn.training.mean import Mean
 
 # How much more a word counts that speaks for the label twice as clearly: between linear and squared, as a target.
 SHARPNESS = 1.5
 
 
 @dataclass(frozen=True)
-class FaithfulnessLoss:
-    """The weighted sum of the losses that are on."""
+class AttentionLosses:
+    """The weight of each of these losses; 0 where it is off."""
 
     alignment: float
     supervision: float
     tying: float
-    kind: LossKind
+    task: Task
 
     @classmethod
-    def from_config(cls, config: TrainingConfig, kind: LossKind) -> FaithfulnessLoss | None:
-        """None where all are off."""
-        weights = (
-            config.attention_alignment, config.attention_supervision, config.state_tying
-        )  # fmt: skip
-        return cls(*weights, kind) if any(weights) else None
+    def from_config(cls, config: TrainingConfig, task: Task) -> AttentionLosses:
+        """The weights of a config."""
+        return cls(config.attention_alignment, config.attention_supervision, config.state_tying, task)
 
     def __call__(
         self, model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, evidence: Tensor | None
@@ -46,7 +44,7 @@ class FaithfulnessLoss:
         mask = mask.bool()
         parts = []
         if self.alignment:
-            parts.append(alignment_loss(model, output, mask, labels, self.kind).times(self.alignment))
+            parts.append(alignment_loss(model, output, mask, labels, self.task).times(self.alignment))
         if self.supervision and evidence is not None:
             parts.append(supervision_loss(output.attention_weights, evidence).times(self.supervision))
         if self.tying:
@@ -55,7 +53,7 @@ class FaithfulnessLoss:
         return parts
 
 
-def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, kind: LossKind) -> Mean:
+def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, task: Task) -> Mean:
     """Cross-entropy of the attention with what its own values say of the true label.
 
     A token's target is max(0, dF / da_i) ** SHARPNESS, scaled to sum 1: F is how far the true label's logit is above
@@ -71,7 +69,7 @@ def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: 
     with torch.enable_grad(), torch.autocast(values.device.type, enabled=False):
         weights.requires_grad_()
         logits = model.classifier(model.attention.pool(values, weights, mask))
-        (gradient,) = torch.autograd.grad(_for_the_label(logits, labels, kind).sum(), weights)
+        (gradient,) = torch.autograd.grad(task.true_label_margin(logits, labels).sum(), weights)
     vote = gradient.sum(dim=1).clamp(min=0).masked_fill(~mask, 0) ** SHARPNESS  # (batch, seq)
     if model.passages is not None:
         # What the votes come to where attention prefers some places, and lies on passages.
@@ -81,16 +79,6 @@ def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: 
             share = torch.where(total > 0, vote / total.clamp(min=1e-12), uniform)
             vote = model.passages(share.unsqueeze(1), mask).squeeze(1) * (total > 0)
     return _cross_entropy(output.attention_weights, vote)
-
-
-def _for_the_label(logits: Tensor, labels: Tensor, kind: LossKind) -> Tensor:
-    """(batch, num_outputs) -> (batch,)."""
-    if kind == "binary":
-        return logits[:, 0] * (2 * labels - 1)
-    if kind == "multi_label":
-        return (logits * labels).sum(dim=1)
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    return own - (logits.sum(dim=1) - own) / (logits.shape[1] - 1)
 
 
 def supervision_loss(attention_weights: Tensor, evidence: Tensor) -> Mean:

@@ -1,7 +1,8 @@
-"""The whole state of a training loop: taken, given back, and as one safetensors file that tells whether it is whole."""
+"""The whole state of a training, taken and restored, as one safetensors file with a checksum."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from textattn.report import Evaluation
 
 MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"
 STATE, DIGEST = "state", "sha256"
@@ -38,26 +41,43 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What training goes on from."""
+class BestWeights:
+    """The weights that were best so far, which lie in a file beside the state."""
+
+    evaluation: Evaluation
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that training resumes from."""
 
     tensors: dict[str, Tensor]
-    """Weights, AdamW's moments and the states of random generators. The first two are the loop's own, no copies."""
-    state: dict[str, Any]
-    """The rest, as JSON has it. Others may add to it."""
+    """Weights, moments of the optimisers (both shared with the loop, not copied), states of the random generators."""
+    progress: Progress
+    scaler: dict[str, Any]
+    """State of the gradient scaler."""
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of log.jsonl."""
+    best: BestWeights | None = None
 
     def to_bytes(self) -> bytes:
-        """A safetensors file, with the digest of all that is in it."""
+        """A safetensors file with a checksum of everything in it."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.tensors.items())}
-        state = json.dumps(self.state)
+        best = self.best and {
+            "evaluation": asdict(self.best.evaluation), "weights": self.best.file, "sha256": self.best.sha256
+        }  # fmt: skip
+        run = {"log": self.log, "best": best}
+        state = json.dumps({"progress": asdict(self.progress), "scaler": self.scaler, "run": run})
         return safetensors.torch.save(tensors, {STATE: state, DIGEST: _digest(tensors, state)})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Checkpoint:
+    def from_bytes(cls, content: bytes) -> TrainState:
         """What `to_bytes` gave.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: it is damaged, or of a version that cannot be read.
         """
         try:
             size = int.from_bytes(content[:8], "little")
@@ -65,7 +85,12 @@ class Checkpoint:
             tensors = safetensors.torch.load(content)
             if _digest(tensors, metadata[STATE]) != metadata[DIGEST]:
                 raise ValueError("its checksum is wrong")
-            return cls(tensors, json.loads(metadata[STATE]))
+            state = json.loads(metadata[STATE])
+            run = state["run"]
+            best = run["best"] and BestWeights(
+                Evaluation(**run["best"]["evaluation"]), str(run["best"]["weights"]), str(run["best"]["sha256"])
+            )
+            return cls(tensors, Progress(**state["progress"]), state["scaler"], list(run["log"]), best)
         except (SafetensorError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(str(error)) from None
 
@@ -80,13 +105,13 @@ def _digest(tensors: dict[str, Tensor], state: str) -> str:
     return digest.hexdigest()
 
 
-def take_checkpoint(
+def take_state(
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     device: torch.device,
     progress: Progress,
-) -> Checkpoint:
+) -> TrainState:
     """Everything that decides what the next steps do."""
     tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
@@ -98,22 +123,22 @@ def take_checkpoint(
         tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
         tensors[RANDOM + "mps"] = torch.mps.get_rng_state()
-    return Checkpoint(tensors, {"progress": asdict(progress), "scaler": scaler.state_dict()})
+    return TrainState(tensors, copy.deepcopy(progress), scaler.state_dict())
 
 
-def restore_checkpoint(
-    checkpoint: Checkpoint,
+def restore_state(
+    state: TrainState,
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     device: torch.device,
 ) -> Progress:
-    """Gives everything back, torch's own generators included.
+    """Restores everything, the random generators of torch included.
 
     Raises:
         ValueError: the weights are of another model.
     """
-    tensors = checkpoint.tensors
+    tensors = state.tensors
     weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     try:
         model.load_state_dict(weights)
@@ -131,10 +156,10 @@ def restore_checkpoint(
         if kept:
             # The count of steps stays where fused AdamW has it: on the device of the parameter.
             owner[parameter].state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
-    scaler.load_state_dict(checkpoint.state["scaler"])
+    scaler.load_state_dict(state.scaler)
     torch.set_rng_state(tensors[RANDOM + "cpu"])
     if device.type == "cuda" and RANDOM + "cuda" in tensors:
         torch.cuda.set_rng_state(tensors[RANDOM + "cuda"], device)
     elif device.type == "mps" and RANDOM + "mps" in tensors:
         torch.mps.set_rng_state(tensors[RANDOM + "mps"])
-    return Progress(**checkpoint.state["progress"])
+    return copy.deepcopy(state.progress)

@@ -1,0 +1,137 @@
+"""The tokenised data of a run, kept so that the next run with the same data starts at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from textattn.config.schema import Config
+from textattn.data.evidence import Spans
+from textattn.data.read import Corpus, Split
+from textattn.data.sources import Tables, source_files, sources
+from textattn.data.texts import Texts
+from textattn.errors import InputError
+from textattn.storage import cache
+from textattn.tokens.token_arrays import TokenArrays
+from textattn.tokens.tokenizer import TextTokenizer
+from textattn.tokens.train_tokenizer import pretrained_content
+
+KIND = "data"
+FACTS = "corpus.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+
+class Tokenised(NamedTuple):
+    """What is kept of the data of a run."""
+
+    corpus: Corpus
+    tokenizer: TextTokenizer
+    tokens: dict[str, TokenArrays]
+    """By split."""
+
+
+def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
+    """The key of what a config makes of its data; None where their content has no name.
+
+    Args:
+        opened: what `open_hub` gave: a data set on the Hub is known by the fingerprints `datasets` gives it.
+        teacher: the fingerprint of the model that labels texts.
+    """
+    data, tokenizer = config.data, config.tokenizer
+    content: list[Any] = []
+    for source, tables in zip(sources(data), opened, strict=True):
+        if tables is None:
+            try:
+                content.append(cache.content_of(source_files(source)))
+            except OSError:
+                return None
+        elif any(table.fingerprint is None for t in tables.values() for table in t):
+            return None
+        else:
+            named = sorted(tables.items())
+            content.append([[name, [[table.revision, table.fingerprint] for table in t]] for name, t in named])
+    taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
+    # What is not given, the recipe may set.
+    given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
+    return cache.key_of(
+        data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher,
+    )  # fmt: skip
+
+
+def load(key: str | None) -> Tokenised | None:
+    """What `save` kept under that key; None where there is nothing, or it is damaged."""
+    entry = None if key is None else cache.find(KIND, key)
+    if entry is None:
+        return None
+    try:
+        facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
+        splits = {name: _load_split(entry, name, evidence) for name, evidence in facts.pop("evidence").items()}
+        unlabelled = [Texts.open(entry / f"unlabelled{i}.arrow") for i in range(facts.pop("num_unlabelled"))]
+        tokens = {
+            name: TokenArrays.open(entry / f"{name}.ids", np.load(entry / f"{name}.starts.npy"), *counts)
+            for name, counts in facts.pop("tokens").items()
+        }
+        tokenizer = TextTokenizer.from_files(
+            (entry / TOKENIZER).read_bytes(), (entry / TOKENIZER_CONFIG).read_bytes(), str(entry)
+        )
+        corpus = Corpus(
+            train=splits["train"],
+            validation=splits.get("validation"),
+            test=splits.get("test"),
+            unlabelled=unlabelled,
+            **facts,
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, pa.ArrowException, InputError):
+        cache.remove(entry)
+        return None
+    return Tokenised(corpus, tokenizer, tokens)
+
+
+def _load_split(entry: Path, name: str, has_evidence: bool) -> Split:
+    evidence: list[Spans | None] | None = None
+    if has_evidence:
+        rows = json.loads((entry / f"{name}.evidence.json").read_text(encoding="utf-8"))
+        evidence = [None if row is None else np.array(row, np.int64).reshape(-1, 2) for row in rows]
+    split = Split(name, Texts.open(entry / f"{name}.arrow"), np.load(entry / f"{name}.labels.npy"), evidence)
+    if len(split.labels) != len(split):
+        raise ValueError(f"{entry}: {len(split)} texts, {len(split.labels)} labels")
+    return split
+
+
+def save(key: str, data: Tokenised) -> None:
+    """Keeps it for `load`, if there is a cache."""
+    corpus, tokenizer, tokens = data
+    with cache.store(KIND, key) as folder:
+        if folder is None:
+            return
+        for name, split in corpus.splits().items():
+            split.texts.write(folder / f"{name}.arrow")
+            np.save(folder / f"{name}.labels.npy", split.labels)
+            if split.evidence is not None:
+                spans = [None if row is None else row.tolist() for row in split.evidence]
+                (folder / f"{name}.evidence.json").write_text(json.dumps(spans), encoding="utf-8")
+        for name, arrays in tokens.items():
+            np.save(folder / f"{name}.starts.npy", arrays.starts)
+            arrays.write(folder / f"{name}.ids")
+        for i, texts in enumerate(corpus.unlabelled):
+            texts.write(folder / f"unlabelled{i}.arrow")
+        for file, content in tokenizer.to_files().items():
+            (folder / file).write_text(content, encoding="utf-8", newline="\n")
+        facts = {
+            "labels": corpus.labels,
+            "multi_label": corpus.multi_label,
+            "num_segments": corpus.num_segments,
+            "source": corpus.source,
+            "revision": corpus.revision,
+            "notes": corpus.notes,
+            "validation_is_drawn": corpus.validation_is_drawn,
+            "num_pseudo_labelled": corpus.num_pseudo_labelled,
+            "evidence": {name: split.evidence is not None for name, split in corpus.splits().items()},
+            "num_unlabelled": len(corpus.unlabelled),
+            "tokens": {name: [arrays.num_truncated, arrays.num_unknown] for name, arrays in tokens.items()},
+        }
+        (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")

@@ -1,0 +1,188 @@
+"""The end of a run: measures the best model as `predict` will load it, and writes what a finished run holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.data.read import Split
+from textattn.errors import CheckFailed, InputError
+from textattn.export.onnx_model import export_onnx
+from textattn.inference.classifier import Classifier
+from textattn.inference.session import Floats
+from textattn.measure.calibration import fit_temperature
+from textattn.measure.plots import draw_plots
+from textattn.report import Report
+from textattn.runs.dumps import write_attention, write_predictions
+from textattn.runs.model_card import model_card
+from textattn.runs.setup import Setup
+from textattn.runs.training_data import TrainingData
+from textattn.storage.records import Folds, History
+from textattn.storage.run_dir import RunDir
+
+# Of leave-one-out in the audit that ends a run: two or three seconds.
+TOKENS_OF_SHORT_AUDIT = 400_000
+AUDITED_WITH = ("attention", "gradient_x_input")
+SPLITS = ("train", "validation", "test")
+Measured = dict[str, dict[str, Any]]
+Probabilities = dict[str, NDArray[np.float64]]
+
+
+def finish(
+    setup: Setup, run: RunDir, history: History, folds: Folds | None, started: float, report: Report
+) -> dict[str, Any]:
+    """Measures the best model and writes what a finished run holds, metrics.json last.
+
+    Args:
+        started: when the run began, as `time.time()`.
+
+    Returns:
+        What metrics.json holds.
+    """
+    data, output = setup.data, setup.data.config.output
+    exported = _export(run, report)
+    report.stage("Measuring the best model")
+    classifier = Classifier.load(run.path)
+    logits = _answer(classifier, data, report)
+    _calibrate(classifier, data, logits, folds)
+    run.write_model_config(classifier.config)
+    probs = {name: classifier.logits_to_probabilities(found) for name, found in logits.items()}
+    measured = _measure(classifier, data, logits, probs)
+    splits = data.corpus.splits()
+    for name in output.prediction_splits:
+        if name in probs:
+            write_predictions(run.predictions(name), classifier, splits[name], probs[name])
+    for name in output.attention_splits if output.attention_examples else []:
+        if name in splits:
+            write_attention(run.attention(name), classifier, splits[name], output.attention_examples, data.config.seed)
+    run.write_history(history)
+    metrics: dict[str, Any] = {
+        **measured,
+        "best": {
+            "metric_for_best_model": history.metric_for_best_model,
+            "best_metric": history.best_metric,
+            "best_global_step": history.best_global_step,
+        },
+        "num_parameters": history.num_parameters,
+        "temperature": classifier.config.temperature,
+        "export": exported,
+        "seconds": {"training": round(history.train_runtime, 1), "total": round(time.time() - started, 1)},
+    }
+    if folds is not None:
+        metrics["cross_validation"] = folds.to_json()
+    if data.config.training.baseline and (baseline := _baseline(data, probs, measured, report)):
+        metrics["baseline"] = baseline
+    if output.audit_examples:
+        metrics["audit"] = audit_briefly(classifier, data, report)
+    if output.plots:
+        metrics["plots"] = _draw(metrics, history, run, report)
+    metrics["seconds"]["total"] = round(time.time() - started, 1)
+    run.write_card(model_card(data.config, setup.model_config, metrics, run.environment()))
+    run.write_metrics(metrics)
+    return metrics
+
+
+def _export(run: RunDir, report: Report) -> dict[str, Any]:
+    """Writes model.onnx, which prediction prefers; where it cannot be had the run is finished with torch."""
+    try:
+        return {"max_difference": export_onnx(run.path)}
+    except CheckFailed as error:
+        report.note(f"{error.message}. Prediction will use torch, which starts more slowly.")
+        return {"failed": error.message}
+
+
+def _answer(classifier: Classifier, data: TrainingData, report: Report) -> dict[str, Floats]:
+    """The logits of every split that is measured or written."""
+    wanted = {"validation", "test", *data.config.output.prediction_splits}
+    logits: dict[str, Floats] = {}
+    for name in SPLITS:
+        if name in wanted and name in data.tokens:
+            with report.progress(f"Measuring on {name}", len(data.tokens[name]), "texts") as advance:
+                logits[name] = classifier.logits(data.tokens[name], advance)
+    return logits
+
+
+def _calibrate(classifier: Classifier, data: TrainingData, logits: dict[str, Floats], folds: Folds | None) -> None:
+    """Sets the temperature and the thresholds, from the validation split, else from the folds, else neutral ones."""
+    validation, training = data.corpus.validation, data.config.training
+    temperature = classifier.config.temperature
+    if training.calibration == "temperature" and validation is not None:
+        temperature = fit_temperature(logits["validation"], validation.labels)
+    elif folds is not None:
+        temperature = folds.temperature
+    classifier.config = replace(classifier.config, temperature=temperature)
+    # Thresholds are part of the model; without validation rows the neutral ones are all there is.
+    thresholds = data.task.neutral_thresholds if folds is None else folds.thresholds
+    if validation is not None:
+        probs = classifier.logits_to_probabilities(logits["validation"])
+        thresholds = data.task.choose_thresholds(validation.labels, probs)
+    classifier.config = replace(classifier.config, thresholds=thresholds)
+
+
+def _measure(classifier: Classifier, data: TrainingData, logits: dict[str, Floats], probs: Probabilities) -> Measured:
+    """The metrics of the validation and the test split."""
+    uncalibrated = classifier.uncalibrated()
+    splits = data.corpus.splits()
+    return {
+        name: data.task.measure(
+            splits[name].labels,
+            probs[name],
+            headline=data.metric,
+            thresholds=classifier.config.thresholds,
+            uncalibrated=uncalibrated.logits_to_probabilities(logits[name]),
+            seed=data.config.seed,
+        )
+        | {"num_truncated": data.tokens[name].num_truncated}
+        for name in ("validation", "test")
+        if name in probs
+    }
+
+
+def audited_split(data: TrainingData) -> Split:
+    """The split that the short audit looks at; it chooses nothing, so that the test split may be it."""
+    splits = data.corpus.splits()
+    return splits[next(name for name in ("test", "validation", "train") if name in splits)]
+
+
+def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) -> dict[str, Any]:
+    """The short form of `textattn audit`: attention, one other method and chance, on few texts."""
+    from textattn.explain.audit import audit
+
+    examples, split = data.config.output.audit_examples, audited_split(data)
+    report.stage(f"Auditing the attention on {min(examples, len(split)):,} texts of {split.name}")
+    return audit(
+        classifier,
+        split,
+        examples=examples,
+        methods=AUDITED_WITH,
+        seed=data.config.seed,
+        slow_tokens=TOKENS_OF_SHORT_AUDIT,
+        report=report,
+    )
+
+
+def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, report: Report) -> dict[str, Any] | None:
+    """The linear model beside this one; None where it cannot be trained, which is no reason to lose this one."""
+    from textattn.measure.baseline import against_baseline, train_baseline
+
+    report.stage("Training a linear model to compare with")
+    config, corpus = data.config, data.corpus
+    try:
+        facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
+    except InputError as error:
+        report.note(error.message)
+        return None
+    return facts | {"against": against_baseline(corpus, facts, baseline, probs, measured)}
+
+
+def _draw(metrics: dict[str, Any], history: History, run: RunDir, report: Report) -> list[str]:
+    """The plots; a label that cannot be drawn must not cost a trained model."""
+    try:
+        return draw_plots(metrics, history.log_history, run.plots)
+    except Exception as error:
+        report.note(f"the plots could not be drawn ({type(error).__name__}: {error})")
+        return []

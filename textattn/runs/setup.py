@@ -1,0 +1,150 @@
+"""Everything that training needs beside the data: the model, where it computes, and the loop over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from textattn.config.schema import ModelConfig as ModelSettings
+from textattn.config.schema import TrainingConfig
+from textattn.data.cells import text_columns
+from textattn.errors import ConfigError
+from textattn.measure.metrics import GREATER_IS_BETTER
+from textattn.model.classifier import Architecture, TextClassifier
+from textattn.report import Report
+from textattn.runs.limits import check_limits
+from textattn.runs.training_data import TrainingData
+from textattn.runs.vectors import word_vectors
+from textattn.storage.model_files import ModelConfig, model_metadata
+from textattn.storage.run_dir import TOKENIZER
+from textattn.training.examples import Examples
+from textattn.training.loop import Evaluate, Selection, TrainingLoop
+from textattn.training.loss import Losses, class_weights
+from textattn.training.placement import Placement
+from textattn.training.schedule import Plan
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model that is ready to be trained on its data; the only maker of training loops."""
+
+    data: TrainingData
+    model: TextClassifier
+    """On the device of the placement."""
+    model_config: ModelConfig
+    """What config.json will hold."""
+    placement: Placement
+    vector_facts: dict[str, Any]
+    """For environment.json: the source of the word vectors, and the share of the vocabulary that has one."""
+    class_weights: Tensor | None
+    """(num_labels,) on the device of the placement."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the model."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def loop(
+        self,
+        *,
+        evaluate: Evaluate | None = None,
+        stop_after: float | None = None,
+        examples: Examples | None = None,
+        config: TrainingConfig | None = None,
+    ) -> TrainingLoop:
+        """The training loop of this setup.
+
+        Args:
+            evaluate: gives the value that checkpoints are selected by; None: the last one is kept.
+            stop_after: epochs, fewer than those of the config.
+            examples: to train on instead of the training split.
+            config: other settings of the loop.
+        """
+        data = self.data
+        settings = config or data.config.training
+        selection = None if evaluate is None else Selection(evaluate, GREATER_IS_BETTER[data.metric])
+        losses = Losses.from_config(settings, data.task, self.class_weights)
+        plan = Plan(settings, data.config.seed, stop_after)
+        return TrainingLoop(self.model, examples or data.examples, losses, plan, self.placement, selection)
+
+    def with_model(self, model: TextClassifier) -> Setup:
+        """The same with another model of the same architecture."""
+        return replace(self, model=model)
+
+    def weights_file(self) -> bytes:
+        """The content of model.safetensors: the weights, and what they were trained with."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        metadata = model_metadata(self.model_config, self.data.tokenizer.to_files()[TOKENIZER].encode())
+        return safetensors.torch.save(tensors, metadata)
+
+
+def build(data: TrainingData, placement: Placement, report: Report, *, vectors: bool = True) -> Setup:
+    """The model that a config asks for, with its word vectors.
+
+    Args:
+        vectors: False leaves the embedding random, where the weights of a checkpoint will take its place.
+
+    Raises:
+        ConfigError: settings do not go together, or not with the data.
+        InputError: word vectors cannot be read.
+    """
+    check_limits(data)
+    config, task = data.config, data.task
+    architecture = _architecture(data)
+    model = _new_model(architecture)
+    facts: dict[str, Any] = {"source": config.model.vectors.source}
+    found = word_vectors(data, report) if vectors else None
+    if found is not None:
+        facts["coverage"] = found.coverage
+        report.note(f"word vectors for {found.coverage:.1%} of the vocabulary ({config.model.vectors.source})")
+        with torch.no_grad():
+            known = torch.from_numpy(found.found)
+            model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]
+    model.embedding.weight.requires_grad_(not config.model.vectors.freeze)
+    model_config = ModelConfig(
+        architecture.to_dict(), task.labels, task.multi_label, task.output, text_columns(config.data)
+    )
+    weights = class_weights(config.training, task, data.corpus.train.labels, placement.device)
+    return Setup(data, model.to(placement.device), model_config, placement, facts, weights)
+
+
+def _architecture(data: TrainingData) -> Architecture:
+    m, tokenizer = data.config.model, data.tokenizer
+    return Architecture(
+        vocab_size=tokenizer.vocab_size,
+        num_outputs=data.task.num_outputs,
+        embedding_dim=m.embedding_dim,
+        encoder=m.encoder,
+        hidden_size=m.hidden_size,
+        num_layers=m.num_layers,
+        bidirectional=m.bidirectional,
+        anchor=m.anchor,
+        attention=m.attention,
+        attention_size=m.attention_size,
+        num_heads=m.num_heads,
+        attention_window=m.attention_window,
+        attention_position=m.attention_position,
+        ngrams=m.ngrams,
+        ngram_buckets=m.ngram_buckets if m.ngrams else 1,
+        unk_id=tokenizer.unk_id,
+        dropout=m.dropout.model_dump(),
+    )
+
+
+def _new_model(architecture: Architecture) -> TextClassifier:
+    try:
+        return TextClassifier(architecture)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from None
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        default = ModelSettings()
+        raise ConfigError(
+            "model: too large for the memory of this machine",
+            f"model.embedding_dim={default.embedding_dim} model.hidden_size={default.hidden_size}",
+        ) from None

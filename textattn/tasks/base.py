@@ -1,0 +1,178 @@
+"""What every task can do: the only place that knows how labels, logits and probabilities of a kind belong together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.errors import ConfigError
+from textattn.measure.metrics import compute_metrics, select_metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Labels = NDArray[np.integer[Any]]
+Floats = NDArray[np.floating[Any]]
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A kind of task with the label names of one model. numpy only; the losses are given torch's tensors.
+
+    Labels are arrays of (rows,) class ids or, where a text may have several labels, (rows, num_labels) of 0 and 1.
+    """
+
+    labels: list[str]
+    """Label names in the order of the model's outputs."""
+
+    output: ClassVar[Literal["softmax", "sigmoid"]]
+    multi_label: ClassVar[bool] = False
+    default_metric: ClassVar[str] = "accuracy"
+    """The metric that checkpoints are selected by where the config names none."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits that the model gives for each text."""
+        return len(self.labels)
+
+    # Training
+
+    @abstractmethod
+    def check_output(self, output: str | None) -> None:
+        """Raises ConfigError where `model.output` does not fit the labels."""
+
+    @abstractmethod
+    def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
+        """The losses whose mean is minimised, in fp32: (batch,), or (batch, num_labels) for several labels.
+
+        They are weighted, but not divided by the weights in the batch as torch would do: that would take from a rare
+        label, which few batches hold, most of what its weight gives it.
+
+        Args:
+            logits: (batch, num_outputs)
+            labels: (batch,) class ids, or (batch, num_labels) of 0 and 1.
+            label_smoothing: share of the target that is spread over the other labels.
+            weights: (num_labels,) weight of each label; for several labels, of its positive cases.
+        """
+
+    @abstractmethod
+    def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """How far the logit of the true label is above the mean of the others: (batch, num_outputs) -> (batch,)."""
+
+    @abstractmethod
+    def balanced_weights(self, labels: Labels) -> Floats:
+        """`training.class_weights: balanced` as (num_labels,) weights; a label with nothing to balance weighs 1."""
+
+    @abstractmethod
+    def scaled_weights(self, weights: Floats, labels: Labels) -> Floats:
+        """Given weights (num_labels,), scaled so that they do not change the size of the loss."""
+
+    def class_weights(
+        self, setting: Literal["balanced"] | Mapping[str, float] | None, labels: Labels
+    ) -> NDArray[np.float32] | None:
+        """`training.class_weights` as a vector (num_labels,), or None where all rows weigh the same.
+
+        Raises:
+            ConfigError: a weight is given for a label that does not exist, or one is missing.
+        """
+        if setting is None:
+            return None
+        if setting == "balanced":
+            return self.balanced_weights(labels).astype(np.float32)
+        wrong = sorted(set(setting) ^ set(self.labels))
+        if wrong:
+            raise ConfigError(
+                f"training.class_weights: give one weight for each of the labels {', '.join(self.labels)}; "
+                f"missing or unknown: {', '.join(wrong)}",
+                "training.class_weights=balanced",
+            )
+        weights = np.array([setting[name] for name in self.labels], np.float64)
+        return self.scaled_weights(weights, labels).astype(np.float32)
+
+    def choose_metric(self, setting: str | None) -> str:
+        """The validation metric that checkpoints are selected by.
+
+        Args:
+            setting: `training.metric`.
+
+        Raises:
+            ConfigError: it is not defined for this task.
+        """
+        return setting or self.default_metric
+
+    @abstractmethod
+    def strata(self, labels: Labels) -> list[NDArray[np.int64]]:
+        """The rows in groups of equal labels, so that each fold can be given its share of every group."""
+
+    # Answers
+
+    @abstractmethod
+    def probabilities(self, logits: Floats) -> Probabilities:
+        """(rows, num_outputs) logits -> (rows, num_labels) probabilities."""
+
+    @abstractmethod
+    def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
+        """How strongly the model says the target label, in nats: (rows, num_outputs) -> (rows,).
+
+        Args:
+            targets: (rows,) class ids.
+            against: the label to compare with; None: all others.
+        """
+
+    @abstractmethod
+    def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
+        """The labels given: (rows, num_labels) probabilities -> labels in the form of the data."""
+
+    def choose_thresholds(self, labels: Labels, probs: Floats) -> list[float] | None:
+        """The probability from which each label is given, chosen on validation rows; None where the top label is."""
+        return None
+
+    @property
+    def neutral_thresholds(self) -> list[float] | None:
+        """Thresholds where there are no rows to choose them on."""
+        return None
+
+    @abstractmethod
+    def distance(self, p: Floats, q: Floats) -> Probabilities:
+        """How far two answers are apart, 0 to 1: (..., num_labels) each -> (...,)."""
+
+    # Names and numbers
+
+    @abstractmethod
+    def counts(self, labels: Labels) -> NDArray[np.int64]:
+        """(num_labels,) rows that have each label."""
+
+    @abstractmethod
+    def names(self, labels: Labels) -> list[list[str]]:
+        """The label names of each row."""
+
+    def selection_value(self, metric: str, labels: Labels, probs: Floats) -> float:
+        """The value of the metric that a checkpoint is selected by; nan where it is not defined on these rows."""
+        return select_metric(metric, labels, probs, self.multi_label)
+
+    def measure(
+        self,
+        labels: Labels,
+        probs: Floats,
+        *,
+        headline: str,
+        thresholds: Sequence[float] | None = None,
+        uncalibrated: Floats | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Everything that is measured on a split, as metrics.json holds it; see `textattn.measure.metrics`."""
+        return compute_metrics(
+            labels,
+            probs,
+            self.labels,
+            headline=headline,
+            thresholds=thresholds,
+            uncalibrated=uncalibrated,
+            seed=seed,
+        )

@@ -1,0 +1,66 @@
+"""One of two labels, told apart by a single logit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textattn.errors import ConfigError
+from textattn.tasks.base import Floats, Labels, Probabilities
+from textattn.tasks.single_label import SingleLabel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Binary(SingleLabel):
+    """One of two labels: a sigmoid over one logit, that of the second label. Labels are (rows,) of 0 and 1."""
+
+    output = "sigmoid"
+
+    @property
+    def num_outputs(self) -> int:
+        """One."""
+        return 1
+
+    def check_output(self, output: str | None) -> None:
+        """Raises ConfigError where there are other than two labels."""
+        if len(self.labels) != 2:
+            raise ConfigError(
+                f"model.output: sigmoid needs two labels or multi-label data, but there are {len(self.labels)} labels",
+                "model.output=softmax",
+            )
+
+    def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
+        """Binary cross-entropy, (batch,)."""
+        each = smoothed_cross_entropy(logits.float().squeeze(-1), labels.float(), label_smoothing, None)
+        return each if weights is None else each * weights[labels]
+
+    def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The logit, with its sign turned where the first label is true."""
+        return logits[:, 0] * (2 * labels - 1)
+
+    def probabilities(self, logits: Floats) -> Probabilities:
+        """Of both labels."""
+        p = sigmoid(logits.astype(np.float64))
+        return np.concatenate([1 - p, p], axis=1)
+
+    def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
+        """The logit of the target label; the only label to compare with is the other one."""
+        return np.asarray(logits.astype(np.float64)[:, 0] * (2 * targets - 1))
+
+
+def smoothed_cross_entropy(
+    logits: Tensor, labels: Tensor, label_smoothing: float, positive_weights: Tensor | None
+) -> Tensor:
+    """Binary cross-entropy with each target moved towards 1/2; nothing is summed."""
+    from torch.nn import functional
+
+    target = labels * (1 - label_smoothing) + label_smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=positive_weights, reduction="none")
+
+
+def sigmoid(x: Probabilities) -> Probabilities:
+    """In the form that is stable on both sides of zero."""
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))

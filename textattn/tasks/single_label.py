@@ -1,0 +1,83 @@
+"""One label a text, among two or more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.tasks.base import Floats, Labels, Probabilities, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SingleLabel(Task):
+    """One label a text: a softmax over one logit for each label. Labels are (rows,) class ids."""
+
+    output: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
+
+    def check_output(self, output: str | None) -> None:
+        """Softmax fits every number of labels."""
+
+    def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
+        """Cross-entropy, (batch,)."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(
+            logits.float(), labels, weight=weights, label_smoothing=label_smoothing, reduction="none"
+        )
+
+    def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `Task`."""
+        true = logits.gather(1, labels[:, None]).squeeze(1)
+        return true - (logits.sum(dim=1) - true) / (logits.shape[1] - 1)
+
+    def balanced_weights(self, labels: Labels) -> Floats:
+        """rows / (labels that occur * rows of the label), as in scikit-learn."""
+        counts = self.counts(labels)
+        share = len(labels) / np.count_nonzero(counts)
+        return np.where(counts > 0, share / np.maximum(counts, 1), 1.0)
+
+    def scaled_weights(self, weights: Floats, labels: Labels) -> Floats:
+        """With a mean of 1 over the rows."""
+        return np.asarray(weights / weights[labels].mean())
+
+    def strata(self, labels: Labels) -> list[NDArray[np.int64]]:
+        """The rows of each label."""
+        return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    def probabilities(self, logits: Floats) -> Probabilities:
+        """Softmax."""
+        x = logits.astype(np.float64)
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+    def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
+        """log(p / (1 - p)): the label's logit less the log-sum-exp of the others; or the difference of two logits."""
+        x = logits.astype(np.float64)
+        rows = np.arange(len(x))
+        target = x[rows, targets]
+        if against is not None:
+            return np.asarray(target - x[:, against])
+        x[rows, targets] = -np.inf
+        top = x.max(axis=1)
+        return np.asarray(target - top - np.log(np.exp(x - top[:, None]).sum(axis=1)))
+
+    def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
+        """(rows,) the most probable label of each row."""
+        return np.asarray(probs.argmax(axis=1))
+
+    def distance(self, p: Floats, q: Floats) -> Probabilities:
+        """Total variation: half the sum of |p - q| over the labels."""
+        return np.asarray(np.abs(p - q).sum(axis=-1) / 2)
+
+    def counts(self, labels: Labels) -> NDArray[np.int64]:
+        """See `Task`."""
+        return np.bincount(labels, minlength=len(self.labels))
+
+    def names(self, labels: Labels) -> list[list[str]]:
+        """One name a row."""
+        return [[self.labels[label]] for label in labels]

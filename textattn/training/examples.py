@@ -1,0 +1,68 @@
+"""What the loop trains on, and the batches of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textattn.tokens.batches import collate
+from textattn.tokens.token_arrays import TokenArrays
+
+
+class Batch(NamedTuple):
+    """Some texts, padded to a rectangle, on the device of the model."""
+
+    input_ids: Tensor
+    """(batch, seq)"""
+    attention_mask: Tensor
+    """(batch, seq)"""
+    labels: Tensor
+    """(batch,) class ids, or (batch, num_labels) of 0 and 1."""
+    evidence: Tensor | None
+    """(batch, seq) True at tokens that people marked."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokenised texts with their labels."""
+
+    tokens: TokenArrays
+    labels: NDArray[np.integer[Any]]
+    """(rows,) class ids, or (rows, num_labels) of 0 and 1."""
+    pad_id: int
+    evidence: NDArray[np.bool_] | None = None
+    """(total_tokens,) True at tokens that people marked as the reason for the label."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(rows,) tokens of each text."""
+        return self.tokens.lengths
+
+    def take(self, rows: NDArray[np.int64]) -> Examples:
+        """These rows, in this order."""
+        evidence = self.evidence
+        if evidence is not None:
+            evidence = np.concatenate([evidence[self.tokens.starts[i] : self.tokens.starts[i + 1]] for i in rows])
+        return replace(self, tokens=self.tokens.take(rows), labels=self.labels[rows], evidence=evidence)
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
+        """The texts at `rows`, padded."""
+        input_ids, attention_mask = (
+            torch.from_numpy(array).to(device, non_blocking=True) for array in collate(self.tokens, rows, self.pad_id)
+        )
+        labels = torch.from_numpy(self.labels[rows]).to(device, non_blocking=True)
+        evidence = None
+        if self.evidence is not None:
+            flat = np.concatenate([self.evidence[self.tokens.starts[i] : self.tokens.starts[i + 1]] for i in rows])
+            evidence = torch.zeros_like(attention_mask, dtype=torch.bool).masked_scatter(
+                attention_mask.bool(), torch.from_numpy(flat).to(device)
+            )
+        return Batch(input_ids, attention_mask, labels, evidence)

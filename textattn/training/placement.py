@@ -1,0 +1,80 @@
+"""Where training computes and in which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from textattn.config.schema import TrainingConfig
+from textattn.errors import ConfigError
+from textattn.training.processes import Processes, local_rank_of_process, number_of_processes
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where training computes, in which precision, and together with which other processes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    processes: Processes = field(default_factory=Processes)
+    """The processes that train together; each computes its share of every batch."""
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """Context for the forward pass; does nothing in fp32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def __str__(self) -> str:
+        names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+        return f"{self.device}, {names[self.dtype]}"
+
+
+def choose_placement(config: TrainingConfig) -> Placement:
+    """The device and precision the config asks for; `auto` takes the fastest there is, each process a GPU of its own.
+
+    Raises:
+        ConfigError: the device is not there, or cannot compute in that precision.
+    """
+    device = choose_device(config.device)
+    if device.type == "cuda" and number_of_processes() > 1:
+        device = choose_device(f"cuda:{local_rank_of_process()}")
+        torch.cuda.set_device(device)
+    if config.precision == "fp16" and device.type != "cuda":
+        raise ConfigError(f"training.precision: fp16 needs CUDA, but the device is {device}", "training.precision=auto")
+    if config.precision != "auto":
+        return Placement(
+            device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        )
+    if device.type == "cuda":
+        computes_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        computes_bf16 = device.type == "cpu" and _cpu_computes_bf16()
+    return Placement(device, torch.bfloat16 if computes_bf16 else torch.float32)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, or a device by name.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if not there[device.type]:
+        raise ConfigError(f"device {name!r} is not available here", "training.device=auto")
+    return device
+
+
+def _cpu_computes_bf16() -> bool:
+    """Whether the processor has bf16 instructions; emulation would be slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,0 +1,94 @@
+"""When what happens: the steps of each epoch, the evaluations among them, the learning rate of each step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.config.schema import TrainingConfig
+from textattn.tokens.batches import shuffled_batches, steps_of_epochs
+from textattn.training.examples import Examples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: the settings, the seed, and where to stop."""
+
+    config: TrainingConfig
+    seed: int
+    stop_after: float | None = None
+    """Epochs, fewer than those of the config; the learning rate goes as if training went on. None: all epochs."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a plan for some examples."""
+
+    plan: Plan
+    lengths: NDArray[np.int64]
+    balance: NDArray[np.integer] | None
+    """The labels, where each label gets the same number of places in an epoch."""
+    steps: list[int] = field(init=False)
+    """Of each epoch."""
+    total_steps: int = field(init=False)
+    """Of all epochs, or `max_steps`: what the learning rate is planned for."""
+    last_step: int = field(init=False)
+    """Where training ends unless it is stopped early."""
+    evaluation_steps: frozenset[int] = field(init=False)
+    """The steps after which the model is evaluated."""
+
+    @classmethod
+    def of(cls, plan: Plan, examples: Examples) -> Schedule:
+        """The schedule for these examples."""
+        balance = examples.labels if plan.config.sampling == "balanced" else None
+        return cls(plan, examples.lengths, balance)
+
+    def __post_init__(self) -> None:
+        config = self.plan.config
+        steps = steps_of_epochs(
+            self.lengths, config.batch_size, config.max_tokens_per_batch, config.epochs, self.plan.seed, self.balance
+        )
+        total = min(sum(steps), config.max_steps or sum(steps))
+        evaluations = {
+            end - number + round(number * part / config.evaluations_per_epoch)
+            for end, number in zip(itertools.accumulate(steps), steps, strict=True)
+            for part in range(1, config.evaluations_per_epoch + 1)
+        }
+        last = total
+        if self.plan.stop_after is not None:
+            whole = int(self.plan.stop_after)
+            last = sum(steps[:whole])
+            if self.plan.stop_after > whole:
+                last += round((self.plan.stop_after - whole) * steps[whole])
+        values = {
+            "steps": steps, "total_steps": total, "last_step": last,
+            "evaluation_steps": frozenset(evaluations | {total, last}),
+        }  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def batches(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+        """The rows of each batch of an epoch, drawn with the generator."""
+        config = self.plan.config
+        return shuffled_batches(self.lengths, config.batch_size, generator, config.max_tokens_per_batch, self.balance)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step with that number, counted from 0."""
+        return learning_rate_at(step, self.total_steps, self.plan.config)
+
+
+def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """Of the step with that number, from 0: a linear warm-up to the highest, then the schedule of the config."""
+    warmup = round(config.warmup_ratio * total_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(total_steps - warmup, 1)
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "linear":
+        return config.learning_rate * max(1.0 - done, 0.0)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
