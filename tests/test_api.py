@@ -13,8 +13,8 @@ import torch
 import textattn
 from textattn.api import Model
 from textattn.errors import ConfigError, InputError
-from textattn.inference.session import to_probabilities
 from textattn.model.classifier import Architecture, TextClassifier
+from textattn.tasks import SingleLabel
 
 TEXTS = [
     "The film was a joy.",
@@ -114,7 +114,7 @@ def test_vectors_are_what_the_last_layer_reads(model: Model, trained_run: Path) 
     vectors = model.embed(TEXTS)
     assert vectors.shape == (len(TEXTS), 64)  # 32 units in both directions
     logits = (vectors @ weights["classifier.weight"].T + weights["classifier.bias"]) / model.config.temperature
-    np.testing.assert_allclose(to_probabilities(logits, "softmax", 2), model.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(SingleLabel(model.labels).probabilities(logits), model.predict_proba(TEXTS), atol=1e-6)
 
 
 def test_no_texts_give_no_answers(model: Model) -> None:

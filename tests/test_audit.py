@@ -28,9 +28,9 @@ from textattn.explain.methods import METHODS
 from textattn.explain.verdict import GOOD_SHARE, IDLE, level, verdict
 from textattn.export.onnx_model import export_onnx
 from textattn.inference.evaluation import load_split
-from textattn.inference.session import to_probabilities
 from textattn.storage.model_files import ModelFiles, model_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, TOKENIZER, WEIGHTS, write_json
+from textattn.tasks import SingleLabel
 from textattn.tokens.batches import collate
 
 CUES = {"pos": ["superb", "lovely", "great", "fine"], "neg": ["awful", "dreadful", "poor", "bad"]}
@@ -202,7 +202,7 @@ def test_weights_at_random_are_where_chance_should_be(audited: dict[str, Any], p
         shares.append(float(np.mean(flips)))
         orders = [generator.permutation(len(ids)) for _ in range(40)]
         logits = np.array([matrix @ (weights[order] @ states) + bias for order in [np.arange(len(ids)), *orders]])
-        probs = to_probabilities(logits, "softmax", 3)  # type: ignore[arg-type]
+        probs = SingleLabel(["a", "b", "c"]).probabilities(logits)  # type: ignore[arg-type]
         permuted.append(float(np.median(np.abs(probs[1:] - probs[0]).sum(1) / 2)))
     deviation = float(np.sqrt(sum(p * (1 - p) for p in shares))) / len(shares)
     assert abs(audited["attention"]["random_weight_flips"] - np.mean(shares)) < 3.5 * deviation + 1e-9

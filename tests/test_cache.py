@@ -16,7 +16,7 @@ import pytest
 from inprocess import run as cli
 
 import textattn
-from textattn.runs import training_data as prepared
+from textattn.runs import data_cache as prepared
 from textattn.storage import cache
 from textattn.tokens import train_tokenizer, vectors
 
@@ -66,7 +66,8 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             done.append(name)
             return function(*arguments, **more)
 
-        monkeypatch.setattr(f"textattn.runs.prepare.{name}", counted)
+        user = "prepare" if name == "train_tokenizer" else "vectors"
+        monkeypatch.setattr(f"textattn.runs.{user}.{name}", counted)
     return done
 
 

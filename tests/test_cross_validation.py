@@ -20,6 +20,9 @@ import textattn
 from textattn.config import config_from_mapping
 from textattn.errors import ConfigError
 from textattn.runs.folds import folds_of
+from textattn.tasks import MultiLabel, SingleLabel
+
+STRATA = SingleLabel(["a", "b", "c", "d"]).strata
 
 
 def config_of(number: int, **data: Any) -> Any:
@@ -29,7 +32,7 @@ def config_of(number: int, **data: Any) -> Any:
 
 @given(st.lists(st.integers(0, 3), min_size=10, max_size=60), st.integers(2, 5))
 def test_every_row_is_in_one_fold_and_labels_are_spread(labels: list[int], number: int) -> None:
-    folds = folds_of(np.array(labels), config_of(number))
+    folds = folds_of(STRATA(np.array(labels)), config_of(number))
     assert sorted(np.concatenate(folds)) == list(range(len(labels)))
     counts = np.array([np.bincount(np.array(labels)[fold], minlength=4) for fold in folds])
     assert (counts.max(axis=0) - counts.min(axis=0) <= 1).all()
@@ -39,7 +42,7 @@ def test_every_row_is_in_one_fold_and_labels_are_spread(labels: list[int], numbe
 
 def test_last_rows_stay_together() -> None:
     labels = np.repeat([0, 1], 20)
-    folds = folds_of(labels, config_of(4, validation_rows="last"))
+    folds = folds_of(STRATA(labels), config_of(4, validation_rows="last"))
     for number, fold in enumerate(folds):
         first = 5 * number
         assert list(fold) == [*range(first, first + 5), *range(20 + first, 25 + first)]
@@ -48,14 +51,14 @@ def test_last_rows_stay_together() -> None:
 def test_last_rows_stay_beside_those_of_the_other_labels() -> None:
     """Whatever their numbers: of two labels the rows at the same place are most likely of the same film."""
     labels = np.repeat([0, 1], [217, 183])
-    for number, fold in enumerate(folds_of(labels, config_of(5, validation_rows="last"))):
+    for number, fold in enumerate(folds_of(STRATA(labels), config_of(5, validation_rows="last"))):
         for label in (0, 1):
             expected = np.array_split(np.flatnonzero(labels == label), 5)[number]
             assert list(fold[labels[fold] == label]) == list(expected)
 
 
 def test_rows_with_several_labels() -> None:
-    folds = folds_of(np.ones((11, 3), np.int64), config_of(3))
+    folds = folds_of(MultiLabel(["a", "b", "c"]).strata(np.ones((11, 3), np.int64)), config_of(3))
     assert sorted(map(len, folds)) == [3, 4, 4]
 
 

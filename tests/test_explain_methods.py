@@ -19,9 +19,9 @@ from textattn.api import Model
 from textattn.explain import gradients
 from textattn.explain.methods import attribute
 from textattn.explain.targets import Targets
-from textattn.inference.session import to_probabilities
 from textattn.model.attention import WeightedPooling
 from textattn.storage.model_files import ModelConfig
+from textattn.tasks import task_of
 
 # The target.
 
@@ -45,7 +45,7 @@ def test_log_odds_are_those_of_the_probabilities(output: tuple[int, str, bool], 
     same(twin, found, 1e-4)
     chosen = [0, len(rows) - 1, 0]
     same(targets.take(chosen).log_odds(x[chosen]), found[chosen], 0)  # type: ignore[arg-type]
-    probs = to_probabilities(x, activation, num_labels)  # type: ignore[arg-type]
+    probs = task_of(list("abcdefgh"[:num_labels]), multi_label, activation).probabilities(x)  # type: ignore[arg-type]
     own = probs[np.arange(len(rows)), labels]
     same(1 / (1 + np.exp(-found)), own, 1e-9)
     assert (x == before).all()

@@ -13,17 +13,18 @@ import small_models
 import torch
 from reference import Array, classify, inside, parameters_of
 from small_models import PAD, TEXTS, VOCABULARY, WEIGHTED, padded
+from tasks_of_kinds import task
 from torch import Tensor
 
 from textattn.config.schema import TrainingConfig
 from textattn.model.classifier import Output, TextClassifier
 from textattn.training.attention_losses import (
-    FaithfulnessLoss,
+    AttentionLosses,
     alignment_loss,
     supervision_loss,
     tying_loss,
 )
-from textattn.training.loss import LossKind, Mean
+from textattn.training.mean import Mean
 
 every_mechanism = pytest.mark.parametrize("attention", WEIGHTED)
 every_anchor = pytest.mark.parametrize("anchor", ["none", "states", "values"])
@@ -91,16 +92,16 @@ def votes_of(model: TextClassifier, values: Array, weights: Array, label: Any, k
     return [float(direction @ value) for value in values]
 
 
-def align(model: TextClassifier, texts: list[list[int]], labels: Any, kind: LossKind, seq: int | None = None) -> Tensor:
+def align(model: TextClassifier, texts: list[list[int]], labels: Any, kind: str, seq: int | None = None) -> Tensor:
     input_ids, mask = padded(texts, seq)
-    return alignment_loss(model, model(input_ids, mask), mask.bool(), torch.tensor(labels), kind).value()
+    return alignment_loss(model, model(input_ids, mask), mask.bool(), torch.tensor(labels), task(kind)).value()
 
 
 @every_mechanism
 @every_anchor
 @pytest.mark.parametrize(("kind", "num_outputs"), [("softmax", 3), ("binary", 1), ("multi_label", 3)])
 def test_alignment_is_cross_entropy_with_what_the_values_say(
-    attention: str, anchor: str, kind: LossKind, num_outputs: int
+    attention: str, anchor: str, kind: str, num_outputs: int
 ) -> None:
     model = build(attention, anchor, num_outputs)
     generator = random.Random(0)
@@ -165,7 +166,7 @@ def test_alignment_beside_the_loss_of_the_labels_adds_its_gradient_and_nothing_e
     def gradients(label: float, alignment: float) -> list[Tensor]:
         output = model(input_ids, mask)
         loss = label * torch.nn.functional.cross_entropy(output.logits, labels)
-        loss = loss + alignment * alignment_loss(model, output, mask.bool(), labels, "softmax").value()
+        loss = loss + alignment * alignment_loss(model, output, mask.bool(), labels, task("softmax")).value()
         return [g.clone() for g in torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)]
 
     for both, one, other in zip(gradients(1, 0.5), gradients(1, 0), gradients(0, 0.5), strict=True):
@@ -260,7 +261,7 @@ def losses(model: TextClassifier, texts: list[list[int]], labels: Sequence[int],
         hidden_states=output.hidden_states + garbage, encoder_states=output.encoder_states - garbage
     )
     each = {
-        name: FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
+        name: AttentionLosses(**{**NOTHING, name: 1.0}, task=task("softmax"))
         for name in ("alignment", "supervision", "tying")
     }
     target = torch.tensor(labels)
@@ -301,10 +302,10 @@ def test_the_losses_are_weighted_and_added(anchor: str) -> None:
     }
     assert len({round(part, 3) for part in parts.values()}) == 3
     for name, part in parts.items():
-        loss = FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
+        loss = AttentionLosses(**{**NOTHING, name: 1.0}, task=task("softmax"))
         assert added(loss(model, output, mask, labels, flags(TEXTS))).item() == pytest.approx(part, rel=1e-4)
     weights = {"alignment": 0.5, "supervision": 2.0, "tying": 0.01}
-    total = FaithfulnessLoss(**weights, kind="softmax")
+    total = AttentionLosses(**weights, task=task("softmax"))
     expected = sum(weight * parts[name] for name, weight in weights.items())
     assert added(total(model, output, mask, labels, flags(TEXTS))).item() == pytest.approx(expected, rel=1e-4)
     without = expected - 2.0 * parts["supervision"]
@@ -312,13 +313,12 @@ def test_the_losses_are_weighted_and_added(anchor: str) -> None:
 
 
 def test_the_config_names_the_weights() -> None:
-    assert FaithfulnessLoss.from_config(TrainingConfig(), "softmax") is None
+    assert AttentionLosses.from_config(TrainingConfig(), task("softmax")) == AttentionLosses(0, 0, 0, task("softmax"))
     keys = {"attention_alignment": 1.0, "attention_supervision": 2.0, "state_tying": 4.0}
-    loss = FaithfulnessLoss.from_config(TrainingConfig(**keys), "binary")  # type: ignore[arg-type]
-    assert loss == FaithfulnessLoss(alignment=1.0, supervision=2.0, tying=4.0, kind="binary")
+    loss = AttentionLosses.from_config(TrainingConfig(**keys), task("binary"))  # type: ignore[arg-type]
+    assert loss == AttentionLosses(alignment=1.0, supervision=2.0, tying=4.0, task=task("binary"))
     for key, value in keys.items():
-        only = FaithfulnessLoss.from_config(TrainingConfig(**{key: value}), "softmax")  # type: ignore[arg-type]
-        assert only is not None
+        only = AttentionLosses.from_config(TrainingConfig(**{key: value}), task("softmax"))  # type: ignore[arg-type]
         assert sum((only.alignment, only.supervision, only.tying)) == value
 
 
@@ -343,7 +343,7 @@ def test_gradients_are_finite_with_attention_on_one_word_and_in_bf16(
         assert output.head_weights.max() == 1
     full = model(input_ids, mask)
     for name in NOTHING:
-        loss = FaithfulnessLoss(**{**NOTHING, name: 1.0}, kind="softmax")
+        loss = AttentionLosses(**{**NOTHING, name: 1.0}, task=task("softmax"))
         value = added(loss(model, output, mask, labels, flags(TEXTS, 9)))
         assert value.dtype == torch.float32
         assert value.isfinite()
@@ -368,7 +368,7 @@ def test_states_of_zeros_have_finite_gradients() -> None:
     embeddings.data[1, 0] = 1.0
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
     output = model.forward_from_embeddings(embeddings, mask)
-    loss = added(FaithfulnessLoss(1.0, 0.0, 0.0, "softmax")(model, output, mask, torch.tensor([0, 1]), None))
+    loss = added(AttentionLosses(1.0, 0.0, 0.0, task("softmax"))(model, output, mask, torch.tensor([0, 1]), None))
     assert loss.isfinite()
     loss.backward()
     assert embeddings.grad is not None

@@ -21,7 +21,7 @@ from textattn.checks.check import describe
 from textattn.checks.forecast import forecast
 from textattn.config import load_config
 from textattn.report import Report
-from textattn.runs.prepare import prepare_data
+from textattn.runs.prepare import prepare
 from textattn.training.placement import choose_placement
 
 STAGES = ["reading", "word_vectors", "training", "validating", "measuring", "explaining"]
@@ -38,7 +38,7 @@ def settings(*overrides: str) -> list[str]:
 def of(*overrides: str) -> dict[str, Any]:
     """The forecast alone."""
     config = load_config("quickstart", settings(*overrides))
-    return forecast(*prepare_data(config, Report()), choose_placement(config.training), {"reading": 0.5})
+    return forecast(prepare(config, Report()), choose_placement(config.training), {"reading": 0.5}).to_json()
 
 
 def test_its_form() -> None:
@@ -127,7 +127,7 @@ def test_several_labels_a_text(tmp_path: Path) -> None:
 def test_nothing_is_left_behind_and_random_states_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = load_config("quickstart", settings(*LONGER))
-    config, data = prepare_data(config, Report())
+    data = prepare(config, Report())
     content = {name: (split.fingerprint(), split.labels.copy()) for name, split in data.corpus.splits().items()}
     ids = {name: np.array(part.ids[:]) for name, part in data.tokens.items()}
 
@@ -136,7 +136,7 @@ def test_nothing_is_left_behind_and_random_states_stay(tmp_path: Path, monkeypat
         return random.getstate(), numpy[1].tolist(), numpy[2], torch.get_rng_state().tolist(), torch.get_num_threads()
 
     before = states()
-    forecast(config, data, choose_placement(config.training), {})
+    forecast(data, choose_placement(config.training), {})
     assert states() == before
     assert list(tmp_path.iterdir()) == []
     for name, split in data.corpus.splits().items():

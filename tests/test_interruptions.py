@@ -143,12 +143,12 @@ def test_resume_goes_on(place: Path) -> None:
     before = contents(place, "runs/new")
     code, out, err = resume()
     assert (code, out) == (0, "runs/new\n")
-    assert "going on after step 6 of 9" in err
+    assert "resuming after step 6 of 9" in err
     assert contents(place, "runs/new") == before
     assert not (place / "runs/new/checkpoints").exists()
 
 
-@pytest.mark.parametrize(("damaged", "note"), [(1, "going on after step 4 of 9"), (2, "it begins again")])
+@pytest.mark.parametrize(("damaged", "note"), [(1, "resuming after step 4 of 9"), (2, "it begins again")])
 def test_resume_past_damaged_checkpoints(damaged: int, note: str, place: Path) -> None:
     stop(place)
     for path in sorted(place.glob("runs/new/checkpoints/step-*"), reverse=True)[:damaged]:
@@ -164,14 +164,14 @@ def test_resume_of_a_finished_run_changes_nothing(place: Path) -> None:
     before = contents(place)
     done = cli("train", "mine.yaml", "output.dir=runs/earlier", "--resume")
     assert (done.code, done.out) == (0, "runs/earlier\n")
-    assert done.err.endswith("runs/earlier is finished; there is nothing to go on with\n")
+    assert done.err.endswith("runs/earlier is finished; there is nothing to resume\n")
     assert contents(place) == before
 
 
 def test_resume_where_there_is_nothing_begins(place: Path) -> None:
     code, out, err = resume()
     assert (code, out) == (0, "runs/new\n")
-    assert "no run to go on with in runs/new; a new one begins" in err
+    assert "no run to resume in runs/new; a new one begins" in err
 
 
 def test_predicting_to_a_file_stopped_and_gone_on_with(place: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
+from tasks_of_kinds import class_weights, label_loss
 
 from textattn.errors import ConfigError
-from textattn.training.loss import LossKind, build_loss, label_weights
 
 GENERATOR = np.random.default_rng(0)
 ROWS = 12
@@ -24,13 +24,13 @@ every_setting = pytest.mark.parametrize(
 
 
 def loss_of(
-    kind: LossKind,
+    kind: str,
     logits: NDArray[np.float32],
     labels: NDArray[np.integer],
     smoothing: float = 0.0,
     weights: NDArray[np.float64] | None = None,
 ) -> float:
-    loss = build_loss(kind, smoothing, None if weights is None else torch.tensor(weights, dtype=torch.float32))
+    loss = label_loss(kind, smoothing, None if weights is None else torch.tensor(weights, dtype=torch.float32))
     return loss(torch.tensor(logits), torch.tensor(labels)).value().item()
 
 
@@ -95,7 +95,7 @@ def test_multi_label_loss_does_not_depend_on_the_layout_of_the_batch(smoothing: 
     assert loss_of("multi_label", *twice, smoothing, weights) == expected
     parts = [loss_of("multi_label", LOGITS[i : i + 3], SEVERAL[i : i + 3], smoothing, weights) for i in range(0, 12, 3)]
     assert np.mean(parts) == expected
-    transposed = build_loss("multi_label", smoothing, None if weights is None else torch.tensor(weights).float())(
+    transposed = label_loss("multi_label", smoothing, None if weights is None else torch.tensor(weights).float())(
         torch.tensor(LOGITS.T.copy()).T, torch.tensor(SEVERAL.astype(np.int64).T.copy()).T
     )
     assert transposed.value().item() == expected
@@ -106,10 +106,10 @@ def test_multi_label_loss_does_not_depend_on_the_layout_of_the_batch(smoothing: 
     [("softmax", LOGITS, CLASSES), ("binary", LOGITS[:, :1], BINARY), ("multi_label", LOGITS, SEVERAL)],
 )
 def test_loss_of_bf16_logits_is_computed_in_fp32(
-    kind: LossKind, logits: NDArray[np.float32], labels: NDArray[np.integer]
+    kind: str, logits: NDArray[np.float32], labels: NDArray[np.integer]
 ) -> None:
     rounded = torch.tensor(logits).bfloat16()
-    loss = build_loss(kind, 0.1, None)(rounded, torch.tensor(labels)).value()
+    loss = label_loss(kind, 0.1, None)(rounded, torch.tensor(labels)).value()
     assert loss.dtype == torch.float32
     assert loss.item() == loss_of(kind, rounded.float().numpy(), labels, 0.1)
 
@@ -119,7 +119,7 @@ def test_binary_accepts_a_batch_of_one() -> None:
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
-    weights = label_weights("balanced", CLASSES, ["a", "b", "c"])
+    weights = class_weights("balanced", CLASSES, ["a", "b", "c"])
     assert weights is not None
     expected = compute_class_weight("balanced", classes=np.arange(3), y=CLASSES)
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
@@ -127,7 +127,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 
 def test_balanced_weights_give_every_label_the_same_share() -> None:
     labels = np.array([0] * 90 + [1] * 9 + [2])
-    weights = label_weights("balanced", labels, ["a", "b", "c"])
+    weights = class_weights("balanced", labels, ["a", "b", "c"])
     assert weights is not None
     shares = [float(weights[labels[labels == label]].sum()) for label in range(3)]
     assert shares == pytest.approx([100 / 3] * 3)
@@ -135,14 +135,14 @@ def test_balanced_weights_give_every_label_the_same_share() -> None:
 
 def test_balanced_weights_for_multi_label_are_negatives_over_positives() -> None:
     labels = np.array([[1, 0], [1, 0], [1, 1], [0, 0]] * 100, dtype=np.uint8)  # 300 positives do not fit a uint8
-    weights = label_weights("balanced", labels, ["a", "b"])
+    weights = class_weights("balanced", labels, ["a", "b"])
     assert weights is not None
     assert weights.tolist() == pytest.approx([1 / 3, 3])
 
 
 def test_a_label_without_rows_weighs_1_and_the_others_as_without_it() -> None:
     """Otherwise label smoothing, which gives every label a share, would be all about the absent one."""
-    weights = label_weights("balanced", np.array([0, 0, 2]), ["a", "b", "c"])
+    weights = class_weights("balanced", np.array([0, 0, 2]), ["a", "b", "c"])
     assert weights is not None
     assert weights.tolist() == pytest.approx([3 / 4, 1, 3 / 2])
 
@@ -150,19 +150,19 @@ def test_a_label_without_rows_weighs_1_and_the_others_as_without_it() -> None:
 def test_a_label_of_no_row_or_every_row_weighs_1() -> None:
     """At 0, the weight by the formula, a label that every row has would never be learnt."""
     labels = np.array([[0, 1, 1], [0, 1, 0], [0, 1, 0]], dtype=np.uint8)
-    weights = label_weights("balanced", labels, ["never", "always", "once"])
+    weights = class_weights("balanced", labels, ["never", "always", "once"])
     assert weights is not None
     assert weights.tolist() == [1, 1, 2]
 
 
 def test_given_weights_go_by_name_and_none_means_none() -> None:
-    weights = label_weights({"b": 2.0, "a": 0.5}, np.array([0, 1]), ["a", "b"])
+    weights = class_weights({"b": 2.0, "a": 0.5}, np.array([0, 1]), ["a", "b"])
     assert weights is not None
     assert weights.tolist() == pytest.approx([0.4, 1.6])  # as 0.5 to 2, with a mean of 1 over the rows
-    several = label_weights({"b": 2.0, "a": 0.5}, np.array([[0, 1], [1, 1]], np.uint8), ["a", "b"])
+    several = class_weights({"b": 2.0, "a": 0.5}, np.array([[0, 1], [1, 1]], np.uint8), ["a", "b"])
     assert several is not None
     assert several.tolist() == [0.5, 2.0]
-    assert label_weights(None, np.array([0, 1]), ["a", "b"]) is None
+    assert class_weights(None, np.array([0, 1]), ["a", "b"]) is None
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_given_weights_go_by_name_and_none_means_none() -> None:
 )
 def test_weights_for_other_labels_are_refused(given: dict[str, float], wrong: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        label_weights(given, np.array([0, 1]), ["a", "b"])
+        class_weights(given, np.array([0, 1]), ["a", "b"])
     assert caught.value.message == (
         f"training.class_weights: give one weight for each of the labels a, b; missing or unknown: {wrong}"
     )
@@ -183,10 +183,10 @@ def test_weights_for_other_labels_are_refused(given: dict[str, float], wrong: st
     [("softmax", LOGITS, CLASSES), ("binary", LOGITS[:, :1], BINARY), ("multi_label", LOGITS, SEVERAL)],
 )
 def test_the_parts_of_a_batch_add_up(
-    kind: LossKind, logits: NDArray[np.float32], labels: NDArray[np.integer], weighted: bool
+    kind: str, logits: NDArray[np.float32], labels: NDArray[np.integer], weighted: bool
 ) -> None:
     weights = torch.tensor(WEIGHTS[: 2 if kind == "binary" else 3]).float() if weighted else None
-    loss = build_loss(kind, 0.1, weights)
+    loss = label_loss(kind, 0.1, weights)
     whole = loss(torch.tensor(logits), torch.tensor(labels)).value().item()
     parts = [loss(torch.tensor(logits[rows]), torch.tensor(labels[rows])) for rows in (slice(5), slice(5, None))]
     total = sum(part.total.item() for part in parts) / sum(part.count.item() for part in parts)

@@ -13,11 +13,11 @@ from bulk_jobs import write
 
 from textattn.config import config_from_mapping
 from textattn.report import Report
-from textattn.runs import prepare
+from textattn.runs import prepare, training_data
 from textattn.tokens.batches import collate
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
-from textattn.training.loop import spread
+from textattn.training.examples import Examples
 
 
 def test_flags_are_spread_over_a_batch_as_its_tokens_are() -> None:
@@ -28,8 +28,10 @@ def test_flags_are_spread_over_a_batch_as_its_tokens_are() -> None:
     marked = generator.random(starts[-1]) < 0.4
     for count in (1, 2, 7, 40):
         indices = generator.permutation(40)[:count]
-        input_ids, attention_mask = collate(tokens, indices, pad_id=0)
-        found = spread(marked, tokens, indices, torch.from_numpy(attention_mask))
+        input_ids, _ = collate(tokens, indices, pad_id=0)
+        examples = Examples(tokens, np.zeros(40, np.int64), 0, marked)
+        found = examples.batch(indices, torch.device("cpu")).evidence
+        assert found is not None
         assert found.dtype == torch.bool
         expected = [[bool(token and marked[token - 1]) for token in row] for row in input_ids.tolist()]
         assert found.tolist() == expected
@@ -49,7 +51,8 @@ def prepared(
             "tokenizer": {"min_frequency": 1, **tokenizer},
         }
     )
-    return prepare.prepare_data(config, Report())[1]
+    data = prepare.prepare(config, Report())
+    return data.corpus, data.tokenizer, data.tokens
 
 
 @pytest.mark.parametrize("rows_at_once", [1000, 3])
@@ -57,7 +60,7 @@ def test_the_marked_tokens_of_a_split_are_those_of_its_texts(
     rows_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Text i has a word of its own, which is marked but in every fourth text; a part is set aside for validation."""
-    monkeypatch.setattr(prepare, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(training_data, "ROWS_AT_ONCE", rows_at_once)
     generator = random.Random(0)
     rows = []
     for i in range(20):
@@ -65,7 +68,7 @@ def test_the_marked_tokens_of_a_split_are_those_of_its_texts(
         words.insert(generator.randint(0, len(words)), f"own{i}")
         rows.append({"text": " ".join(words), "label": i % 2, "why": [f"own{i}"] if i % 4 else []})
     corpus, tokenizer, tokens = prepared(tmp_path, rows)
-    marked = prepare.evidence_of(corpus.train, tokenizer, tokens["train"])
+    marked = training_data.evidence_of(corpus.train, tokenizer, tokens["train"])
     assert marked is not None
     assert marked.dtype == np.bool_
     assert len(corpus.train) == 14
@@ -73,7 +76,7 @@ def test_the_marked_tokens_of_a_split_are_those_of_its_texts(
     expected = [name.startswith("own") and int(name[3:]) % 4 > 0 for name in names]
     assert marked.tolist() == expected
     assert sum(expected) > 8
-    aside = prepare.evidence_of(corpus.validation, tokenizer, tokens["validation"])
+    aside = training_data.evidence_of(corpus.validation, tokenizer, tokens["validation"])
     assert aside is not None
     assert aside.shape == tokens["validation"].ids.shape
 
@@ -82,7 +85,7 @@ def test_without_evidence_in_the_data_there_are_no_marks(tmp_path: Path) -> None
     rows = [{"text": f"w{i} w{i}", "label": i % 2, "why": [[0, 1]]} for i in range(10)]
     corpus, tokenizer, tokens = prepared(tmp_path, rows)
     split = type(corpus.train)("train", corpus.train.texts, corpus.train.labels)
-    assert prepare.evidence_of(split, tokenizer, tokens["train"]) is None
+    assert training_data.evidence_of(split, tokenizer, tokens["train"]) is None
 
 
 HARD = [
@@ -107,7 +110,7 @@ def test_marks_are_on_the_tokens_that_share_a_character_with_the_evidence(
     """The library's tokenizer reads the whole text, and truncation is written a second time."""
     settings = {"type": kind, "truncation": truncation, "max_length": 9, "vocab_size": 300 if kind == "word" else 60}
     corpus, tokenizer, tokens = prepared(tmp_path, [*HARD, *HARD], **settings)
-    marked = prepare.evidence_of(corpus.train, tokenizer, tokens["train"])
+    marked = training_data.evidence_of(corpus.train, tokenizer, tokens["train"])
     assert marked is not None
     head = {"head": 9, "tail": 0, "head_tail": 5}[truncation]
     seen = set()
@@ -130,7 +133,7 @@ def test_marks_are_on_the_tokens_that_share_a_character_with_the_evidence(
 
 def test_the_marked_tokens_of_texts_that_are_truncated(tmp_path: Path) -> None:
     corpus, tokenizer, tokens = prepared(tmp_path, [*HARD, *HARD, *HARD], truncation="head_tail", max_length=6)
-    marked = prepare.evidence_of(corpus.train, tokenizer, tokens["train"])
+    marked = training_data.evidence_of(corpus.train, tokenizer, tokens["train"])
     assert marked is not None
     found = {}
     for i, text in enumerate(corpus.train):

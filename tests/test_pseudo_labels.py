@@ -13,7 +13,7 @@ from inprocess import run as cli
 import textattn
 from textattn.config import load_config
 from textattn.report import Report
-from textattn.runs.prepare import prepare_data
+from textattn.runs.prepare import prepare
 
 Rows = list[dict[str, Any]]
 WORDS = {label: [f"{label}{i}" for i in range(60)] for label in ("bad", "good")}
@@ -88,7 +88,7 @@ def test_a_few_labels_and_a_teacher_are_as_good_as_the_teacher(folder: Path) -> 
 
 def prepared(data: dict[str, Any]) -> Any:
     config = load_config("quickstart", [*(f"data.{key}={json.dumps(value)}" for key, value in data.items())])
-    return prepare_data(config, Report())[1]
+    return prepare(config, Report())
 
 
 def test_the_labels_are_the_teachers_by_name(folder: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_labels_are_the_teachers_by_name(folder: Path, tmp_path: Path) -> No
     assert train.labels[:30].tolist() == [row["label"] for row in numbered]
     assert [e is None for e in train.evidence[:30]] == [False] * 30 and train.evidence[30:] == [None] * 500
     assert len(found.tokens["train"]) == 530
-    labelled = found.labelled()
+    labelled = found.labelled_by_people()
     assert list(labelled.corpus.train) == [row["text"] for row in numbered] and len(labelled.tokens["train"]) == 30
     assert labelled.corpus.num_pseudo_labelled == 0 and len(labelled.corpus.train.labels) == 30
 

@@ -16,7 +16,7 @@ from textattn.config import config_from_mapping, flat_settings, given_settings, 
 from textattn.data.read import read_corpus
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError
-from textattn.runs.recipe import settle
+from textattn.runs.recipe import resolve_recipe
 
 SMALL: dict[str, Any] = {
     "model": {"embedding_dim": 8, "hidden_size": 8},
@@ -39,12 +39,12 @@ def write(folder: Path, texts: list[str], name: str = "texts.csv") -> Path:
     return path
 
 
-def settled(path: Path | str, *overrides: str, **sections: Any) -> dict[str, Any]:
+def resolved(path: Path | str, *overrides: str, **sections: Any) -> dict[str, Any]:
     """All settings, by dotted names."""
     config = config_from_mapping(merged({"data": {"path": str(path)}}, sections), overrides)
     corpus = prepare_splits(read_corpus(config.data), config.data, config.seed)
-    found, _ = settle(config, corpus.train)
-    again, note = settle(found, corpus.train)
+    found, _ = resolve_recipe(config, corpus.train)
+    again, note = resolve_recipe(found, corpus.train)
     assert (again, note) == (found, None)
     return flat_settings(found)
 
@@ -72,63 +72,63 @@ def test_a_file_is_trained_by_its_kind_and_the_run_says_how(kind: str, tmp_path:
 
 def test_real_data_sets_are_what_they_are(shared: Path) -> None:
     data = shared / "data"
-    assert settled(data / "sst2")["recipe"] == "short"
-    assert settled(data / "trec")["recipe"] == "short"
-    assert settled(data / "goemotions", "data.label=labels")["recipe"] == "short"
-    assert settled(data / "movie_rationales")["recipe"] == "long"
-    assert settled(data / "chnsenticorp")["recipe"] == "characters"
-    assert settled(data / "matbench_expt_is_metal")["recipe"] == "formulas"
+    assert resolved(data / "sst2")["recipe"] == "short"
+    assert resolved(data / "trec")["recipe"] == "short"
+    assert resolved(data / "goemotions", "data.label=labels")["recipe"] == "short"
+    assert resolved(data / "movie_rationales")["recipe"] == "long"
+    assert resolved(data / "chnsenticorp")["recipe"] == "characters"
+    assert resolved(data / "matbench_expt_is_metal")["recipe"] == "formulas"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_given_stands(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path, KINDS[kind])
     plain = flat_settings(config_from_mapping({"data": {"path": str(path)}}))
-    chosen = settled(path)
+    chosen = resolved(path)
     changed = {key for key in plain if chosen[key] != plain[key]} - {"recipe"}
     assert changed
     for key in changed:
         # The schema's own default, but given.
-        given = settled(path, f"{key}={plain[key]}")
+        given = resolved(path, f"{key}={plain[key]}")
         assert given[key] == plain[key], key
-    everything = settled(path, f"recipe={kind}", *(f"{key}={plain[key]}" for key in changed))
+    everything = resolved(path, f"recipe={kind}", *(f"{key}={plain[key]}" for key in changed))
     assert everything == plain | {"recipe": kind}
-    assert settled(path, "recipe=plain") == plain | {"recipe": "plain"}
+    assert resolved(path, "recipe=plain") == plain | {"recipe": "plain"}
 
 
 def test_a_given_tokenizer_says_what_the_texts_are(tmp_path: Path) -> None:
     formulas, chinese = write(tmp_path, FORMULAS), write(tmp_path, CHINESE, "chinese.csv")
-    as_words = settled(formulas, "tokenizer.type=formula")
+    as_words = resolved(formulas, "tokenizer.type=formula")
     assert (as_words["recipe"], as_words["model.vectors.source"]) == ("short", "skipgram")
-    assert settled(chinese, "tokenizer.type=bpe")["recipe"] == "short"
-    assert settled(write(tmp_path, SHORT, "short.csv"), "tokenizer.type=char")["recipe"] == "characters"
+    assert resolved(chinese, "tokenizer.type=bpe")["recipe"] == "short"
+    assert resolved(write(tmp_path, SHORT, "short.csv"), "tokenizer.type=char")["recipe"] == "characters"
     # And so does a recipe.
-    long = settled(chinese, "recipe=long")
+    long = resolved(chinese, "recipe=long")
     assert (long["tokenizer.type"], long["tokenizer.max_length"]) == ("word", 400)
 
 
 def test_words_that_are_spelt_like_elements_are_no_formulas(tmp_path: Path) -> None:
     path = write(tmp_path, ["I", "No", "He", "In", "As", "At"] * 10)
-    assert settled(path)["recipe"] == "short"
+    assert resolved(path)["recipe"] == "short"
 
 
 def test_little_data_is_seen_more_often(tmp_path: Path) -> None:
-    few, many = (settled(write(tmp_path, SHORT * times, f"{times}.csv")) for times in (1, 100))
+    few, many = (resolved(write(tmp_path, SHORT * times, f"{times}.csv")) for times in (1, 100))
     assert few["training.epochs"] > many["training.epochs"]
     assert few["model.vectors.epochs"] == many["model.vectors.epochs"] == 40
-    longer = settled(write(tmp_path, LONG * 100, "long.csv"))
+    longer = resolved(write(tmp_path, LONG * 100, "long.csv"))
     assert longer["model.vectors.epochs"] < 40
 
 
 def test_texts_shown_over_and_over_are_not_learnt_by_heart(tmp_path: Path) -> None:
     path = write(tmp_path, SHORT)
-    assert settled(path, "training.sampling=balanced")["model.ngrams"] == 0
-    assert settled(path, "training.sampling=balanced", "model.ngrams=1")["model.ngrams"] == 1
+    assert resolved(path, "training.sampling=balanced")["model.ngrams"] == 0
+    assert resolved(path, "training.sampling=balanced", "model.ngrams=1")["model.ngrams"] == 1
 
 
 @pytest.mark.parametrize(("hidden", "heads"), [(6, 4), (7, 2), (8, 4)])
 def test_formulas_fit_any_size_of_states(hidden: int, heads: int, tmp_path: Path) -> None:
-    assert settled(write(tmp_path, FORMULAS), f"model.hidden_size={hidden}")["model.num_heads"] == heads
+    assert resolved(write(tmp_path, FORMULAS), f"model.hidden_size={hidden}")["model.num_heads"] == heads
 
 
 def test_shipped_configs_choose_nothing() -> None:

@@ -17,9 +17,9 @@ from stopped_runs import KINDS, Killed, Killer, merged, outcome, settings, start
 
 from textattn.config import config_from_mapping
 from textattn.errors import TrainingError
+from textattn.report import Evaluation
 from textattn.runs.train import train
-from textattn.training import state as checkpoints
-from textattn.training.state import Checkpoint
+from textattn.training.state import BestWeights, Progress, TrainState
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_goes_on_from_the_last_checkpoint_and_repeats_no_more_than_it_must(data:
     report = Killer()
     start(config, report, resume=True)
     assert report.steps == list(range(3, 19))
-    assert [note for note in report.notes if "going on" in note] == ["going on after step 2 of 18"]
+    assert [note for note in report.notes if "resuming" in note] == ["resuming after step 2 of 18"]
 
 
 def test_killed_before_the_first_checkpoint_begins_again(data: Path, tmp_path: Path) -> None:
@@ -64,18 +64,18 @@ def test_killed_before_the_first_checkpoint_begins_again(data: Path, tmp_path: P
         start(config, Killer(step=1))
     report = Killer()
     assert outcome(start(config, report, resume=True)) == expected
-    assert any("no checkpoint to go on from; it begins again" in note for note in report.notes)
+    assert any("no checkpoint to resume from; it begins again" in note for note in report.notes)
 
 
 def test_without_a_run_a_new_one_begins_and_a_finished_one_stays(data: Path, tmp_path: Path) -> None:
     config = settings(data, tmp_path / "run")
     report = Killer()
     run = start(config, report, resume=True)
-    assert report.notes[0] == f"no run to go on with in {run}; a new one begins"
+    assert report.notes[0] == f"no run to resume in {run}; a new one begins"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     report = Killer()
     assert start(config, report, resume=True) == run
-    assert report.notes == [f"{run} is finished; there is nothing to go on with"]
+    assert report.notes == [f"{run} is finished; there is nothing to resume"]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
@@ -87,7 +87,7 @@ def test_killed_while_measuring_trains_no_more(data: Path, tmp_path: Path, monke
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("textattn.runs.train.model_card", killed)
+        patch.setattr("textattn.runs.finish.model_card", killed)
         with pytest.raises(Killed):
             start(config)
     assert not (tmp_path / "run" / "metrics.json").exists()
@@ -162,8 +162,9 @@ def test_two_checkpoints_and_their_best_weights_are_kept(data: Path, tmp_path: P
     assert [name for name in names if name.startswith("step-")] == names[-2:]
     assert 1 <= len(names[:-2]) <= 2
     for path in (run / "checkpoints").glob("step-*"):
-        best = Checkpoint.from_bytes(path.read_bytes()).state["run"]["best"]
-        assert hashlib.sha256((run / "checkpoints" / best["weights"]).read_bytes()).hexdigest() == best["sha256"]
+        best = TrainState.from_bytes(path.read_bytes()).best
+        assert best is not None
+        assert sha256(run / "checkpoints" / best.file) == best.sha256
 
 
 def sha256(path: Path) -> str:
@@ -177,13 +178,14 @@ def test_the_model_is_that_of_the_checkpoint_it_goes_on_from(data: Path, tmp_pat
         start(config, Killer(evaluation=12))  # the second of three; nothing after its weights was kept
     run = tmp_path / "run"
     (checkpoint,) = (run / "checkpoints").glob("step-*")
-    best = Checkpoint.from_bytes(checkpoint.read_bytes()).state["run"]["best"]
+    best = TrainState.from_bytes(checkpoint.read_bytes()).best
+    assert best is not None
     later = sha256(run / "model.safetensors")
-    if later == best["sha256"]:  # it was no better: as if it had been
+    if later == best.sha256:  # it was no better: as if it had been
         flipped(run / "model.safetensors", 0.9)
     with pytest.raises(Killed):
         start(config, Killer(step=7), resume=True)
-    assert sha256(run / "model.safetensors") == best["sha256"]
+    assert sha256(run / "model.safetensors") == best.sha256
     assert len((run / "log.jsonl").read_text().splitlines()) == 1
 
 
@@ -317,9 +319,9 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
     expected = outcome(start(settings(data, tmp_path / "whole")))
     config = settings(data, tmp_path / "run")
     saved = 0
-    to_bytes = Checkpoint.to_bytes
+    to_bytes = TrainState.to_bytes
 
-    def full(self: Checkpoint) -> bytes:
+    def full(self: TrainState) -> bytes:
         nonlocal saved
         saved += 1
         if saved == 4:
@@ -327,7 +329,7 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
         return to_bytes(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.Checkpoint, "to_bytes", full)
+        patch.setattr(TrainState, "to_bytes", full)
         with pytest.raises(TrainingError) as caught:
             start(config)
     assert "No space left on device" in caught.value.message
@@ -341,7 +343,7 @@ def test_a_disk_that_cannot_be_read_is_not_called_one_that_cannot_be_written(
     def unreadable(*_: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("textattn.training.loop.collate", unreadable)
+    monkeypatch.setattr("textattn.training.examples.collate", unreadable)
     with pytest.raises(OSError, match="Input/output error"):
         start(settings(data, tmp_path / "run"))
 
@@ -351,13 +353,17 @@ def test_a_disk_that_cannot_be_read_is_not_called_one_that_cannot_be_written(
 
 def test_a_checkpoint_holds_what_it_was_given_and_notices_any_change() -> None:
     tensors = {"model/a": torch.randn(3, 4), "random/cpu": torch.get_rng_state(), "optimizer/a/step": torch.tensor(3.0)}
-    state = {"progress": {"best": float("nan"), "shuffle": {"state": 2**100}}}
-    content = Checkpoint(tensors, state).to_bytes()
-    again = Checkpoint.from_bytes(content)
-    assert again.state["progress"]["shuffle"]["state"] == 2**100
+    best = BestWeights(Evaluation(7, 0.5, 0.1, float("nan"), True, 1.0), "best-000000007.safetensors", "ab")
+    progress = Progress({"state": 2**100}, best=float("nan"))
+    content = TrainState(tensors, progress, {}, [{"step": 7}], best).to_bytes()
+    again = TrainState.from_bytes(content)
+    assert again.progress.shuffle == {"state": 2**100}
+    assert again.best is not None
+    assert (again.best.file, again.best.sha256, again.best.evaluation.global_step) == (best.file, "ab", 7)
+    assert again.log == [{"step": 7}]
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in tensors.items())
     for place in range(0, len(content), 37):
         damaged = bytearray(content)
         damaged[place] ^= 4
         with pytest.raises(ValueError, match=r"\S"):
-            Checkpoint.from_bytes(bytes(damaged))
+            TrainState.from_bytes(bytes(damaged))

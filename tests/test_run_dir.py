@@ -23,7 +23,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 import textattn
 from textattn.data.sources import CORPUS
 from textattn.errors import ConfigError, InputError
-from textattn.storage import model_files, run_dir
+from textattn.storage import files, model_files
+from textattn.storage.run_dir import RunDir
 
 FILES = {
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
@@ -162,10 +163,10 @@ def test_the_model_card_holds_what_was_measured(trained_run: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a" / "metrics.json"
-    run_dir.write_json(path, {"x": 1})
+    files.write_json(path, {"x": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run_dir.write_json(path, {"x": float("nan")})
-    with pytest.raises(ZeroDivisionError), run_dir.atomic_path(path) as temporary:
+        files.write_json(path, {"x": float("nan")})
+    with pytest.raises(ZeroDivisionError), files.atomic_path(path) as temporary:
         temporary.write_text(f"half {1 / 0}")
     assert json.loads(path.read_text()) == {"x": 1}
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
@@ -176,10 +177,10 @@ def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     (tmp_path / "predictions").mkdir()
     with pytest.raises(ConfigError) as caught:
-        run_dir.prepare_dir(tmp_path, overwrite=False)
+        RunDir(tmp_path).begin(False)
     assert caught.value.message == f"output.dir: {tmp_path} already holds a finished run; nothing was changed"
     assert len(list(tmp_path.iterdir())) == 5
-    run_dir.prepare_dir(tmp_path, overwrite=True)
+    RunDir(tmp_path).begin(True)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -188,14 +189,14 @@ def test_a_folder_that_is_no_run_is_never_emptied(tmp_path: Path, overwrite: boo
     """`--overwrite output.dir=.` in a project must not cost it its README."""
     (tmp_path / "README.md").write_text("my project")
     with pytest.raises(ConfigError, match="already holds files that are no run; nothing was changed"):
-        run_dir.prepare_dir(tmp_path, overwrite)
+        RunDir(tmp_path).begin(overwrite)
     assert (tmp_path / "README.md").read_text() == "my project"
 
 
 def test_the_run_directory_must_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"output\.dir: .*/file is a file"):
-        run_dir.prepare_dir(tmp_path / "file", overwrite=True)
+        RunDir(tmp_path / "file").begin(True)
 
 
 # Finding

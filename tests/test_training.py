@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
+from tasks_of_kinds import task
 from torch import nn
 
 from textattn.config.schema import TrainingConfig
@@ -21,11 +22,12 @@ from textattn.errors import ConfigError, TrainingError
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.report import Evaluation, Step
 from textattn.tokens.token_arrays import TokenArrays
-from textattn.training.loop import TrainingLoop
-from textattn.training.loss import build_loss
+from textattn.training.examples import Examples
+from textattn.training.loop import Selection, TrainingLoop
+from textattn.training.loss import Losses
 from textattn.training.optimizer import build_optimizers
 from textattn.training.placement import Placement, choose_device, choose_placement
-from textattn.training.schedule import learning_rate_at
+from textattn.training.schedule import Plan, learning_rate_at
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 NUM_TEXTS = 10
@@ -60,19 +62,21 @@ def events_of(
     **settings: Any,
 ) -> list[Step | Evaluation]:
     tokens = texts() if tokens is None else tokens
-    loop = TrainingLoop(
-        model,
-        tokens,
-        np.arange(len(tokens)) % 2,
-        build_loss("softmax", 0.0, None),
-        TrainingConfig(**{**STEADY, **settings}),
-        placement,
-        pad_id=0,
-        seed=seed,
-        evaluate=evaluate,
-        greater_is_better=greater_is_better,
-    )
-    return list(loop)
+    plan = Plan(TrainingConfig(**{**STEADY, **settings}), seed)
+    selection = None if evaluate is None else Selection(evaluate, greater_is_better)
+    return list(loop_of(model, Examples(tokens, np.arange(len(tokens)) % 2, 0), plan, placement, selection))
+
+
+def loop_of(
+    model: TextClassifier,
+    examples: Examples,
+    plan: Plan,
+    placement: Placement = CPU,
+    selection: Selection | None = None,
+    kind: str = "softmax",
+) -> TrainingLoop:
+    losses = Losses.from_config(plan.config, task(kind, 2), None)
+    return TrainingLoop(model, examples, losses, plan, placement, selection)
 
 
 def steps_of(events: list[Step | Evaluation]) -> list[Step]:
@@ -253,18 +257,8 @@ def test_a_learning_rate_out_of_all_bounds_ends_in_an_error() -> None:
 @pytest.mark.parametrize(("limit", "clipped"), [(0.01, True), (None, False), (1e6, False)])
 def test_long_gradients_are_scaled_down(limit: float | None, clipped: bool) -> None:
     model, norms = build(), []
-    loop = TrainingLoop(
-        model,
-        texts(),
-        np.arange(NUM_TEXTS) % 2,
-        build_loss("softmax", 0.0, None),
-        TrainingConfig(**STEADY, max_grad_norm=limit, epochs=1),
-        CPU,
-        pad_id=0,
-        seed=0,
-        evaluate=None,
-    )
-    for _ in loop:
+    plan = Plan(TrainingConfig(**STEADY, max_grad_norm=limit, epochs=1), seed=0)
+    for _ in loop_of(model, Examples(texts(), np.arange(NUM_TEXTS) % 2, 0), plan):
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norms.append(math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients)))
     assert (max(norms) <= 0.01 * (1 + 1e-5)) == clipped
@@ -285,9 +279,8 @@ def test_multi_label_targets_are_trained_on() -> None:
     labels: NDArray[np.uint8] = np.stack([np.arange(NUM_TEXTS) % 2, np.arange(NUM_TEXTS) % 3 == 0], axis=1).astype(
         np.uint8
     )
-    settings = TrainingConfig(**{**STEADY, "epochs": 60, "learning_rate": 0.02})
-    loss = build_loss("multi_label", 0.0, None)
-    events = list(TrainingLoop(model, tokens, labels, loss, settings, CPU, pad_id=0, seed=0, evaluate=None))
+    plan = Plan(TrainingConfig(**{**STEADY, "epochs": 60, "learning_rate": 0.02}), seed=0)
+    events = list(loop_of(model, Examples(tokens, labels, 0), plan, kind="multi_label"))
     assert steps_of(events)[-1].loss < 0.05
 
 

@@ -1,20 +1,98 @@
-"""The errors a user may meet. Each class carries the exit code the command line ends with.
+"""The errors that a user may meet. Each class carries the exit code that the command line ends with.
 
-Only these are turned into `Error: …` and `Hint: …`; any other exception is a bug and is reported as one.
+An error keeps what is wrong in fields: the setting or option, the place, the problem, the remedy. The command line
+renders an option as `--max-drop 1.0`, Python as the argument `max_drop=1.0`. Only these errors are shown as `Error: …`
+and `Hint: …`; any other exception is a bug and is reported as one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command, which is an argument of the same name in Python."""
+
+    name: str
+    """As Python spells it: `max_drop`."""
+    value: object = None
+    """A value to give it; None: the option by its name."""
+    flag: bool = False
+    """It takes no value."""
+
+    def render(self, command_line: bool) -> str:
+        """`--max-drop 1.0` or `max_drop=1.0`."""
+        if command_line:
+            shown = "--" + self.name.replace("_", "-")
+            return shown if self.value is None else f"{shown} {self.value}"
+        if self.flag:
+            return f"{self.name}=True"
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+
+Part = str | Option
+Hint = Part | Sequence[Part] | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    problem: str
+    setting: Part | None = None
+    """The setting (`training.metric`) or the option that is wrong."""
+    place: str | None = None
+    """Where it stands: `reviews.csv:17`, a file, an override."""
+
+    def render(self, command_line: bool) -> str:
+        """place: setting: problem."""
+        setting = self.setting.render(command_line) if isinstance(self.setting, Option) else self.setting
+        return ": ".join(part for part in (self.place, setting, self.problem) if part)
+
 
 class TextattnError(Exception):
-    """Something the user can mend. `hint` is one line that can be pasted or acted on."""
+    """Something that the user can correct."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(
+        self,
+        problem: str | Sequence[Problem],
+        hint: Hint = None,
+        *,
+        setting: Part | None = None,
+        place: str | None = None,
+    ) -> None:
+        """Keeps what is wrong.
+
+        Args:
+            problem: one sentence, or several problems that were found together.
+            hint: the remedy, one line that can be pasted or acted on; in parts where it names options.
+            setting, place: see `Problem`.
+        """
+        self.problems = [Problem(problem, setting, place)] if isinstance(problem, str) else list(problem)
+        self.remedy = hint
+        super().__init__(self.message)
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in Python's terms; a line for each problem."""
+        return self.render(command_line=False)[0]
+
+    @property
+    def hint(self) -> str | None:
+        """The remedy, in Python's terms."""
+        return self.render(command_line=False)[1]
+
+    def render(self, command_line: bool) -> tuple[str, str | None]:
+        """The message and the hint, with options as the command line or as Python spells them."""
+        parts = [self.remedy] if isinstance(self.remedy, (str, Option)) else self.remedy
+        message = "\n".join(problem.render(command_line) for problem in self.problems)
+        if parts is None:
+            return message, None
+        return message, "".join(part.render(command_line) if isinstance(part, Option) else part for part in parts)
 
 
 class ConfigError(TextattnError):

@@ -93,9 +93,10 @@ def note(text: str, label: str = "") -> None:
 
 def print_error(error: TextattnError) -> None:
     """`Error: …`, then `Hint: …`."""
-    _stderr("Error", error.message, "31")
-    if error.hint:
-        _stderr("Hint", error.hint, "36")
+    message, hint = error.render(command_line=True)
+    _stderr("Error", message, "31")
+    if hint:
+        _stderr("Hint", hint, "36")
 
 
 def _stderr(label: str, text: str, color: str) -> None:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from textattn.config.removed import drop_removed
 from textattn.config.schema import FILE_SUFFIXES, Config, Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_value, parse_yaml, scalar
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Problem
 
 PACKAGE = Path(__file__).parent.parent
 AnySection = TypeVar("AnySection", bound=Section)
@@ -32,11 +32,12 @@ class Place(NamedTuple):
     text: str
 
 
-class Problem(NamedTuple):
-    """One line of an error."""
+class Finding(NamedTuple):
+    """A problem of a config, with what it is sorted by."""
 
     place: Place
-    message: str
+    setting: str | None
+    problem: str
     unknown_key: bool = False
 
 
@@ -183,22 +184,21 @@ def _resolve(
     """Apply the overrides and validate. `check` and `valid_keys` are the commands to hint at."""
     problems = _apply(overrides, values, places)
     problems += [
-        Problem(_place(path, places, ""), f"{_dotted(path)}: {message}")
-        for path, message in drop_removed(values).items()
+        Finding(_place(path, places, ""), _dotted(path), problem) for path, problem in drop_removed(values).items()
     ]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         problems += _problems(error, values, places)
     if problems:
-        problems.sort(key=lambda problem: problem.place[:2])
+        problems.sort(key=lambda finding: finding.place[:2])
         values_in_file = any(p.place.override == 0 for p in problems) and not any(p.unknown_key for p in problems)
         hint = check if values_in_file else valid_keys
-        raise ConfigError("\n".join(f"{problem.place.text}: {problem.message}" for problem in problems), hint)
+        raise ConfigError([Problem(p.problem, p.setting, p.place.text) for p in problems], hint)
     return config
 
 
-def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Problem]:
+def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Finding]:
     """Set the overridden values in `values`, note in `places` where they came from, and return what cannot be set."""
     problems = []
     assignments: list[tuple[tuple[str, ...], Any, Place]] = []
@@ -207,7 +207,7 @@ def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPat
         try:
             path, value = _parse_override(word)
         except ConfigError as error:
-            problems.append(Problem(place, error.message))
+            problems.append(Finding(place, None, error.message))
             continue
         if any(path == earlier for earlier, _, _ in assignments):
             # Blames the caller of load_config or config_from_mapping.
@@ -224,7 +224,7 @@ def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPat
             section = section[key]
             if not isinstance(section, dict):
                 what = f"{'.'.join(path[:depth])} is not a section, it is {_shown(section)}"
-                problems.append(Problem(place, what))
+                problems.append(Finding(place, None, what))
                 break
         else:
             section[path[-1]] = value
@@ -299,7 +299,7 @@ REFUSED = {
 }
 
 
-def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Problem]:
+def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Finding]:
     """The errors of pydantic, those for the branches of one union collapsed into one problem."""
     groups: dict[KeyPath, list[Any]] = {}
     for detail in error.errors(include_url=False):
@@ -317,7 +317,7 @@ def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPa
             continue  # it is there, misspelt
         else:
             message = _in_words(path, details)
-        problems.append(Problem(_place(path, places, message), f"{_dotted(path)}: {message}", path in unknown))
+        problems.append(Finding(_place(path, places, message), _dotted(path), message, path in unknown))
     return problems
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from textattn.config.load import FIELDS, config_from_mapping
 from textattn.config.schema import Config, Section
 from textattn.config.yaml12 import Document, dump_yaml, parse_yaml
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Hint, Option, Problem
 
 Scalar = str | int | float | bool | None
 
@@ -110,7 +110,9 @@ def load_space(file: str | None, config: Config, overrides: Sequence[str] = ()) 
             given.add("model.hidden_size")  # there are none, or they are bound to the embedding
         parameters = [parameter for parameter in parameters if not is_given(parameter.key)]
         if not parameters:
-            raise ConfigError("nothing is left to search: all of the default space is set", "--space FILE")
+            raise ConfigError(
+                "nothing is left to search: all of the default space is set", Option("space", "space.yaml")
+            )
         return parameters
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
@@ -160,16 +162,17 @@ def _check(document: Document, origin: str, config: Config) -> list[Parameter]:
         raise ConfigError(f"{origin}:1: expected settings to search, such as training.learning_rate: {EXAMPLE}")
     if not document.value:
         raise ConfigError(f"{origin}:1: nothing to search", f"training.learning_rate: {EXAMPLE}")
-    parameters, problems = [], []
-    hint = f"KEY: {EXAMPLE}"
+    parameters: list[Parameter] = []
+    problems: list[Problem] = []
+    hint: Hint = f"KEY: {EXAMPLE}"
     for key, given in document.value.items():
         try:
             parameters.append(_parameter(key, given, document, origin, config))
         except ConfigError as error:
-            problems += [line for line in error.message.splitlines() if line not in problems]
-            hint = error.hint or hint
+            problems += [problem for problem in error.problems if problem not in problems]
+            hint = error.remedy or hint
     if problems:
-        raise ConfigError("\n".join(problems), hint)
+        raise ConfigError(problems, hint)
     return parameters
 
 
@@ -197,21 +200,25 @@ def _parameter(key: str, given: Any, document: Document, origin: str, config: Co
         tried = [(parameter.low, place("low")), (given["high"], place("high"))]
     else:
         raise ConfigError(f"{place()}: {key}: expected a range or a list of values: {EXAMPLE}")
-    refusals = []
+    refusals: list[Problem] = []
     for value, where in tried:
         try:
             with_values(config, {key: value}, where)
         except ConfigError as error:
-            refusals += [line for line in error.message.splitlines() if _is_sure(line, where, key, document.value)]
+            refusals += [problem for problem in error.problems if _is_sure(problem, key, document.value)]
     if refusals:
-        raise ConfigError("\n".join(refusals))
+        raise ConfigError(refusals)
     return parameter
 
 
-def _is_sure(problem: str, where: str, key: str, space: Mapping[str, Any]) -> bool:
-    """Whether it is one in every trial: not so where the settings of a section are at odds, and others are searched."""
-    about = problem.removeprefix(f"{where}: ").partition(": ")[0]
-    return about == key or not any(other != key and other.startswith(f"{about}.") for other in space)
+def _is_sure(problem: Problem, key: str, space: Mapping[str, Any]) -> bool:
+    """Whether every trial would have the problem.
+
+    It would not where the settings of a section are at odds with one another, and others of them are searched too.
+    """
+    return problem.setting == key or not any(
+        other != key and other.startswith(f"{problem.setting}.") for other in space
+    )
 
 
 def _choices(key: str, given: list[Any], place: Any) -> Parameter:

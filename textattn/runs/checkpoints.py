@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from textattn.config import Config, flat_settings, given_settings, load_config
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option
 from textattn.report import Evaluation, Report
 from textattn.runs.training_data import TrainingData
 from textattn.storage.files import write_bytes
-from textattn.storage.run_dir import TOKENIZER, RunDir
+from textattn.storage.run_dir import BEGIN_AGAIN, OVERWRITE, RESUME, TOKENIZER, RunDir
 from textattn.training.processes import Processes, number_of_processes
 from textattn.training.state import BestWeights, TrainState
 
@@ -22,6 +22,7 @@ from textattn.training.state import BestWeights, TrainState
 KEPT = 2
 STEP, BEST = "step-", "best-"
 SUFFIX = ".safetensors"
+RESUME_OPTION = Option("resume")
 # Settings that change no result.
 MAY_DIFFER = ("output.dir", "output.plots", "output.tracking", "training.checkpoint_steps")
 
@@ -112,7 +113,7 @@ def check_same_config(run: RunDir, config: Config) -> None:
     try:
         before = load_config(str(run.training_config))
     except ConfigError as error:
-        raise InputError(f"{run.training_config}: damaged ({error.message})", "--overwrite begins again") from None
+        raise InputError(f"damaged ({error.message})", BEGIN_AGAIN, place=str(run.training_config)) from None
     _refuse(run, differences(before, config))
 
 
@@ -168,8 +169,9 @@ def _refuse(run: RunDir, found: list[str]) -> None:
     if found:
         listed = "".join(f"\n  {difference}" for difference in found)
         raise ConfigError(
-            f"--resume: not the same training as in {run}; nothing was changed:{listed}",
-            "put these back, or train anew without --resume (with --overwrite in the same directory)",
+            f"not the same training as in {run}; nothing was changed:{listed}",
+            ("put these back, or begin a new run without ", RESUME, " (with ", OVERWRITE, " in the same directory)"),
+            setting=RESUME_OPTION,
         )
 
 

@@ -19,7 +19,7 @@ from textattn.runs.checkpoints import save_state
 from textattn.runs.setup import Setup
 from textattn.runs.signals import Interrupted, Signals, Terminated, signal_number
 from textattn.storage.records import History
-from textattn.storage.run_dir import RunDir
+from textattn.storage.run_dir import RESUME, RunDir
 from textattn.training.state import TrainState
 
 
@@ -152,7 +152,7 @@ class _Fitting:
         return Interrupted(
             number,
             f"interrupted at step {self.step.global_step} of {self.step.total_steps}; {kept} is in {self.run}",
-            f"the same command with --resume output.dir={self.run} goes on from there",
+            ("the same command with ", RESUME, f" output.dir={self.run} continues from there"),
         )
 
     def _history(self) -> History:
@@ -183,5 +183,5 @@ def _writing_to(run: RunDir) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(
             f"{run}: cannot be written ({error.strerror or error}); what was kept before is whole",
-            f"make room there, then the same command with --resume output.dir={run}",
+            ("free some space there, then the same command with ", RESUME, f" output.dir={run}"),
         ) from None

@@ -23,7 +23,7 @@ from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Evaluation, Report
 from textattn.runs.setup import Setup
 from textattn.storage.records import Folds
-from textattn.tasks.base import Labels, Task
+from textattn.tasks.base import Labels
 
 Rows = NDArray[np.int64]
 
@@ -43,16 +43,19 @@ def cross_validate(setup: Setup, report: Report) -> Folds:
     """
     data = setup.data
     labels = data.corpus.labelled().train.labels
-    folds = folds_of(labels, data.task, data.config)
+    folds = folds_of(data.task.strata(labels), data.config)
     report.stage(f"Cross-validating {len(folds)} folds of {len(labels):,} texts")
     logits_by_evaluation = _answer_folds(setup, folds, len(labels), report)
     return _measure(setup, labels, len(folds), logits_by_evaluation, report)
 
 
-def folds_of(labels: Labels, task: Task, config: Config) -> list[Rows]:
-    """The rows of each fold: of each label nearly as many as of the others, where a row has one label.
+def folds_of(strata: list[Rows], config: Config) -> list[Rows]:
+    """The rows of each fold, nearly the same number from each stratum.
 
     They are drawn at random, or with `data.validation_rows: last` those that follow one another.
+
+    Args:
+        strata: rows of the same label, where a row has one; `Task.strata` gives them.
     """
     number = config.training.cross_validation
     assert number is not None
@@ -60,7 +63,7 @@ def folds_of(labels: Labels, task: Task, config: Config) -> list[Rows]:
     at_random = config.data.validation_rows == "random"
     parts: list[list[Rows]] = [[] for _ in range(number)]
     offset = 0
-    for rows in task.strata(labels):
+    for rows in strata:
         for i, part in enumerate(np.array_split(generator.permutation(rows) if at_random else rows, number)):
             # Those that are longer by one are not always the first folds. Rows that follow one another stay where
             # those of the other labels are: they may be of the same film.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textattn.config import Config
 from textattn.data.read import read_corpus
 from textattn.data.sources import Tables, open_hub
@@ -84,6 +86,5 @@ def _load_teacher(config: Config) -> Classifier | None:
     try:
         return Classifier.load(find_model(name))
     except InputError as error:
-        raise InputError(
-            f"data.teacher: {error.message.removeprefix('--model: ')}", f"textattn train CONFIG output.dir={name}"
-        ) from None
+        found = [replace(problem, setting="data.teacher") for problem in error.problems]
+        raise InputError(found, f"textattn train CONFIG output.dir={name}") from None

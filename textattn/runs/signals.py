@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from textattn.errors import TextattnError
+from textattn.errors import Hint, TextattnError
 
 
 class Interrupted(TextattnError):
     """Ctrl-C or SIGTERM during training; says what was kept."""
 
-    def __init__(self, signal_number: int, message: str, hint: str) -> None:
+    def __init__(self, signal_number: int, message: str, hint: Hint) -> None:
         super().__init__(message, hint)
         self.exit_code = 128 + signal_number
 

@@ -22,7 +22,7 @@ from textattn.config import Config, dump_config, load_config
 from textattn.config.space import Parameter, dump_space, with_values
 from textattn.config.yaml12 import dump_yaml, parse_yaml
 from textattn.data.read import Corpus
-from textattn.errors import ConfigError, InputError, Pruned
+from textattn.errors import ConfigError, InputError, Option, Pruned
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.runs.checkpoints import differences
 from textattn.runs.signals import Signals
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 CONFIG, SPACE, BEST, SUMMARY, TRIALS = "config.yaml", "space.yaml", "best.yaml", "tune.json", "trials"
+FOLDER = Option("dir")
 LOCK, PROCESSES = ".lock", ".processes"
 # Files of a trial that is not the best which only its model needs.
 OF_THE_MODEL = (WEIGHTS, ONNX)
@@ -53,12 +54,12 @@ def check_folder(folder: Path, config: Config, space: Sequence[Parameter]) -> bo
     Raises:
         ConfigError: there is another one, with the list of what differs, or something else.
     """
-    hint = "--dir runs/another-study"
+    hint = Option("dir", "runs/another-study")
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--dir: {folder} is a file", hint)
+        raise ConfigError(f"{folder} is a file", hint, setting=FOLDER)
     if not (folder / CONFIG).is_file():
         if folder.is_dir() and any(folder.iterdir()) and not (folder / PROCESSES).is_dir():
-            raise ConfigError(f"--dir: {folder} holds files that are no study; nothing was changed", hint)
+            raise ConfigError(f"{folder} holds files that are no study; nothing was changed", hint, setting=FOLDER)
         return False
     try:
         before = load_config(str(folder / CONFIG))
@@ -83,8 +84,9 @@ def _refuse(folder: Path, found: list[str]) -> None:
     if found:
         listed = "".join(f"\n  {difference}" for difference in found)
         raise ConfigError(
-            f"--dir: {folder} holds a study of something else; nothing was changed:{listed}",
-            "put these back, or --dir runs/another-study",
+            f"{folder} holds a study of something else; nothing was changed:{listed}",
+            ("put these back, or ", Option("dir", "runs/another-study")),
+            setting=FOLDER,
         )
 
 
@@ -120,7 +122,7 @@ class Study:
                     write_text(folder / CONFIG, dump_config(config))
                 self.study = self._open(data.corpus, pruning)
         except OSError as error:
-            raise ConfigError(f"--dir: {folder} cannot be written: {error.strerror or error}") from None
+            raise ConfigError(f"{folder} cannot be written: {error.strerror or error}", setting=FOLDER) from None
 
     def __enter__(self) -> Study:
         self._alive.acquire()
@@ -166,7 +168,9 @@ class Study:
             begun_with = study.user_attrs.get("data")
         except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError, RuntimeError) as error:
             first = str(error).strip().split("\n")[0]
-            raise InputError(f"{path}: damaged, or of another version of Optuna ({first})", "--dir another") from None
+            raise InputError(
+                f"damaged, or of another version of Optuna ({first})", Option("dir", "another"), place=str(path)
+            ) from None
         now = {name: split.fingerprint() for name, split in corpus.splits().items()}
         if begun_with is None:
             study.set_user_attr("data", now)

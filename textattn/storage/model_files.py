@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import InputError
+from textattn.errors import InputError, Option
 from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
+MODEL = Option("model")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 # What a member of a bundle may unpack to: weights, which hardly shrink, and the limit of ONNX's own format; the rest.
 LARGEST_GRAPH = 2**31
@@ -230,7 +231,9 @@ def find_model(name: str | None) -> Path:
         return path
     if path.is_file():
         if not _is_bundle(path):
-            raise InputError(f"--model: {path} is a file, but no bundle of textattn", f"--model {path.parent}")
+            raise InputError(
+                f"{path} is a file, but no bundle of textattn", Option("model", path.parent), setting=MODEL
+            )
         return path
     if path.is_dir():
         newest = newest_run(path)
@@ -249,7 +252,7 @@ def _is_bundle(path: Path) -> bool:
 def _from_hub(name: str) -> Path:
     repo_id, _, revision = name.removeprefix("hf://").partition("@")
     if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
-        raise InputError(f"--model: no such folder: {name}", "textattn info --model runs/NAME/TIME")
+        raise InputError(f"no such folder: {name}", Option("model", "runs/NAME/TIME"), setting=MODEL)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -261,15 +264,16 @@ def _from_hub(name: str) -> Path:
         variable = offline_variable()
         newest = newest_run()
         raise InputError(
-            f"--model: {name!r} is neither a folder here nor could it be read from the Hub: "
+            f"{name!r} is neither a folder here nor could it be read from the Hub: "
             + (f"{variable} is set" if variable else first_line(error)),
-            f"--model {newest}" if newest else "textattn train quickstart",
+            Option("model", newest) if newest else "textattn train quickstart",
+            setting=MODEL,
         ) from None
     bundles = list(path.glob("*.zip"))
     if not is_model(path) and len(bundles) == 1:
         return bundles[0]
     if not is_model(path):
-        raise InputError(f"--model: {name!r} on the Hub is not a textattn model")
+        raise InputError(f"{name!r} on the Hub is not a textattn model", setting=MODEL)
     return path
 
 

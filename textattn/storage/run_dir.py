@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option
 from textattn.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ OWN_FILES = (
 OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS, PLOTS, TENSORBOARD, WANDB)
 
 RUNS = Path("runs")
+OVERWRITE, RESUME = Option("overwrite", flag=True), Option("resume", flag=True)
+BEGIN_AGAIN = (OVERWRITE, " begins again")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class RunDir:
         try:
             return Environment.from_json(value)
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: damaged ({error!r})", "--overwrite begins again") from None
+            raise InputError(f"damaged ({error!r})", BEGIN_AGAIN, place=str(path)) from None
 
     def folds(self) -> Folds:
         """cross_validation.json.
@@ -149,7 +151,7 @@ class RunDir:
         try:
             return Folds.from_json(read_json(path))
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: damaged ({error!r})", "--overwrite begins again") from None
+            raise InputError(f"damaged ({error!r})", BEGIN_AGAIN, place=str(path)) from None
 
     def best_metric(self) -> float | None:
         """The selection metric of the best checkpoint of a finished run."""
@@ -278,30 +280,36 @@ class RunDir:
             yield
         except OSError as error:
             raise ConfigError(
-                f"output.dir: {self.path} cannot be written: {error.strerror or error}", "output.dir=/some/other/folder"
+                f"{self.path} cannot be written: {error.strerror or error}",
+                "output.dir=/some/other/folder",
+                setting="output.dir",
             ) from None
 
     def _check(self, overwrite: bool) -> None:
         path = self.path
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"output.dir: {path} is a file", "output.dir=runs/my-run")
+            raise ConfigError(f"{path} is a file", "output.dir=runs/my-run", setting="output.dir")
         # The first file of a run may be half written, and the process killed then.
         if not path.is_dir() or all(map(_is_leftover, path.iterdir())):
             return
         if not self.is_run():
             # A folder of something else may hold a README.md or config.json of its own.
             raise ConfigError(
-                f"output.dir: {path} already holds files that are no run; nothing was changed", "output.dir=runs/my-run"
+                f"{path} already holds files that are no run; nothing was changed",
+                "output.dir=runs/my-run",
+                setting="output.dir",
             )
         if not overwrite:
             if self.is_finished():
                 raise ConfigError(
-                    f"output.dir: {path} already holds a finished run; nothing was changed",
-                    "--overwrite, or another output.dir=…",
+                    f"{path} already holds a finished run; nothing was changed",
+                    (OVERWRITE, ", or another output.dir=…"),
+                    setting="output.dir",
                 )
             raise ConfigError(
-                f"output.dir: {path} already holds an unfinished run; nothing was changed",
-                "--resume goes on with it, --overwrite begins again",
+                f"{path} already holds an unfinished run; nothing was changed",
+                (RESUME, " continues it, ", OVERWRITE, " begins again"),
+                setting="output.dir",
             )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from textattn.errors import Elsewhere, TextattnError, TrainingError
+from textattn.errors import Elsewhere, Option, TextattnError, TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +152,11 @@ def join_processes(device_type: str) -> Iterator[Processes]:
             raise
         raise TrainingError(
             f"process {processes.rank} of {processes.size}: another process of this training has ended",
-            "its message is above; the same command with --resume goes on from the newest checkpoint",
+            (
+                "its message is above; the same command with ",
+                Option("resume", flag=True),
+                " continues from the newest checkpoint",
+            ),
         ) from None
     if mine:
         dist.destroy_process_group()
