@@ -7,10 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textattn.model import attention as mechanisms
+from textattn.model import encoders
+from textattn.model.attention import attention_class
 from textattn.model.classifier import Architecture, TextClassifier
 
-WEIGHTED = ("additive", "sigmoid", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention")
-MECHANISMS = (*WEIGHTED, "mean", "max", "last")
+# Every part that has a file in its folder, so that a new one is tested too.
+MECHANISMS = mechanisms.NAMES
+WEIGHTED = tuple(name for name in MECHANISMS if attention_class(name).learns_weights)
+ENCODERS = encoders.NAMES
 VOCABULARY, PAD, UNK = 50, 0, 1
 TEXTS = [[2, 3, 4], [5], [6, 7, 8, 9, 10, 11, 12], [13, 2, 14, 2, 5], [15, 16]]
 

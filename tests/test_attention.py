@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from reference import attend, parameters_of
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from textattn.model.attention import (
-    AdditiveAttention,
-    DotAttention,
-    MultiHeadPooling,
-    ScaledDotAttention,
-    build_attention,
+    NAMES,
+    Attention,
+    AttentionSizes,
+    WeightedPooling,
+    attention_class,
     masked_softmax,
     scaled_dot_product,
 )
@@ -24,28 +24,21 @@ from textattn.model.attention import (
 DIM = 8
 LENGTHS = [1, 2, 5, 7]
 MECHANISMS = [
-    ("additive", 1, True),
-    ("sigmoid", 1, True),
-    ("dot", 1, True),
-    ("scaled_dot", 1, True),
-    ("general", 1, True),
-    ("mlp", 1, True),
-    ("multi_head", 1, True),
-    ("multi_head", 3, True),
-    ("self_attention", 1, True),
-    ("self_attention", 4, True),
-    ("mean", 1, True),
-    ("max", 1, True),
-    ("last", 1, True),
+    *((name, 1, True) for name in NAMES),
+    *((name, 4, True) for name in NAMES if attention_class(name).uses_heads),
     ("last", 1, False),
 ]
 every_mechanism = pytest.mark.parametrize(("name", "num_heads", "bidirectional"), MECHANISMS)
 
 
-def build(name: str, num_heads: int = 1, bidirectional: bool = True, dtype: torch.dtype = torch.float64) -> nn.Module:
+def sizes(dim: int = DIM, num_heads: int = 1, bidirectional: bool = True) -> AttentionSizes:
+    return AttentionSizes(dim, attention_size=6, num_heads=num_heads, bidirectional=bidirectional)
+
+
+def build(name: str, num_heads: int = 1, bidirectional: bool = True, dtype: torch.dtype = torch.float64) -> Attention:
     """With weights large enough that no two tokens count the same."""
     torch.manual_seed(0)
-    attention = build_attention(name, DIM, attention_size=6, num_heads=num_heads, bidirectional=bidirectional)
+    attention = attention_class(name)(sizes(DIM, num_heads, bidirectional))
     with torch.no_grad():
         for parameter in attention.parameters():
             parameter.normal_()
@@ -93,12 +86,12 @@ def test_worked_example_of_the_article() -> None:
     np.testing.assert_allclose(outputs[:, 0].numpy(), [0.206656, 0.213245, 0.219706], atol=1.5e-6)
 
 
-@pytest.mark.parametrize(("kind", "score"), [(DotAttention, 1.4), (ScaledDotAttention, 1.4 / math.sqrt(3))])
-def test_dot_product_of_the_article_is_1_4(kind: type[DotAttention], score: float) -> None:
+@pytest.mark.parametrize(("name", "score"), [("dot", 1.4), ("scaled_dot", 1.4 / math.sqrt(3))])
+def test_dot_product_of_the_article_is_1_4(name: str, score: float) -> None:
     """1*0.1 + 2*0.2 + 3*0.3, where the article has 2.4; read off as the log-ratio to a state of score 0."""
-    attention = kind(3).double()
+    attention = attention_class(name)(sizes(3)).double()
     with torch.no_grad():
-        attention.query.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        attention.get_parameter("query").copy_(torch.tensor([1.0, 2.0, 3.0]))
     states = torch.tensor([[[0.1, 0.2, 0.3], [0.0, 0.0, 0.0]]], dtype=torch.float64)
     _, weights = attention(states, torch.ones(1, 2, dtype=torch.bool))
     assert math.log(weights[0, 0].item() / weights[0, 1].item()) == pytest.approx(score, abs=1e-12)
@@ -116,7 +109,7 @@ def test_scaled_dot_product_equals_that_of_torch() -> None:
 
 
 def test_one_head_of_multi_head_is_additive_without_bias() -> None:
-    multi_head, additive = MultiHeadPooling(DIM, 6, 1), AdditiveAttention(DIM, 6)
+    multi_head, additive = (attention_class(name)(sizes()) for name in ("multi_head", "additive"))
     additive.load_state_dict({**multi_head.state_dict(), "projection.bias": torch.zeros(6)})
     for one, other in zip(multi_head(*ragged(torch.float32)), additive(*ragged(torch.float32)), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
@@ -223,9 +216,38 @@ def test_softmax_survives_huge_scores() -> None:
 
 def test_heads_that_do_not_divide_the_states_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^num_heads must divide the state size 8, got 3$"):
-        build_attention("self_attention", DIM, 6, 3, True)
+        attention_class("self_attention")(sizes(num_heads=3))
 
 
-def test_unknown_mechanism_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^unknown attention 'bilinear'$"):
-        build_attention("bilinear", DIM, 6, 1, True)
+# What a class says about itself
+
+
+@every_mechanism
+def test_the_attributes_of_a_class_say_what_it_does(name: str, num_heads: int, bidirectional: bool) -> None:
+    """Settings and losses that do not fit a mechanism are refused by these."""
+    attention = build(name, num_heads, bidirectional)
+    states, mask = ragged()
+    assert attention.has_weights == isinstance(attention, WeightedPooling)
+    if not isinstance(attention, WeightedPooling):
+        assert not attention.learns_weights
+        assert attention.normalized
+        return
+    weights = attention.weigh(states, mask)
+    assert weights.shape == (len(LENGTHS), num_heads, mask.shape[1])
+    assert attention.learns_weights == weights.requires_grad
+    sums = weights.sum(dim=2)
+    assert attention.normalized == torch.allclose(sums, torch.ones_like(sums))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_telling_shapes_show_every_size_that_parameters_depend_on(name: str) -> None:
+    """With a wrong size in config.json they must differ from the weights before anything is built."""
+    kind, right = attention_class(name), AttentionSizes(DIM, 6, 2, bidirectional=True)
+
+    def shapes(sizes: AttentionSizes) -> dict[str, tuple[int, ...]]:
+        return {key: tuple(parameter.shape) for key, parameter in kind(sizes).named_parameters()}
+
+    assert kind.telling_shapes(right).items() <= shapes(right).items()
+    for wrong in (AttentionSizes(DIM, 7, 2, bidirectional=True), AttentionSizes(DIM, 6, 4, bidirectional=True)):
+        if shapes(wrong) != shapes(right):
+            assert kind.telling_shapes(wrong) != kind.telling_shapes(right)

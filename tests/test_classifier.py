@@ -11,6 +11,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 from reference import Array, attend, encode, inside, parameters_of
+from small_models import ENCODERS as RECURRENT
 from small_models import (
     MECHANISMS,
     TEXTS,
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from textattn.model.classifier import Architecture, TextClassifier
 
-ENCODERS = [("none", 1, True), *itertools.product(("lstm", "gru"), (1, 2), (False, True))]
+ENCODERS = [("none", 1, True), *itertools.product(RECURRENT, (1, 2), (False, True))]
 every_mechanism = pytest.mark.parametrize("attention", MECHANISMS)
 every_encoder = pytest.mark.parametrize(("encoder", "num_layers", "bidirectional"), ENCODERS)
 

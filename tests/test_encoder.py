@@ -9,21 +9,22 @@ from reference import encode, parameters_of
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from textattn.model import encoder as encoder_module
-from textattn.model.encoder import Mirror, RecurrentEncoder
+from textattn.model.classifier import Architecture, TextClassifier
+from textattn.model.encoders import NAMES, EncoderSizes, RecurrentEncoder, _recurrent, encoder_class
+from textattn.model.encoders._recurrent import Mirror
 
 INPUT, HIDDEN = 5, 4
 LENGTHS = [3, 1, 8, 5]
 every_shape = pytest.mark.parametrize(
     ("kind", "num_layers", "bidirectional"),
-    [(kind, layers, both) for kind in ("lstm", "gru") for layers in (1, 3) for both in (False, True)],
+    [(kind, layers, both) for kind in NAMES for layers in (1, 3) for both in (False, True)],
 )
 
 
 def build(kind: str, num_layers: int, bidirectional: bool, dropout: float = 0.0) -> RecurrentEncoder:
     """With weights large enough that a wrong start state would show."""
     torch.manual_seed(0)
-    encoder = RecurrentEncoder(kind, INPUT, HIDDEN, num_layers, bidirectional, dropout)
+    encoder = encoder_class(kind)(EncoderSizes(INPUT, HIDDEN, num_layers, bidirectional), dropout)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.uniform_(-1, 1)
@@ -33,7 +34,7 @@ def build(kind: str, num_layers: int, bidirectional: bool, dropout: float = 0.0)
 @pytest.fixture(autouse=True, params=["one direction", "both directions"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the kernels of the device take at once; a processor's take either."""
-    monkeypatch.setattr(encoder_module, "takes_both_directions", lambda device: request.param == "both directions")
+    monkeypatch.setattr(_recurrent, "takes_both_directions", lambda device: request.param == "both directions")
     return str(request.param)
 
 
@@ -47,9 +48,10 @@ def ragged(extra: int = 3, garbage: float = 10.0) -> tuple[Tensor, Tensor]:
 
 
 def torch_twin(encoder: RecurrentEncoder, kind: str, num_layers: int, bidirectional: bool) -> nn.RNNBase:
-    """nn.LSTM or nn.GRU with the same weights."""
-    build = nn.LSTM if kind == "lstm" else nn.GRU
-    twin = build(INPUT, HIDDEN, num_layers, batch_first=True, bidirectional=bidirectional)
+    """Torch's own network with the same weights."""
+    twin = {"lstm": nn.LSTM, "gru": nn.GRU}[kind](
+        INPUT, HIDDEN, num_layers, batch_first=True, bidirectional=bidirectional
+    )
     state = {}
     for name, value in encoder.state_dict().items():  # layers.2.weight_ih_l0_reverse -> weight_ih_l2_reverse
         _, layer, parameter = name.split(".")
@@ -98,7 +100,7 @@ def test_content_and_amount_of_padding_change_nothing(
     )
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_backward_direction_reaches_the_text_with_the_zero_state(kernels: str, kind: str, dtype: torch.dtype) -> None:
     if kernels == "one direction":
@@ -145,7 +147,7 @@ def test_gradients_do_not_see_padding(kind: str, num_layers: int, bidirectional:
     assert all(gradient.abs().max() > 1e-9 for gradient in to_parameters)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", NAMES)
 def test_dropout_is_between_layers_and_only_in_training(kind: str) -> None:
     embeddings, mask = ragged()
     one, two = build(kind, 1, True, dropout=0.5), build(kind, 2, True, dropout=0.5)
@@ -163,7 +165,7 @@ def test_state_dict_has_the_weights_of_torch_and_nothing_else(kind: str, num_lay
 
 
 def test_lstm_starts_with_open_forget_gates_and_orthogonal_recurrences() -> None:
-    encoder = RecurrentEncoder("lstm", INPUT, HIDDEN, 2, True, 0.0)
+    encoder = encoder_class("lstm")(EncoderSizes(INPUT, HIDDEN, 2, True), 0.0)
     for layer in encoder.layers:
         for suffix in ("l0", "l0_reverse"):
             bias = getattr(layer, f"bias_ih_{suffix}") + getattr(layer, f"bias_hh_{suffix}")
@@ -173,7 +175,7 @@ def test_lstm_starts_with_open_forget_gates_and_orthogonal_recurrences() -> None
 
 
 def test_gru_starts_without_biases() -> None:
-    encoder = RecurrentEncoder("gru", INPUT, HIDDEN, 1, True, 0.0)
+    encoder = encoder_class("gru")(EncoderSizes(INPUT, HIDDEN, 1, True), 0.0)
     assert not any(p.any() for name, p in encoder.named_parameters() if "bias" in name)
 
 
@@ -187,3 +189,19 @@ def test_a_mirror_turns_texts_around_and_leaves_padding_behind() -> None:
         assert torch.equal(turned[length:, row], places[row, length:])
     assert torch.equal(mirror.back(turned), places)
     assert torch.autograd.gradcheck(lambda x: mirror.back(mirror.there(x).cumsum(0)), (places,))
+
+
+@every_shape
+def test_telling_shapes_show_every_size(kind: str, num_layers: int, bidirectional: bool) -> None:
+    """With a wrong size in config.json they must differ from the weights before anything is built."""
+    encoder = encoder_class(kind)
+    telling = encoder.telling_shapes(EncoderSizes(INPUT, HIDDEN, num_layers, bidirectional))
+    parameters = build(kind, num_layers, bidirectional).named_parameters()
+    assert telling.items() <= {name: tuple(parameter.shape) for name, parameter in parameters}.items()
+    for wrong in (EncoderSizes(INPUT + 1, HIDDEN, 1, True), EncoderSizes(INPUT, HIDDEN + 1, 1, True)):
+        assert encoder.telling_shapes(wrong) != telling
+
+
+def test_a_model_with_an_unknown_encoder_is_not_built() -> None:
+    with pytest.raises(ValueError, match=r"^unknown encoder 'LSTM'$"):
+        TextClassifier(Architecture(10, 2, encoder="LSTM"))

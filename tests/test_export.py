@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +13,7 @@ from unittest.mock import patch
 import export_runs
 import numpy as np
 import pytest
+import torch
 from conftest import Runner
 from export_runs import close, small_settings, snapshot
 from inprocess import run as cli
@@ -24,6 +25,7 @@ from textattn.data.sources import CORPUS
 from textattn.export import graph, onnx_model
 from textattn.inference.onnx_session import OnnxSession
 from textattn.inference.torch_session import TorchSession
+from textattn.model.classifier import TextClassifier
 
 # pytest looks for fixtures among the names of a file.
 exports, small_run = export_runs.exports, export_runs.small_run
@@ -88,12 +90,11 @@ def test_export_alone_writes_the_graph_again_and_says_how_near_it_is(small_run: 
 def wrong(weight: str) -> Any:
     """While this is in force the graph is written with one weight a thousandth off."""
 
-    def build_wrongly(
-        architecture: Mapping[str, Any], weights: graph.Weights, *rest: Any, **options: Any
-    ) -> ModelProto:
-        changed = {name: value + np.float32(0.001 if name == weight else 0) for name, value in weights.items()}
-        assert weight in changed
-        return graph.build_graph(architecture, changed, *rest, **options)
+    def build_wrongly(model: TextClassifier, *rest: Any, **options: Any) -> ModelProto:
+        changed = copy.deepcopy(model)
+        with torch.no_grad():
+            changed.get_parameter(weight).add_(0.001)
+        return graph.build_graph(changed, *rest, **options)
 
     return patch.object(onnx_model, "build_graph", build_wrongly)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,18 @@ from export_runs import close
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 from reference import attend, encode, inside, parameters_of
+from small_models import ENCODERS as RECURRENT
 from small_models import MECHANISMS, VOCABULARY
 
 from textattn.export import graph
 from textattn.inference.onnx_session import OnnxSession
 from textattn.inference.session import BatchOutput, Session
 from textattn.inference.torch_session import TorchSession
+from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import TextClassifier
+from textattn.model.encoders import RecurrentEncoder
 
-ENCODERS = [("none", 1, True), *itertools.product(("lstm", "gru"), (1, 2), (False, True))]
+ENCODERS = [("none", 1, True), *itertools.product(RECURRENT, (1, 2), (False, True))]
 every_mechanism = pytest.mark.parametrize("attention", MECHANISMS)
 every_encoder = pytest.mark.parametrize(("encoder", "num_layers", "bidirectional"), ENCODERS)
 BATCHES = [(1, 1), (3, 1), (1, 2), (2, 2), (1, 7), (2, 7), (7, 3), (9, 40), (1, 64)]  # texts, tokens
@@ -33,8 +38,7 @@ build = functools.partial(small_models.build, seed=1)  # what int8 loses depends
 
 
 def exported(model: TextClassifier, *, int8: bool = False) -> ModelProto:
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    return graph.build_graph(model.architecture.to_dict(), weights, {"textattn": "{}"}, int8=int8)
+    return graph.build_graph(model, {"textattn": "{}"}, int8=int8)
 
 
 def open_graph(proto: ModelProto) -> OnnxSession:
@@ -145,14 +149,28 @@ def test_the_file_is_valid_onnx_with_batch_and_length_left_open(encoder: str, in
         }
 
 
-def test_an_unknown_mechanism_and_a_missing_weight_are_errors() -> None:
+def test_a_part_without_an_onnx_form_is_named() -> None:
+    class Own(WeightedPooling):
+        __module__ = "somewhere.own"
+
     model = build()
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match="unknown attention 'sum'"):
-        graph.build_graph({**model.architecture.to_dict(), "attention": "sum"}, weights, {})
-    del weights["attention.score.weight"]
-    with pytest.raises(KeyError, match=r"score\.weight"):
-        graph.build_graph(model.architecture.to_dict(), weights, {})
+    model.attention = Own(model.architecture.attention_sizes)
+    with pytest.raises(NotImplementedError, match=r"^the attention 'own' has no ONNX form$"):
+        exported(model)
+
+    class Recurrent(RecurrentEncoder):
+        __module__ = "somewhere.recurrent"
+        layer_class, num_gates, padding_gate, padding_input = torch.nn.GRU, 3, 1, 1e4
+
+    model = build()
+    model.encoder = Recurrent(model.architecture.encoder_sizes, 0.0)
+    with pytest.raises(NotImplementedError, match=r"^the encoder 'recurrent' has no ONNX form$"):
+        exported(model)
+
+
+def test_a_model_for_training_does_not_load_onnx() -> None:
+    script = "import sys, textattn.model.classifier; print('onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 
 
 # int8

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import textattn as package
 from textattn.data.sources import CORPUS
-from textattn.export import graph
+from textattn.model.onnx_graph import OnnxGraph
 
 # pytest looks for fixtures among the names of a file.
 exports, small_run = export_runs.exports, export_runs.small_run
@@ -74,7 +74,7 @@ def test_a_metric_that_falls_too_far_is_refused_and_nothing_is_written(
         return np.zeros(matrix.shape, np.int8), np.ones((*matrix.shape[:-1], 1), np.float32)
 
     before = snapshot(run)
-    with patch.object(graph, "_quantise", to_nothing):
+    with patch.object(OnnxGraph, "quantise", staticmethod(to_nothing)):
         for limit in ([], ["--max-drop", "0"], ["--bundle", tmp_path / "model.zip"]):
             done = cli("export", "--model", run, "--int8", *limit)
             assert (done.code, done.out) == (4, "")

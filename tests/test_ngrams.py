@@ -52,8 +52,7 @@ def test_torch_equals_the_equations_whatever_the_padding(attention: str, longest
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_graph_computes_what_torch_computes(longest: int, int8: bool) -> None:
     model = model_with(longest)
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    proto = graph.build_graph(model.architecture.to_dict(), weights, {"textattn": "{}"}, int8=int8)
+    proto = graph.build_graph(model, {"textattn": "{}"}, int8=int8)
     session = OnnxSession(proto.SerializeToString(), "model.onnx")
     for texts in (WITH_UNKNOWN, [[7]], [[UNK]], [[7, 8]], [[3, 4, 5, 6] * 20, [9, 9]]):
         ids, mask = padded(texts)

@@ -19,6 +19,7 @@ from small_models import TEXTS, WEIGHTED, build, padded
 import textattn
 from textattn.export import graph
 from textattn.inference.onnx_session import OnnxSession
+from textattn.model.attention import attention_class
 from textattn.model.passages import NUM_PLACES, Passages
 from textattn.training.attention_losses import alignment_loss
 
@@ -28,8 +29,9 @@ every_kind = pytest.mark.parametrize(("window", "position"), KINDS)
 
 
 def model_of(attention: str, window: int, position: bool, **more: object) -> torch.nn.Module:
-    # What has no shares has none that could move.
-    return build(attention, attention_window=window, attention_position=position and attention != "sigmoid", **more)
+    # A mechanism without shares has none that could move.
+    position = position and attention_class(attention).normalized
+    return build(attention, attention_window=window, attention_position=position, **more)
 
 
 @every_mechanism
@@ -51,8 +53,7 @@ def test_torch_equals_the_equations_whatever_the_padding(attention: str, window:
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_graph_computes_what_torch_computes(attention: str, window: int, position: bool, int8: bool) -> None:
     model = model_of(attention, window, position)
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    proto = graph.build_graph(model.architecture.to_dict(), weights, {"textattn": "{}"}, int8=int8)
+    proto = graph.build_graph(model, {"textattn": "{}"}, int8=int8)
     session = OnnxSession(proto.SerializeToString(), "model.onnx")
     for texts in (TEXTS, [[7]], [[3, 4, 5, 6] * 20, [9, 9]]):
         ids, mask = padded(texts)

@@ -6,9 +6,11 @@ The docstring under a field is its help text: `textattn schema` puts it into the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+from textattn.config.parts import part_names
 
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
@@ -19,6 +21,14 @@ Files = Name | list[Name]
 # Of the kinds of files that are read.
 FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
+ATTENTION = part_names("attention", default="additive")
+ENCODERS = (*part_names("encoders", default="lstm"), "none")
+if TYPE_CHECKING:
+    AttentionName = str
+    EncoderName = str
+else:
+    AttentionName = Literal[ATTENTION]
+    EncoderName = Literal[ENCODERS]
 
 
 class Section(BaseModel):
@@ -239,7 +249,7 @@ class ModelConfig(Section):
     """Size of a word vector."""
     vectors: VectorsConfig = VectorsConfig()
     """Word vectors to start from."""
-    encoder: Literal["lstm", "gru", "none"] = "lstm"
+    encoder: EncoderName = "lstm"
     """Recurrent encoder over the embeddings; `none`: attention directly on the embeddings."""
     hidden_size: PositiveInt = 128
     """Units of the encoder, in each direction."""
@@ -250,10 +260,7 @@ class ModelConfig(Section):
     anchor: Literal["none", "states", "values"] = "none"
     """Bind the encoder's states to the words they stand on. `states`: each has its word's embedding added, projected;
     `values`: only for the scores, and what is pooled is a function of the word alone."""
-    attention: Literal[
-        "additive", "sigmoid", "dot", "scaled_dot", "general", "mlp", "multi_head", "self_attention", "mean", "max",
-        "last",
-    ] = "additive"  # fmt: skip
+    attention: AttentionName = "additive"
     """How the states are weighted and pooled; mean, max and last are controls without learned weights."""
     attention_size: PositiveInt = 64
     """Units inside the score network of additive, sigmoid, mlp and multi_head."""

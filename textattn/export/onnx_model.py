@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from textattn.errors import CheckFailed, InputError
+from textattn.errors import CheckFailed
 from textattn.export.graph import build_graph
 from textattn.inference.classifier import Classifier
 from textattn.inference.evaluation import load_split, measure
@@ -18,15 +18,17 @@ from textattn.inference.onnx_session import OnnxSession
 from textattn.inference.session import Session
 from textattn.inference.torch_session import TorchSession
 from textattn.measure.metrics import GREATER_IS_BETTER
+from textattn.model.classifier import TextClassifier
 from textattn.report import Report
 from textattn.storage.files import write_bytes
-from textattn.storage.model_files import ModelConfig, ModelFiles, model_metadata, read_model_config
-from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS
+from textattn.storage.model_files import ModelFiles, model_metadata, read_model_config
+from textattn.storage.run_dir import ONNX, ONNX_INT8, TOKENIZER
 
 # The most that logits and attention weights may differ from torch's.
 TOLERANCE = 1e-5
 BATCH_SIZES = (1, 2, 5, 16)
 LENGTHS = (1, 2, 3, 17, 130)
+HINT = "--runtime torch predicts all the same"
 
 
 @dataclass(frozen=True)
@@ -59,26 +61,30 @@ def export_onnx(run: Path) -> float:
 
     Raises:
         InputError: the run has no weights, or they are damaged.
-        CheckFailed: the two differ by more than `TOLERANCE`; nothing is written.
+        CheckFailed: the model has no ONNX form, or one that cannot be run or that differs from torch by more than
+            `TOLERANCE`; nothing is written.
     """
     files = ModelFiles(run)
     config = read_model_config(files)
-    content = _content(files, config, int8=False)
-    onnx = OnnxSession(content, files.where(ONNX))
-    difference, where = largest_difference(TorchSession.load(files, config), onnx, config.architecture["vocab_size"])
-    # Written so that a difference that is not a number fails too.
+    metadata = model_metadata(config, files.read(TOKENIZER))
+    torch = TorchSession.load(files, config)
+    with _export_of(files.where(ONNX)):
+        content = _content(torch.model, metadata, int8=False)
+        onnx = OnnxSession(content, files.where(ONNX))
+        difference, where = largest_difference(torch, onnx, config.architecture["vocab_size"])
+    # The condition is written so that a difference that is not a number fails too.
     if not difference <= TOLERANCE:
         raise CheckFailed(
             f"{files.where(ONNX)}: differs from torch by {difference:.1e} ({where}), allowed are {TOLERANCE:.0e}; "
             "it was not written",
-            "--runtime torch predicts all the same",
+            HINT,
         )
     write_bytes(run / ONNX, content)
     return difference
 
 
 def largest_difference(torch: Session, onnx: Session, vocab_size: int) -> tuple[float, str]:
-    """Of logits and attention weights, over a grid of batch sizes and lengths; and where it was."""
+    """The largest difference of logits and attention weights over a grid of batch sizes and lengths, and its place."""
     generator = np.random.default_rng(0)
     worst, where = 0.0, "nowhere"
     for batch in BATCH_SIZES:
@@ -91,7 +97,7 @@ def largest_difference(torch: Session, onnx: Session, vocab_size: int) -> tuple[
             for name in ("logits", "attention_weights"):
                 a, b = getattr(expected, name), getattr(found, name)
                 difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
-                # What is not a number is worse than any, and stays it.
+                # A difference that is not a number counts as the largest.
                 if not difference <= worst and not np.isnan(worst):
                     worst, where = difference, f"{name} at batch size {batch}, length {seq}"
     return worst, where
@@ -105,13 +111,16 @@ def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quant
 
     Raises:
         InputError: the data of the run are not there any more, or have no such split.
-        CheckFailed: the metric falls by more; nothing is written.
+        CheckFailed: the metric falls by more, or the model has no ONNX form; nothing is written.
     """
     files = ModelFiles(run)
     config = read_model_config(files)
     classifier = Classifier.load(run, runtime="onnx")
     rows = load_split(classifier, None, split, {}, report.note)
-    content = _content(files, config, int8=True)
+    metadata = model_metadata(config, files.read(TOKENIZER))
+    torch = TorchSession.load(files, config)
+    with _export_of(files.where(ONNX_INT8)):
+        content = _content(torch.model, metadata, int8=True)
 
     def result(name: str) -> dict[str, Any]:
         with report.progress(f"Measuring {name}", len(rows), "texts") as advance:
@@ -132,14 +141,22 @@ def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quant
     return quantised
 
 
-def _content(files: ModelFiles, config: ModelConfig, *, int8: bool) -> bytes:
-    try:
-        weights = load(files.read(WEIGHTS))
-        metadata = model_metadata(config, files.read(TOKENIZER))
-        model = build_graph(config.architecture, weights, metadata, int8=int8)
-    except SafetensorError as error:
-        raise InputError(f"{files.where(WEIGHTS)}: damaged ({error})") from None
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{files.where(WEIGHTS)}: does not fit {CONFIG} ({error})") from None
-    content: bytes = model.SerializeToString(deterministic=True)
+def _content(model: TextClassifier, metadata: Mapping[str, str], *, int8: bool) -> bytes:
+    content: bytes = build_graph(model, metadata, int8=int8).SerializeToString(deterministic=True)
     return content
+
+
+@contextmanager
+def _export_of(file: str) -> Iterator[None]:
+    """Turns every exception into CheckFailed.
+
+    The graph is written and run here for the first time, after a training that may have taken hours. Whatever a part of
+    the model gets wrong must cost the graph alone: the model works in torch.
+    """
+    try:
+        yield
+    except NotImplementedError as error:
+        raise CheckFailed(f"{file}: {error}; it was not written", HINT) from error
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise CheckFailed(f"{file}: the graph cannot be built or run ({reason}); it was not written", HINT) from error

@@ -16,7 +16,7 @@ from textattn.storage.model_files import ModelConfig, ModelFiles
 from textattn.storage.run_dir import CONFIG, WEIGHTS
 
 if TYPE_CHECKING:
-    from textattn.model.classifier import Architecture, TextClassifier
+    from textattn.model.classifier import TextClassifier
 
 
 class TorchSession:
@@ -58,10 +58,10 @@ class TorchSession:
             if architecture.num_layers > len(tensors):
                 raise ValueError(f"{architecture.num_layers} layers")
             found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            # Before anything of that size is built: the sizes are to be believed only when the weights have them.
-            telling = _telling_shapes(architecture)
+            # Before anything large is built: sizes in config.json are trusted only where the weights have them too.
+            telling = TextClassifier.telling_shapes(architecture)
             _compare(files, telling, {name: found[name] for name in telling if name in found})
-            # The random numbers of the caller are not used up by first weights that are overwritten anyway.
+            # The initial weights, which are overwritten below, must not advance the caller's random numbers.
             with torch.random.fork_rng(devices=[]):
                 model = TextClassifier(architecture)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -81,30 +81,6 @@ class TorchSession:
                 torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
             )
         return BatchOutput(*(tensor.float().cpu().numpy() for tensor in output[:3]))
-
-
-def _telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
-    """Shapes of tensors that between them have every size the model is built from."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "embedding.weight": (a.vocab_size, a.embedding_dim),
-        "classifier.bias": (a.num_outputs,),
-    }
-    state_dim = a.embedding_dim
-    if a.encoder != "none":
-        gates = 4 if a.encoder == "lstm" else 3
-        shapes["encoder.layers.0.weight_ih_l0"] = (gates * a.hidden_size, a.embedding_dim)
-        state_dim = a.hidden_size * (2 if a.bidirectional else 1)
-    if a.ngrams:
-        shapes["ngrams.weights.weight"] = (a.ngram_buckets, a.num_outputs)
-    if a.anchor != "none":
-        shapes["anchor.weight"] = (state_dim, a.embedding_dim)
-    if a.attention in ("additive", "sigmoid", "multi_head"):
-        shapes["attention.projection.weight"] = (a.attention_size, state_dim)
-    if a.attention == "mlp":
-        shapes["attention.features.weight"] = (a.attention_size, state_dim)
-    if a.attention == "multi_head":
-        shapes["attention.score.weight"] = (a.num_heads, a.attention_size)
-    return shapes
 
 
 def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from textattn.model.attention import WeightedPooling, build_attention
+from textattn.model.attention import AttentionSizes, WeightedPooling, attention_class
 from textattn.model.dropout import Dropout
 from textattn.model.embedding import Embedding
-from textattn.model.encoder import RecurrentEncoder
+from textattn.model.encoders import EncoderSizes, RecurrentEncoder, encoder_class
 from textattn.model.ngrams import NgramLinear
 from textattn.model.passages import Passages
 
@@ -44,6 +44,18 @@ class Architecture:
         """Plain values for JSON."""
         return asdict(self)
 
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        """The sizes of the encoder, where there is one."""
+        return EncoderSizes(self.embedding_dim, self.hidden_size, self.num_layers, self.bidirectional)
+
+    @property
+    def attention_sizes(self) -> AttentionSizes:
+        """The sizes of the attention mechanism."""
+        if self.encoder == "none":
+            return AttentionSizes(self.embedding_dim, self.attention_size, self.num_heads, bidirectional=False)
+        return AttentionSizes(self.encoder_sizes.output_size, self.attention_size, self.num_heads, self.bidirectional)
+
 
 class Output(NamedTuple):
     """What one forward pass gives."""
@@ -57,16 +69,15 @@ class Output(NamedTuple):
     hidden_states: Tensor
     """(batch, seq, state_dim) what the attention pools; garbage on padding"""
     head_weights: Tensor | None
-    """(batch, heads, seq) the weights of each head, no shares of `sigmoid`; None for `max` and `last`, which
-    have none of their own"""
+    """(batch, heads, seq) the weights of each head as they pool; None for mechanisms whose tokens have no weights"""
     encoder_states: Tensor
-    """(batch, seq, state_dim) what the encoder gave"""
+    """(batch, seq, state_dim) the encoder's output, after dropout"""
     embeddings: Tensor
-    """(batch, seq, embedding_dim) what it was given, after dropout"""
+    """(batch, seq, embedding_dim) what the encoder read, after dropout"""
 
 
 class States(NamedTuple):
-    """What the attention scores and what it pools; the same unless the states are anchored. Both (batch, seq, dim)."""
+    """What the attention scores and what it pools, the same unless `anchor` is `values`; all (batch, seq, dim)."""
 
     scored: Tensor
     pooled: Tensor
@@ -74,14 +85,14 @@ class States(NamedTuple):
 
 
 class TextClassifier(nn.Module):
-    """Embedding -> (LSTM or GRU) -> attention (on words or passages) -> linear.
+    """Embedding -> encoder, if any -> attention (on words or passages) -> linear.
 
-    `forward_from_embeddings` is the way in for gradients with respect to embeddings.
+    To take gradients with respect to embeddings, call `forward_from_embeddings`.
 
-    The states of a recurrent encoder say little of the word they stand on, so that attention on a state need not be
-    attention on the word. Anchored states do (Tutek & Šnajder 2020 have the observation): with `states`, the word's
-    projected embedding is added to what is scored and pooled; with `values`, it is added to what is scored, and what is
-    pooled is a function of the word alone: the words vote, the context decides whose vote counts.
+    The states of a recurrent encoder say little about the word at their position, so that attention on a state need not
+    be attention on the word (Tutek & Šnajder 2020). Anchored states are bound to their words. With `states`, the word's
+    projected embedding is added to the state that is scored and pooled. With `values`, it is added to the state that is
+    scored, and what is pooled is a function of the word alone: the words vote, the context decides whose vote counts.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -94,17 +105,9 @@ class TextClassifier(nn.Module):
         self.embedding = Embedding(a.vocab_size, a.embedding_dim)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.encoder: RecurrentEncoder | None = None
-        state_dim = a.embedding_dim
         if a.encoder != "none":
-            self.encoder = RecurrentEncoder(
-                a.encoder,
-                a.embedding_dim,
-                a.hidden_size,
-                a.num_layers,
-                a.bidirectional,
-                a.dropout.get("recurrent", 0.0),
-            )
-            state_dim = self.encoder.output_size
+            self.encoder = encoder_class(a.encoder)(a.encoder_sizes, a.dropout.get("recurrent", 0.0))
+        state_dim = a.attention_sizes.dim
         self.anchor: nn.Linear | None = None
         self.values: nn.Linear | None = None
         if a.anchor not in ANCHORS:
@@ -116,10 +119,8 @@ class TextClassifier(nn.Module):
         if a.anchor == "values":
             self.values = nn.Linear(a.embedding_dim, state_dim)
         self.recurrent_dropout = Dropout(a.dropout.get("recurrent", 0.0))
-        self.attention = build_attention(
-            a.attention, state_dim, a.attention_size, a.num_heads, a.bidirectional and a.encoder != "none"
-        )
-        if self.values is not None and a.attention in ("mean", "max", "last"):
+        self.attention = attention_class(a.attention)(a.attention_sizes)
+        if self.values is not None and not self.attention.learns_weights:
             raise ValueError(f"anchor: values needs an attention that learns weights, not {a.attention}")
         self.passages: Passages | None = None
         if a.attention_window != 1 or a.attention_position:
@@ -131,6 +132,28 @@ class TextClassifier(nn.Module):
         self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
         self.ngrams = NgramLinear(a.ngrams, a.ngram_buckets, a.num_outputs, a.unk_id) if a.ngrams else None
+
+    @staticmethod
+    def telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+        """Shapes of parameters that between them show every size the model is built from but `num_layers`.
+
+        Raises:
+            ValueError: an unknown encoder or attention.
+        """
+        shapes: dict[str, tuple[int, ...]] = {
+            "embedding.weight": (a.vocab_size, a.embedding_dim),
+            "classifier.bias": (a.num_outputs,),
+        }
+        if a.encoder != "none":
+            for name, shape in encoder_class(a.encoder).telling_shapes(a.encoder_sizes).items():
+                shapes[f"encoder.{name}"] = shape
+        if a.ngrams:
+            shapes["ngrams.weights.weight"] = (a.ngram_buckets, a.num_outputs)
+        if a.anchor != "none":
+            shapes["anchor.weight"] = (a.attention_sizes.dim, a.embedding_dim)
+        for name, shape in attention_class(a.attention).telling_shapes(a.attention_sizes).items():
+            shapes[f"attention.{name}"] = shape
+        return shapes
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
         """input_ids, attention_mask: (batch, seq) int64; each row has at least one real token."""
@@ -146,12 +169,12 @@ class TextClassifier(nn.Module):
         return self.ngrams.contributions(input_ids, attention_mask)
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """(batch, seq) -> (batch, seq, embedding_dim); in training some tokens become the unknown one."""
+        """(batch, seq) -> (batch, seq, embedding_dim); in training some tokens are replaced by the unknown one."""
         if self.training and self.word_dropout:
             dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.word_dropout
             input_ids = input_ids.masked_fill(dropped, self.architecture.unk_id)
         if self.training and self.masking:
-            # Another share for each text, so that erased texts, much or little, are nothing new to the model.
+            # The share varies from text to text: the model learns from texts with few and with many words erased.
             share = self.masking * torch.rand(len(input_ids), 1, device=input_ids.device)
             input_ids = input_ids.masked_fill(
                 torch.rand(input_ids.shape, device=input_ids.device) < share, self.architecture.unk_id

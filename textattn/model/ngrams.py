@@ -1,30 +1,36 @@
 """A linear part beside the network: a weight for each n-gram of tokens and each output, found by hashing.
 
-What a linear model knows at once, which words and pairs of words go with which label, the network needs not learn
-(Cheng et al. 2016 have "wide & deep"; the hashed n-grams are those of Joulin et al. 2017). What it adds to the logits
-is a sum over the tokens, so what a token contributed is exact.
+A linear model learns quickly which words and pairs of words go with which label, so that the network does not have to
+("wide & deep" models, Cheng et al. 2016; n-grams are hashed as in Joulin et al. 2017). It adds a sum over the tokens to
+the logits, so the contribution of each token is exact.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-# An n-gram's number is the sum of its tokens' ids times these, by place from its end, modulo a prime, modulo the number
-# of buckets: all below 2**63 for ids below 2**29, whatever computes it.
+if TYPE_CHECKING:
+    from textattn.model.onnx_graph import OnnxGraph
+
+# The number of an n-gram is the sum of its tokens' ids times these factors, counted from its end, modulo a prime,
+# modulo the number of buckets. With ids below 2**29 all of it stays below 2**63, in torch and in ONNX.
 MULTIPLIERS = (2_654_435_761, 1_640_531_527, 2_246_822_519)
 PRIME = 2_147_483_647
 
 
 class NgramLinear(nn.Module):
-    """Runs of 1 to `longest` tokens -> logits: the sum of their weights over the square root of the tokens."""
+    """Logits from runs of 1 to `longest` tokens: the sum of their weights over the square root of the text's length."""
 
     def __init__(self, longest: int, buckets: int, num_outputs: int, unk_id: int) -> None:
         super().__init__()
         if not 1 <= longest <= len(MULTIPLIERS):
             raise ValueError(f"n-grams of up to {longest} tokens; there are those of up to {len(MULTIPLIERS)}")
         self.longest, self.unk_id = longest, unk_id
-        # Few of the weights occur in a batch: their gradient is sparse.
+        # Few of the weights occur in a batch, so their gradient is sparse.
         self.weights = nn.Embedding(buckets, num_outputs, sparse=True)
         nn.init.zeros_(self.weights.weight)
 
@@ -37,7 +43,7 @@ class NgramLinear(nn.Module):
         return torch.stack(parts).sum(dim=0)
 
     def contributions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq) each -> (batch, seq, num_outputs), whose sum is `forward`: tokens share what they are in."""
+        """(batch, seq) each -> (batch, seq, num_outputs), which sum to `forward`: tokens share their n-grams."""
         shares = self.weights.weight.new_zeros(*input_ids.shape, self.weights.embedding_dim)
         for extra, (buckets, counts) in enumerate(self._ngrams(input_ids, attention_mask)):
             each = self.weights(buckets) * counts.unsqueeze(-1) / (extra + 1)
@@ -45,10 +51,31 @@ class NgramLinear(nn.Module):
                 shares[:, place : place + each.shape[1]] += each
         return shares
 
+    def to_onnx(self, graph: OnnxGraph) -> str:
+        """Adds the nodes that compute the same as in torch: (batch, num_outputs)."""
+        op, constant = graph.op, graph.constant
+        table = constant(self.weights.weight, "ngrams.weights.weight")
+        known = op("And", graph.mask, op("Not", op("Equal", "input_ids", constant(self.unk_id))))
+        buckets, total = constant(self.weights.num_embeddings), ""
+        for extra in range(self.longest):
+            number, there = constant(extra), ""
+            for place in range(extra + 1):
+                part = [constant([extra - place]), constant([-place or np.iinfo(np.int64).max]), constant([1])]
+                term = op("Mul", op("Slice", "input_ids", *part), constant(MULTIPLIERS[place]))
+                number = op("Add", number, term)
+                each = op("Slice", known, *part)
+                there = op("And", there, each) if there else each
+            bucket = op("Mod", op("Mod", number, constant(PRIME)), buckets)
+            found = op("Gather", table, bucket, axis=0)  # (batch, runs, num_outputs)
+            counted = op("Mul", found, graph.unsqueeze(graph.cast(there, np.float32), 2))
+            part_of_logits = op("ReduceSum", counted, constant([1]), keepdims=0)
+            total = op("Add", total, part_of_logits) if total else part_of_logits
+        return op("Div", total, op("Sqrt", graph.cast(graph.length, np.float32)))
+
     def _ngrams(self, input_ids: Tensor, attention_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each length the buckets of all runs, (batch, seq - length + 1), and how much they count.
 
-        A run with padding does not, nor one with an unknown token, which may stand for any.
+        A run that contains padding counts 0, and so does one with an unknown token, which may stand for any token.
         """
         known = attention_mask.bool() & (input_ids != self.unk_id)
         scale = attention_mask.sum(dim=1, keepdim=True).to(self.weights.weight.dtype).rsqrt()

@@ -1,25 +1,32 @@
-"""Where in a text attention lies: on words, or on passages as people mark them; anywhere alike, or not."""
+"""Where in a text attention lies: on words or on longer passages, and in some parts of the text more than in others."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Places between which the learned preference is linear, from the first token to the last.
+if TYPE_CHECKING:
+    from textattn.model.onnx_graph import OnnxGraph
+
+# Points between which the learned preference is linear, from the first token to the last.
 NUM_PLACES = 8
-# Of the preference for one of the parameter: steps of 0.002 reach a factor of e within a hundred.
+# Change of the preference when the parameter changes by 1: a hundred steps of 0.002 then reach a factor of e.
 PLACE_SCALE = 5.0
 LARGEST_WINDOW = 999
 
 
 class Passages(nn.Module):
-    """What becomes of attention weights before they pool.
+    """A change of the attention weights before they pool.
 
     With `position` the weight of token i of n is multiplied by exp(b((i + 0.5) / n)), b piecewise linear and learned,
     and all are scaled to sum 1 again: the same as adding b to the scores of a softmax (the location term of Luong et
-    al. 2015, with the place in the text instead of the words there). Then each weight is shared out equally among the
-    tokens of the window around it: what is weighed are passages, and a token counts as much as the passages it is in.
+    al. 2015, with the position in the text instead of the words there). Then each weight is distributed equally over
+    the tokens of the window around it, so that passages are weighed, and a token counts as much as the passages that
+    contain it.
     """
 
     def __init__(self, window: int = 1, position: bool = False) -> None:
@@ -30,7 +37,7 @@ class Passages(nn.Module):
         self.place = nn.Parameter(torch.zeros(NUM_PLACES)) if position else None
 
     def forward(self, weights: Tensor, mask: Tensor) -> Tensor:
-        """weights (batch, heads, seq), 0 on padding, sum 1; mask (batch, seq) bool -> the same."""
+        """weights (batch, heads, seq), 0 on padding, sum 1; mask (batch, seq) bool -> weights as given."""
         real = mask.unsqueeze(1).to(weights.dtype)  # (batch, 1, seq)
         if self.place is not None:
             weights = weights * self._preference(self.place, real)
@@ -49,5 +56,36 @@ class Passages(nn.Module):
         return torch.exp(b[before] * (1 - after) + b[before + 1] * after)
 
     def _sums(self, x: Tensor) -> Tensor:
-        """Of (batch, channels, seq) the sum over the window around each token."""
+        """(batch, channels, seq) -> the same, summed over the window around each token."""
         return functional.avg_pool1d(x, self.window, stride=1, padding=self.window // 2) * self.window
+
+    def to_onnx(self, graph: OnnxGraph, weights: str) -> str:
+        """Adds the nodes that compute the same as in torch: (batch, heads, seq) -> the same."""
+        real = graph.cast(graph.unsqueeze("attention_mask", 1), np.float32)  # (batch, 1, seq)
+        if self.place is not None:
+            weights = graph.op("Mul", weights, self._preference_onnx(graph, self.place, real))
+            weights = graph.op("Div", weights, graph.op("ReduceSum", weights, graph.constant([2]), keepdims=1))
+        if self.window == 1:
+            return weights
+        tokens = graph.op("Max", self._sums_onnx(graph, real), graph.constant(1.0))
+        return graph.op("Mul", self._sums_onnx(graph, graph.op("Div", weights, tokens)), real)
+
+    @staticmethod
+    def _preference_onnx(graph: OnnxGraph, place: Tensor, real: str) -> str:
+        """`_preference` in ONNX."""
+        op, constant = graph.op, graph.constant
+        middle = op("Sub", op("CumSum", real, constant(2)), constant(0.5))
+        length = op("ReduceSum", real, constant([2]), keepdims=1)
+        at = op("Mul", op("Div", middle, length), constant(float(NUM_PLACES - 1)))
+        before = op("Clip", op("Floor", at), constant(0.0), constant(float(NUM_PLACES - 2)))
+        values = graph.array(place)
+        b = (PLACE_SCALE * (values - values.max())).astype(np.float32)
+        number = graph.cast(before, np.int64)
+        start, rise = (op("Gather", constant(values), number) for values in (b[:-1], np.diff(b)))
+        return op("Exp", op("Add", start, op("Mul", rise, op("Sub", at, before))))
+
+    def _sums_onnx(self, graph: OnnxGraph, x: str) -> str:
+        """`_sums` in ONNX."""
+        pads = [self.window // 2] * 2
+        mean = graph.op("AveragePool", x, kernel_shape=[self.window], pads=pads, count_include_pad=1)
+        return graph.op("Mul", mean, graph.constant(float(self.window)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textattn.errors import ConfigError
+from textattn.model.attention import attention_class
 from textattn.model.passages import LARGEST_WINDOW
 from textattn.runs.training_data import TrainingData
 
@@ -47,24 +48,25 @@ def _check_cross_validation(data: TrainingData) -> None:
 def _check_attention(data: TrainingData) -> None:
     config = data.config
     m, t = config.model, config.training
+    attention = attention_class(m.attention)
     if m.anchor != "none" and m.encoder == "none":
         raise ConfigError(
             f"model.anchor: {m.anchor} needs an encoder; without one the states are the embeddings", "model.anchor=none"
         )
-    if m.anchor == "values" and m.attention in ("max", "last", "mean"):
+    if m.anchor == "values" and not attention.learns_weights:
         raise ConfigError(
             f"model.anchor: values needs an attention that learns weights, not {m.attention}",
             "model.anchor=none training.attention_alignment=0.0",
         )
     for key, off in (("attention_window", 1), ("attention_position", False)):
-        if getattr(m, key) != off and m.attention in ("max", "last"):
+        if getattr(m, key) != off and not attention.has_weights:
             raise ConfigError(
                 f"model.{key}: model.attention={m.attention} has no weights to place",
                 f"model.{key}={str(off).lower()}",
             )
-    if m.attention_position and m.attention == "sigmoid":
+    if m.attention_position and not attention.normalized:
         raise ConfigError(
-            "model.attention_position: model.attention=sigmoid shares out no weight that could move",
+            f"model.attention_position: model.attention={m.attention} shares out no weight that could move",
             "model.attention=additive",
         )
     if m.attention_window % 2 == 0 or m.attention_window > LARGEST_WINDOW:
@@ -74,7 +76,7 @@ def _check_attention(data: TrainingData) -> None:
             f"model.attention_window={odd}",
         )
     for key in ("attention_alignment", "attention_supervision"):
-        if getattr(t, key) and m.attention in ("max", "last", "mean"):
+        if getattr(t, key) and not attention.learns_weights:
             raise ConfigError(
                 f"training.{key}: model.attention={m.attention} has no weights to learn",
                 f"training.{key}=0.0",

@@ -1,0 +1,219 @@
+"""What attention mechanisms have in common: their contract, and the functions that several of them use.
+
+Softmax runs in fp32 or wider whatever the autocast precision: with hundreds of tokens bf16 loses weights. The weighted
+sum runs in the precision of the states; matrix products accumulate in fp32 anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from textattn.model.onnx_graph import OnnxGraph
+    from textattn.model.passages import Passages
+
+
+@dataclass(frozen=True)
+class AttentionSizes:
+    """The sizes that a mechanism is built from; each uses those it needs."""
+
+    dim: int
+    """Size of a state."""
+    attention_size: int
+    """Units of a score network."""
+    num_heads: int
+    bidirectional: bool
+    """Whether the second half of a state comes from a backward direction."""
+
+
+class Attention(nn.Module):
+    """A mechanism that turns the states of a text into one vector and says how much each token counted.
+
+    This class is the contract of mechanisms whose tokens have no weights of their own, such as the maximum of each
+    feature; `WeightedPooling` is that of all others. The class attributes say what a mechanism goes with.
+    """
+
+    has_weights: ClassVar[bool] = False
+    """Tokens have weights, which settings and losses may change before the states are pooled."""
+    learns_weights: ClassVar[bool] = False
+    """These weights depend on parameters."""
+    normalized: ClassVar[bool] = True
+    """The weights of a head sum to 1."""
+    uses_heads: ClassVar[bool] = False
+    """There are `num_heads` heads; otherwise one, whatever the setting."""
+    context_dim: int
+    """Size of the pooled vector."""
+
+    def __init__(self, sizes: AttentionSizes) -> None:
+        """Builds the mechanism.
+
+        Raises:
+            ValueError: the sizes do not fit the mechanism.
+        """
+        super().__init__()
+        self.context_dim = sizes.dim
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Pools the states of each text.
+
+        Args:
+            states: (batch, seq, dim), encoder states; anything at padded positions.
+            mask: (batch, seq) bool, True at real tokens; at least one in each row.
+
+        Returns:
+            The context (batch, context_dim) and each token's share in it, (batch, seq): non-negative, 0 on padding,
+            sum 1 over a text.
+        """
+        raise NotImplementedError
+
+    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, passages: Passages | None = None) -> tuple[str, str]:
+        """Adds the nodes that compute the same as in torch.
+
+        Args:
+            graph: has the mask and the lengths of the texts.
+            scored: (batch, seq, dim), what the attention looks at.
+            pooled: (batch, seq, dim), what it pools. Mechanisms without weights pool what they look at.
+            passages: changes the weights before they pool.
+
+        Returns:
+            As of `forward`.
+
+        Raises:
+            NotImplementedError: the mechanism has no ONNX form. The model is trained and used all the same, in torch.
+        """
+        raise NotImplementedError(f"the attention {self.name()!r} has no ONNX form")
+
+    @classmethod
+    def telling_shapes(cls, sizes: AttentionSizes) -> dict[str, tuple[int, ...]]:
+        """Shapes of parameters that show `attention_size` and `num_heads`, as far as parameters depend on them.
+
+        The weights of a model are compared with these shapes before anything is built, so that sizes in a damaged
+        config.json do not fill the memory.
+        """
+        return {}
+
+    @classmethod
+    def name(cls) -> str:
+        """The mechanism's name in configs: that of its file."""
+        return cls.__module__.rpartition(".")[2]
+
+
+class WeightedPooling(Attention):
+    """A mechanism that weighs the tokens, then pools the states by these weights.
+
+    A subclass has `weigh` and its twin `weigh_onnx`, and overrides other methods, in pairs too, only if it pools in
+    another way than by weighted sums.
+    """
+
+    has_weights = True
+    learns_weights = True
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head where `normalized`."""
+        raise NotImplementedError
+
+    def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        """Any weights (batch, heads, seq) -> context (batch, context_dim): the weighted sums of the heads in a row."""
+        return weighted_sums(weights, states).flatten(1)
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.weigh(states, mask)
+        return self.pool(states, weights, mask), self.shares(weights)
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """(batch, heads, seq) -> each token's share, (batch, seq), sum 1."""
+        mean = weights.mean(dim=1)
+        return mean if self.normalized else mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, passages: Passages | None = None) -> tuple[str, str]:
+        weights = self.weigh_onnx(graph, scored)
+        if passages is not None:
+            weights = passages.to_onnx(graph, weights)
+        return self.pool_onnx(graph, pooled, weights), self.shares_onnx(graph, weights)
+
+    def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
+        """`weigh` in ONNX. Not every mechanism needs to have it, see `to_onnx`."""
+        raise NotImplementedError(f"the attention {self.name()!r} has no ONNX form")
+
+    def pool_onnx(self, graph: OnnxGraph, states: str, weights: str) -> str:
+        """`pool` in ONNX."""
+        sums = graph.op("MatMul", weights, states)  # (batch, heads, dim)
+        return graph.op("Flatten", sums, axis=1) if self.uses_heads else graph.squeeze(sums, 1)
+
+    def shares_onnx(self, graph: OnnxGraph, weights: str) -> str:
+        """`shares` in ONNX."""
+        one_head = not self.uses_heads
+        mean = graph.squeeze(weights, 1) if one_head else graph.op("ReduceMean", weights, axes=[1], keepdims=0)
+        if self.normalized:
+            return mean
+        total = graph.op("ReduceSum", mean, graph.constant([1]), keepdims=1)
+        return graph.op("Div", mean, graph.op("Max", total, graph.constant(1e-12)))
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension, exactly 0 where `mask` (broadcastable) is False."""
+    return torch.softmax(scores.to(wide(scores)).masked_fill(~mask, -torch.inf), dim=-1)
+
+
+def weighted_sums(weights: Tensor, states: Tensor) -> Tensor:
+    """sum_i weights_hi states_i: (batch, heads, seq), (batch, seq, dim) -> (batch, heads, dim)."""
+    with torch.autocast(states.device.type, enabled=False):
+        sums: Tensor = _WeightedSums.apply(weights.to(states.dtype), states)  # type: ignore[no-untyped-call]
+    return sums
+
+
+class _WeightedSums(torch.autograd.Function):
+    """`torch.bmm` whose gradients transpose the small matrices: copying the states cost more than the products."""
+
+    @staticmethod
+    def forward(weights: Tensor, states: Tensor) -> Tensor:
+        return torch.bmm(weights, states)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        weights, states = ctx.saved_tensors
+        to_weights = torch.bmm(states, gradient.transpose(1, 2)).transpose(1, 2)
+        # With one head there is nothing to sum over: the gradient is an outer product.
+        one = weights.shape[1] == 1
+        to_states = weights.transpose(1, 2) * gradient if one else torch.bmm(weights.transpose(1, 2), gradient)
+        return to_weights, to_states
+
+
+def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, eq. 1).
+
+    Args:
+        queries: (..., num_queries, d)
+        keys: (..., seq, d)
+        values: (..., seq, d_v)
+        mask: broadcastable to (..., num_queries, seq), True at real keys
+
+    Returns:
+        outputs (..., num_queries, d_v) and weights (..., num_queries, seq).
+    """
+    weights = scaled_dot_weights(queries, keys, mask)
+    return weights.to(values.dtype) @ values, weights
+
+
+def scaled_dot_weights(queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(d)): (..., num_queries, seq)."""
+    return masked_softmax(queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]), mask)
+
+
+def uniform_weights(mask: Tensor, states: Tensor) -> Tensor:
+    """1 / length at every real token: (batch, seq), in fp32 or the precision of the states where that is wider."""
+    return mask.to(wide(states)) / mask.sum(dim=-1, keepdim=True)
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """fp32, or the precision of the tensor where that is wider."""
+    return torch.promote_types(tensor.dtype, torch.float32)

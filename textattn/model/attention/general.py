@@ -1,0 +1,31 @@
+"""Bilinear attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from textattn.model.attention._base import AttentionSizes, WeightedPooling, masked_softmax
+
+if TYPE_CHECKING:
+    from textattn.model.onnx_graph import OnnxGraph
+
+
+class GeneralAttention(WeightedPooling):
+    """score_i = q^T W h_i with a learned query q (Luong et al. 2015, eq. 8, "general")."""
+
+    def __init__(self, sizes: AttentionSizes) -> None:
+        super().__init__(sizes)
+        self.query = nn.Parameter(torch.empty(sizes.dim).normal_(std=sizes.dim**-0.5))
+        self.weight = nn.Linear(sizes.dim, sizes.dim, bias=False)
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        return masked_softmax(self.weight(states) @ self.query.to(states.dtype), mask).unsqueeze(1)
+
+    def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
+        # q^T W h = (W^T q)^T h: one product of vectors for each token instead of one with a matrix.
+        query = graph.array(self.query) @ graph.array(self.weight.weight)
+        scores = graph.squeeze(graph.op("MatMul", states, graph.constant(query[:, None])), 2)  # (batch, seq)
+        return graph.unsqueeze(graph.masked_softmax(scores, graph.mask), 1)

@@ -1,0 +1,58 @@
+"""Attention with scores from a small network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from textattn.model.attention._base import (
+    AttentionSizes,
+    WeightedPooling,
+    masked_softmax,
+    uniform_weights,
+    weighted_sums,
+)
+
+if TYPE_CHECKING:
+    from textattn.model.onnx_graph import OnnxGraph
+    from textattn.model.passages import Passages
+
+
+class MLPAttention(WeightedPooling):
+    """f_i = relu(W h_i + b), score_i = w^T [f_i; h_i], context = tanh(U [sum_i a_i h_i; mean_i h_i] + c).
+
+    This is the "MLP attention" of the tutorial that this project began with, with the softmax taken over positions, as
+    it was meant.
+    """
+
+    def __init__(self, sizes: AttentionSizes) -> None:
+        super().__init__(sizes)
+        self.features = nn.Linear(sizes.dim, sizes.attention_size)
+        self.score = nn.Linear(sizes.attention_size + sizes.dim, 1, bias=False)
+        self.combine = nn.Linear(2 * sizes.dim, sizes.dim)
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        features = torch.relu(self.features(states))  # (batch, seq, attention_size)
+        return masked_softmax(self.score(torch.cat([features, states], dim=-1)).squeeze(-1), mask).unsqueeze(1)
+
+    def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        pooled = super().pool(states, weights, mask)
+        mean = weighted_sums(uniform_weights(mask, states).unsqueeze(1), states).squeeze(1)
+        return torch.tanh(self.combine(torch.cat([pooled, mean], dim=-1)))
+
+    def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
+        features = graph.op("Relu", graph.linear(states, self.features, "features", quantise=True))
+        scores = graph.linear(graph.op("Concat", features, states, axis=-1), self.score, "score")
+        return graph.unsqueeze(graph.masked_softmax(graph.squeeze(scores, 2), graph.mask), 1)
+
+    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, passages: Passages | None = None) -> tuple[str, str]:
+        context, weights = super().to_onnx(graph, scored, pooled, passages)
+        mean = graph.weighted_sum(graph.uniform_weights(), pooled)
+        combined = graph.linear(graph.op("Concat", context, mean, axis=-1), self.combine, "combine")
+        return graph.op("Tanh", combined), weights
+
+    @classmethod
+    def telling_shapes(cls, sizes: AttentionSizes) -> dict[str, tuple[int, ...]]:
+        return {"features.weight": (sizes.attention_size, sizes.dim)}

@@ -1,0 +1,41 @@
+"""Attention that weighs each token without regard to the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from textattn.model.attention._base import AttentionSizes, wide
+from textattn.model.attention.additive import AdditiveAttention
+
+if TYPE_CHECKING:
+    from textattn.model.onnx_graph import OnnxGraph
+
+
+class SigmoidAttention(AdditiveAttention):
+    """a_i = sigmoid(v^T tanh(W h_i + b) + c) (Ramapuram et al. 2024).
+
+    Softmax distributes a total weight of 1. If a word is erased, the remaining words take over its weight, and a word
+    that says what the text says on average can be left out at no cost. Here the contribution of an erased word is gone.
+    The context is a sum over the text: if it were divided by any measure of the length, the remaining words would take
+    over again.
+    """
+
+    normalized = False
+
+    def __init__(self, sizes: AttentionSizes) -> None:
+        super().__init__(sizes)
+        # Weights are small at first, because the context should not be the sum of all words.
+        self.bias = nn.Parameter(torch.full((1,), -3.0))
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+        scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
+        return torch.sigmoid(scores.to(wide(scores)) + self.bias).masked_fill(~mask, 0).unsqueeze(1)
+
+    def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
+        hidden = graph.op("Tanh", graph.linear(states, self.projection, "projection", quantise=True))
+        scores = graph.op("Add", graph.linear(hidden, self.score, "score"), graph.constant(self.bias))
+        weights = graph.op("Sigmoid", graph.squeeze(scores, 2))  # (batch, seq)
+        return graph.unsqueeze(graph.op("Where", graph.mask, weights, graph.constant(0.0)), 1)
