@@ -70,7 +70,7 @@ def ask(name: str, command: str, code: int, error: str, hint: str | None = None,
 
 MODELS = [
     Case("no such folder", {}, "predict --model nothing fine", 3, "--model: no such folder: nothing",
-         "textattn info --model runs/NAME/TIME"),
+         "--model runs/earlier"),
     Case("no such run", {}, "explain --model runs/gone fine", 3, f"--model: 'runs/gone' {NOT_HERE}",
          "--model runs/earlier"),
     Case("none in the variable", {}, "predict fine", 3, f"--model: 'runs/gone' {NOT_HERE}", "--model runs/earlier",
@@ -82,7 +82,7 @@ MODELS = [
     Case("a broken bundle", {"bad.zip": b"PK\3\4junk"}, "predict --model bad.zip fine", 3,
          "bad.zip: damaged, or no bundle of textattn (File is not a zip file)"),
     Case("a pipe", {"bad": os.mkfifo}, "predict --model bad fine", 3, "--model: no such folder: bad",
-         "textattn info --model runs/NAME/TIME"),
+         "--model runs/earlier"),
     of("of another library", model(config__json='{"model_type": "bert"}'),
        "runs/bad/config.json: not a textattn model (model_type must be 'textattn')"),
     of("of a newer version", model(config__json='{"model_type": "textattn", "format_version": 99}'),

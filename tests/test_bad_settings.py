@@ -223,18 +223,18 @@ DIRECTORIES = [
             "output.dir: runs/earlier already holds a finished run; nothing was changed",
             "--overwrite, or another output.dir=…"),
     folder("an unfinished run", unfinished, "runs/new already holds an unfinished run; nothing was changed",
-           "--resume goes on with it, --overwrite begins again"),
+           "--resume continues it, --overwrite begins again"),
     setting("a run to be replaced by nothing", "output.dir=runs/earlier --overwrite data.path=gone.csv",
             "gone.csv: no such file", code=3),
     Case("a run of another config", {"runs/new": unfinished}, "train mine.yaml --resume training.epochs=2 seed=1", 2,
          "--resume: not the same training as in runs/new; nothing was changed:\n"
          "  seed: 42 there, 1 here\n  training.epochs: 1 there, 2 here",
-         "put these back, or train anew without --resume (with --overwrite in the same directory)"),
+         "put these back, or begin a new run without --resume (with --overwrite in the same directory)"),
     Case("a run of other data", {"runs/new": unfinished, "runs/new/checkpoints/step-000000003.safetensors": "x",
          "reviews.csv": REVIEWS.replace("food", "wine")}, "train mine.yaml --resume", 2,
          "--resume: not the same training as in runs/new; nothing was changed:\n"
          "  data: the train split is another\n  data: the validation split is another",
-         "put these back, or train anew without --resume (with --overwrite in the same directory)"),
+         "put these back, or begin a new run without --resume (with --overwrite in the same directory)"),
     Case("a run with a damaged config", {"runs/new": with_a_damaged_config}, "train mine.yaml --resume", 3,
          "runs/new/training_config.yaml: damaged (runs/new/training_config.yaml:1:8: ***)", "--overwrite begins again"),
     setting("below a file", "output.dir=reviews.csv/run",
@@ -255,7 +255,7 @@ DIRECTORIES = [
          "ulimit -f shows the limit", within=lambda: room_for(100), leaves="runs/new"),
     Case("no room for a checkpoint", {}, "train mine.yaml", 1,
          "runs/new: cannot be written (File too large); what was kept before is whole",
-         "make room there, then the same command with --resume output.dir=runs/new",
+         "free some space there, then the same command with --resume output.dir=runs/new",
          within=lambda: room_for(24_000), leaves="runs/new"),
 ]  # fmt: skip
 

@@ -162,7 +162,7 @@ def test_a_stopped_training_keeps_its_best_model_and_says_so(number: int, code: 
     log = [json.loads(entry) for entry in (run / "log.jsonl").read_text().splitlines()]
     best = next(entry for entry in reversed(log) if entry["best"])
     assert (f"{best['eval_accuracy']:.4f}", best["step"]) == (found[2], int(found[3]))
-    assert hint == f"Hint: the same command with --resume output.dir={run} goes on from there"
+    assert hint == f"Hint: the same command with --resume output.dir={run} continues from there"
     assert not (run / "metrics.json").exists()
     # What was kept is the model of that evaluation.
     assert textattn.load(run).evaluate(split="validation")["accuracy"] == pytest.approx(best["eval_accuracy"])

@@ -28,7 +28,7 @@ from textattn.runs.train import train
 world = bad_input.world
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 FOREVER = "training.epochs=3000"
-LATER = "the same command with --resume output.dir=runs/new goes on from there"
+LATER = "the same command with --resume output.dir=runs/new continues from there"
 AGAIN = "the same command again, with --overwrite where output.dir is given"
 # Ends of pipes that nothing is written to.
 HELD: list[int] = []

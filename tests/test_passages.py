@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from inprocess import run as cli
 from reference import classify, on_passages
 from small_models import TEXTS, WEIGHTED, build, padded
+from tasks_of_kinds import task
 
 import textattn
 from textattn.export import graph
@@ -111,7 +112,9 @@ def test_alignment_pulls_to_the_passages_of_the_words_that_speak_for_the_label(w
         if votes.any():
             target = shape(list(votes / votes.sum()))
             each.append(-float(np.dot(target, np.log(found["attention_weights"]))))
-    found_loss = alignment_loss(model, model(input_ids, mask), mask.bool(), torch.tensor(labels), "softmax").value()
+    found_loss = alignment_loss(
+        model, model(input_ids, mask), mask.bool(), torch.tensor(labels), task("softmax")
+    ).value()
     assert len(each) > 2
     assert found_loss.item() == pytest.approx(np.mean(each), rel=1e-4)
 

@@ -290,7 +290,7 @@ def test_an_unfinished_run_is_not_trained_over(data: Path, tmp_path: Path) -> No
     done = cli("train", tmp_path / "config.yaml")
     assert done.code == 2
     assert "already holds an unfinished run; nothing was changed" in done.err
-    assert "--resume goes on with it" in done.err
+    assert "--resume continues it" in done.err
 
 
 def test_without_a_directory_the_newest_run_of_the_config_goes_on(
@@ -333,7 +333,7 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
         with pytest.raises(TrainingError) as caught:
             start(config)
     assert "No space left on device" in caught.value.message
-    assert "--resume output.dir=" in str(caught.value.hint)
+    assert "resume=True output.dir=" in str(caught.value.hint)
     assert outcome(start(config, resume=True)) == expected
 
 

@@ -233,10 +233,10 @@ def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "--model: no such folder: nothing"),
+        ("nothing", "model: no such folder: nothing"),
         ("empty", "empty: no model in this folder (config.json and model.safetensors missing)"),
-        ("file", "--model: file is a file, but no bundle of textattn"),
-        ("no/where", "--model: 'no/where' is neither a folder here nor could it be read from the Hub: "),
+        ("file", "model: file is a file, but no bundle of textattn"),
+        ("no/where", "model: 'no/where' is neither a folder here nor could it be read from the Hub: "),
     ],
 )
 def test_a_model_that_is_not_there_is_named(

@@ -10,7 +10,7 @@ from typing import Any
 from textattn.config import config_from_mapping
 from textattn.runs.train import train
 from textattn.tokens.batches import collate
-from textattn.training import loop
+from textattn.training import examples
 from textattn.training.processes import join_processes, rank_of_process
 
 
@@ -21,7 +21,7 @@ def keep_rows(steps: list[list[int]]) -> None:
         steps.append(indices.tolist())
         return collate(tokens, indices, pad_id)
 
-    loop.collate = noting  # type: ignore[attr-defined]
+    examples.collate = noting  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

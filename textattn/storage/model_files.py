@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import InputError, Option
+from textattn.errors import Hint, InputError, Option
 from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
@@ -244,6 +244,12 @@ def find_model(name: str | None) -> Path:
     return _from_hub(name)
 
 
+def _instead() -> Hint:
+    """The model to name instead, if there is one; else how to train one."""
+    newest = newest_run()
+    return "textattn train quickstart" if newest is None else Option("model", newest)
+
+
 def _is_bundle(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"PK"
@@ -252,7 +258,7 @@ def _is_bundle(path: Path) -> bool:
 def _from_hub(name: str) -> Path:
     repo_id, _, revision = name.removeprefix("hf://").partition("@")
     if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
-        raise InputError(f"no such folder: {name}", Option("model", "runs/NAME/TIME"), setting=MODEL)
+        raise InputError(f"no such folder: {name}", _instead(), setting=MODEL)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -262,11 +268,10 @@ def _from_hub(name: str) -> Path:
         from textattn.storage.hub import first_line, offline_variable
 
         variable = offline_variable()
-        newest = newest_run()
         raise InputError(
             f"{name!r} is neither a folder here nor could it be read from the Hub: "
             + (f"{variable} is set" if variable else first_line(error)),
-            Option("model", newest) if newest else "textattn train quickstart",
+            _instead(),
             setting=MODEL,
         ) from None
     bundles = list(path.glob("*.zip"))
