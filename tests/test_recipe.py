@@ -212,3 +212,32 @@ def test_texts_without_labels_give_words_and_their_vectors_and_the_test_split_do
         assert (told in (run / "README.md").read_text()) == (name == "with")
     assert known["with"] - known["without"] == {"splendid", "hotel", "a"}
     assert "test" not in known["with"]
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+def test_an_automatic_recipe_may_be_written_out_when_a_run_resumes(written_out: bool, tmp_path: Path) -> None:
+    """`recipe: auto` is the default: a config that says so is the same config."""
+    path = write(tmp_path, SHORT)
+    begun, resumed = ({}, {"recipe": "auto"}) if written_out else ({"recipe": "auto"}, {})
+
+    def config(more: dict[str, Any]) -> dict[str, Any]:
+        return merged(SMALL, {"data": {"path": str(path)}, "output": {"dir": str(tmp_path / "run")}, **more})
+
+    with pytest.raises(Killed):
+        start(config(begun), Killer(step=2))
+    report = Killer()
+    start(config(resumed), report, resume=True)
+    assert report.steps[0] > 1
+    # A recipe by another name is another training.
+    with pytest.raises(ConfigError, match=r"recipe: short there, long here"):
+        start(config({"recipe": "long"}), resume=True)
+
+
+def test_a_search_takes_an_automatic_recipe_that_is_written_out(tmp_path: Path) -> None:
+    path = write(tmp_path, SHORT)
+    small = ["model.embedding_dim=8", "model.hidden_size=8", "training.epochs=1", "model.vectors.source=random"]
+    command = ["tune", path, *small, "--dir", tmp_path / "study"]
+    first = cli(*command, "--trials", "1")
+    assert first.code == 0, first.err
+    again = cli(*command, "recipe=auto", "--trials", "2")
+    assert again.code == 0, again.err
