@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/docs.py
 
-Run it after every change to a setting, its default or its help text. tests/test_docs.py fails if the page is out of date.
+Run it after every change to a setting, its default or its help text: tests/test_docs.py fails if the page is outdated.
 """
 
 from __future__ import annotations
