@@ -178,7 +178,7 @@ def test_a_counter_example_shows_the_word_where_it_is_not_so(planted: Path, tmp_
     from textattn.explain.lexicon import lexicon
 
     texts = ["a great film"] * 9 + ["a great bore, they said, in a long text about nothing at all and more"]
-    found = lexicon(model, texts, ["pos"] * 9 + ["neg"], top=5)
+    found = lexicon(model, texts, [["pos"]] * 9 + [["neg"]], top=5)
     great = next(entry for entry in found["pos"] if entry.word == "great")
     assert (great.num_against, great.num_with) == (1, 10)
     assert great.counter_example.startswith("a great bore")
