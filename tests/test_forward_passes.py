@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from explain_models import TEXTS, build, ids_of, same, split_of
 
 from textattn.api import Model
+from textattn.errors import InputError
 from textattn.explain.audit import audit
 from textattn.explain.explanations import AnsweredTexts, Question
 from textattn.explain.flips import find_flip_of
 from textattn.explain.methods import audited_names, find_method, method_names
 from textattn.explain.methods._base import Need
+from textattn.tokens.tokenizer import TextTokenizer
 
 TEXT = TEXTS[0]
 
@@ -101,3 +104,16 @@ def test_an_audit(evidence: bool) -> None:
     assert watched.tokenised == texts
     for text in texts:
         assert watched.times(ids_of(classifier, text)) == 1
+
+
+def test_a_tokenizer_with_an_id_beyond_its_vocabulary_is_refused() -> None:
+    """By explain as by predict: the embedding has no row for it."""
+    classifier = build()
+    value = json.loads(classifier.tokenizer.backend.to_str())
+    value["model"]["vocab"]["good"] = 1_000
+    files = classifier.tokenizer.to_files() | {"tokenizer.json": json.dumps(value)}
+    content = {name: text.encode() for name, text in files.items()}
+    classifier.tokenizer = TextTokenizer.from_files(content["tokenizer.json"], content["tokenizer_config.json"], "run")
+    for ask in (classifier.predict, classifier.explain, classifier.flip):
+        with pytest.raises(InputError, match=r"run/tokenizer.json: damaged \(token 1000 of"):
+            ask("good")
