@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textattn.data.files import RowProblem, open_file
+from textattn.data.files import open_file
+from textattn.data.table import RowProblem
 from textattn.errors import InputError
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from textattn.config.schema import DataConfig
 from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
 from textattn.data.evidence import Spans, parse_evidence
-from textattn.data.files import RowProblem, Table
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
+from textattn.data.table import RowProblem, Table
 from textattn.data.texts import Texts, TextsWriter
 from textattn.errors import InputError
 
