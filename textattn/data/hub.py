@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textattn.data.formats._delimited import separator_advice
-from textattn.data.table import Row, RowProblem, Table, class_names_of
+from textattn.data.table import Row, RowProblem, Table, class_names_of, separator_advice
 from textattn.errors import InputError
 from textattn.storage.hub import first_line, offline_variable
 
