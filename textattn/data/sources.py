@@ -88,7 +88,7 @@ def open_tables(config: DataConfig, seed: int = 0) -> Tables:
         folder = CORPUS / path.removeprefix(BUNDLED)
         found = {file.stem: [open_file(file)] for file in sorted(folder.glob("*.jsonl"))}
         if not found:
-            raise InputError(f"data.path: no bundled corpus {path!r}; there is bundled:reviews")
+            raise InputError(f"no bundled corpus {path!r}; there is bundled:reviews", setting="data.path")
         return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
     if is_file(path):
         return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}

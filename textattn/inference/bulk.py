@@ -22,7 +22,7 @@ import numpy as np
 from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.table import Table
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import run_in_batches
 from textattn.storage.files import atomic_path, read_json, write_json
@@ -181,7 +181,7 @@ class BulkJob:
     def _count_problems(self, chunk: Chunk, summary: Summary) -> None:
         for problem in chunk.problems:
             if not self.options.skip:
-                raise InputError(str(problem), "--on-error skip")
+                raise InputError(str(problem), Option("on_error", "skip"))
             if summary.skipped < NAMED_PROBLEMS:
                 summary.problems.append(str(problem))
             summary.skipped += 1
@@ -218,11 +218,17 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
     """
     parts = _Parts(output, job)
     if output.is_dir():
-        raise ConfigError(f"--output: {output} is a folder", f"--output {output / f'predictions.{job.format.name}'}")
+        raise ConfigError(
+            f"{output} is a folder",
+            Option("output", output / f"predictions.{job.format.name}"),
+            setting=Option("output"),
+        )
     if output.exists() and any(output.samefile(table.origin) for table in job.tables if Path(table.origin).exists()):
-        raise ConfigError(f"--output: {output} is the input; nothing was changed", "another name")
+        raise ConfigError(f"{output} is the input; nothing was changed", "another name", setting=Option("output"))
     if output.exists() and not overwrite and not (resume and parts.exist()):
-        raise ConfigError(f"--output: {output} exists; nothing was changed", "--overwrite")
+        raise ConfigError(
+            f"{output} exists; nothing was changed", Option("overwrite", flag=True), setting=Option("output")
+        )
     if not resume:
         parts.clear(overwrite)
     summary, digest, count = parts.state()
@@ -273,7 +279,7 @@ class _Parts:
         if strange:
             raise ConfigError(
                 f"{self.folder}: holds {strange[0]!r}, which no prediction left there; nothing was changed",
-                "--output another-name",
+                Option("output", "another-name"),
             )
         if self.exist() and not overwrite:
             raise ConfigError(
@@ -299,7 +305,9 @@ class _Parts:
                 pass
         except OSError as error:
             raise ConfigError(
-                f"--output: {self.folder} cannot be written: {error.strerror or error}", "--output /some/other/file"
+                f"{self.folder} cannot be written: {error.strerror or error}",
+                Option("output", "/some/other/file"),
+                setting=Option("output"),
             ) from None
 
     def state(self) -> tuple[Summary, str, int]:
@@ -316,8 +324,9 @@ class _Parts:
         if changed:
             before = "; ".join(f"{name} was {value['settings'].get(name)!r}" for name in changed)
             raise ConfigError(
-                f"--resume: not the same job as in {self.folder}: {before}; nothing was changed",
+                f"not the same job as in {self.folder}: {before}; nothing was changed",
                 "--overwrite begins again",
+                setting=Option("resume"),
             )
         summary.resumed = summary.rows
         return summary, digest, count
