@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textattn.data.table import Row, RowProblem, Table, class_names_of, separator_advice
-from textattn.errors import InputError
+from textattn.errors import InputError, Setting
 from textattn.storage.hub import first_line, offline_variable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -95,7 +95,7 @@ def _explained(path: str) -> Iterator[None]:
         # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
         message = " ".join(str(error).split("\nExample of usage")[0].split("\n"))
         raise InputError(
-            f"{path}: {message}", "data.name=SUBSET" if "onfig" in message else None, setting="data.path"
+            f"{path}: {message}", Setting("data.name", "SUBSET") if "onfig" in message else None, setting="data.path"
         ) from None
 
 
@@ -157,7 +157,11 @@ def _unreachable(path: str, error: Exception) -> InputError:
     reason = f"{variable} is set" if variable else f"no connection ({first_line(error)})"
     return InputError(
         f"{path!r} is no file or folder here, and the Hugging Face Hub was not reached: {reason}",
-        (f"unset {variable}, or " if variable else "connect, or ")
-        + "give a local copy: data.path=FOLDER_OR_FILE; offline at once: textattn train quickstart",
+        (
+            f"unset {variable}, or " if variable else "connect, or ",
+            "give a local copy: ",
+            Setting("data.path", "FOLDER_OR_FILE"),
+            "; offline at once: textattn train quickstart",
+        ),
         setting="data.path",
     )

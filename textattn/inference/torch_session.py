@@ -110,4 +110,4 @@ def _device(name: str) -> str:
     try:
         return str(choose_device(name))
     except ConfigError as error:
-        raise ConfigError(error.message, Option("device", "cpu")) from None
+        raise ConfigError(error.problems, Option("device", "cpu")) from None
