@@ -153,7 +153,7 @@ def test_the_same_override_twice_warns_the_caller() -> None:
     with pytest.warns(UserWarning, match="seed") as warned:
         assert config_from_mapping(MINIMAL, ["seed=1", "seed=2"]).seed == 2
     (warning,) = warned
-    assert str(warning.message) == "seed is overridden more than once; the last one wins: 'seed=2'"
+    assert str(warning.message) == "seed is overridden more than once; the last override is used: 'seed=2'"
     assert warning.filename == __file__
 
 

@@ -60,6 +60,7 @@ def test_a_config_is_a_mapping(text: str, got: str, refuse: Refuse) -> None:
     assert refuse(text) == [f"x.yaml:1: expected a mapping (key: value), got {got}"]
 
 
+NO_OTHER = "and no other {} allows it"
 ONE_VALUE = "expected one value, [a, b] or {a: b};"
 CHOICES = "must be one of 'one_cycle', 'linear', 'constant', got"
 WRONG_VALUES = [
@@ -70,11 +71,11 @@ WRONG_VALUES = [
     ("data.path", "''", "must not be empty"),
     ("data.path", '"\\uD800"', "must be valid Unicode"),
     ("data.name", "2020", "must be text, got 2020; put it in quotes"),
-    ("data.text", "[]", "needs 1 or more entries, got 0"),
+    ("data.text", "[]", "needs at least 1 entries, got 0"),
     ("data.text", "3", "must be text or a list, got 3; put it in quotes"),
     ("data.text", "{a: b}", "must be text or a list, got a mapping"),
     ("data.label", "~", "must be text, got null"),
-    ("data.label_names", "[only]", "needs 2 or more entries, got 1"),
+    ("data.label_names", "[only]", "needs at least 2 entries, got 1"),
     ("data.validation_fraction", "1", "must be less than 1, got 1"),
     ("data.validation_fraction", "-0.1", "must be at least 0, got -0.1"),
     ("data.on_bad_row", "Skip", "must be one of 'error', 'skip', got 'Skip'; did you mean 'skip'?"),
@@ -84,8 +85,12 @@ WRONG_VALUES = [
     ("tokenizer.lowercase", "no", "must be true or false, got 'no'; write false"),
     ("tokenizer.nfkc", "'true'", "must be true or false, got 'true'; drop the quotes"),
     ("tokenizer.nfkc", "1", "must be true or false, got 1"),
-    ("tokenizer.path", "t.json", "tokenizer.path goes with tokenizer.type=pretrained, and only with it"),
-    ("model.vectors.path", "glove.gz", "model.vectors.path goes with model.vectors.source=file, and only with it"),
+    ("tokenizer.path", "t.json", f"tokenizer.type=pretrained requires tokenizer.path, {NO_OTHER.format('type')}"),
+    (
+        "model.vectors.path",
+        "glove.gz",
+        f"model.vectors.source=file requires model.vectors.path, {NO_OTHER.format('source')}",
+    ),
     ("model.dropout", "0.5", "must be a mapping, got 0.5"),
     ("model.dropout.words", "-0.1", "must be at least 0, got -0.1"),
     ("model.dropout.words", ".nan", "must be finite, got .nan"),
@@ -124,7 +129,7 @@ def damage(text: str, key: str, value: str) -> tuple[str, int]:
 @pytest.mark.parametrize(("key", "value", "message"), WRONG_VALUES)
 def test_a_wrong_value_is_one_line_in_words(key: str, value: str, message: str, refuse: Refuse) -> None:
     text, line = damage(REALISTIC[0], key, value)
-    shown = key.rpartition(".")[0] if " goes with " in message else key
+    shown = key.rpartition(".")[0] if " requires " in message else key
     assert refuse(text, hint="textattn check x.yaml") == [f"x.yaml:{line}: {shown}: {message}"]
 
 
@@ -248,13 +253,13 @@ training2: 1
         ("foo", "expected key=value, got 'foo'"),
         ("=3", "expected key=value, got '=3'"),
         ("training..epochs=3", "expected key=value, got 'training..epochs=3'"),
-        ("data.name=", "the value is empty; write data.name=null or data.name='\"\"'"),
+        ("data.name=", "the value is missing; write data.name=null or data.name='\"\"'"),
         ("data.name=#1", "empty; quote a text that begins with '#' or '-'"),
-        ("data.name=a: b", f"{ONE_VALUE} quote a text that holds ': ', or that begins with | or >"),
-        ("data.name=|", f"{ONE_VALUE} quote a text that holds ': ', or that begins with | or >"),
-        ("data.name=,", "expected a value here; quote a text that holds only signs"),
+        ("data.name=a: b", f"{ONE_VALUE} quote a text that contains ': ' or begins with | or >"),
+        ("data.name=|", f"{ONE_VALUE} quote a text that contains ': ' or begins with | or >"),
+        ("data.name=,", "expected a value here; quote a text made of punctuation"),
         ("data.files=*.csv", "a text that begins with '*' or '&' must be quoted"),
-        ("data.text=[a", "this list is not closed by ']', or lacks a ','"),
+        ("data.text=[a", "this list lacks a closing ']' or a ','"),
         ("training={epochs: 1, epochs: 2}", "duplicate key 'epochs' (first on line 1)"),
         ("seed.x=3", "seed is not a section, it is 5"),
         ("training.epochs.x=3", "training.epochs: must be a whole number, got a mapping"),
@@ -262,7 +267,7 @@ training2: 1
         ("training.learning_rate='\"1\"'", "training.learning_rate: must be a number, got '\"1\"'"),
         (
             "model.vectors.path=x",
-            "model.vectors: model.vectors.path goes with model.vectors.source=file, and only with it",
+            f"model.vectors: model.vectors.source=file requires model.vectors.path, {NO_OTHER.format('source')}",
         ),
         ("data.path=null", "data: give either data.path or data.files"),
     ],

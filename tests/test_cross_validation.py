@@ -188,7 +188,7 @@ def test_a_validation_split_is_refused(tmp_path: Path) -> None:
         folds = ["training.cross_validation=5", "data.validation_fraction=0.0"]
         done = cli("check", data, "--no-forecast", *folds, f"training.{key}=3")
         assert done.code == 2
-        assert f"training.{key} does not go with training.cross_validation" in done.err
+        assert f"training.{key} cannot be combined with training.cross_validation" in done.err
 
 
 @pytest.mark.parametrize(("rows", "hint"), [(7, "=3"), (3, "=null")])

@@ -274,8 +274,8 @@ def test_a_split_for_a_model_that_exists_has_its_evidence() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["data.evidence_tokens=tokens"], "data.evidence_tokens goes with data.evidence"),
-        (["data.evidence=why", "data.text=[a, b]"], "data.evidence is about one text column, but data.text names"),
+        (["data.evidence_tokens=tokens"], "data.evidence_tokens requires data.evidence"),
+        (["data.evidence=why", "data.text=[a, b]"], "data.evidence needs a single text column, but data.text names"),
     ],
 )
 def test_settings_that_do_not_go_together(settings: list[str], message: str) -> None:

@@ -257,10 +257,13 @@ def test_texts_without_labels_may_have_another_column_and_several_splits() -> No
     found = read_corpus(config(train, unlabelled={"path": "bundled:reviews", "splits": ["test", "train", "test"]}))
     assert [list(texts) for texts in found.unlabelled] == [list(reviews.test or []), list(reviews.train)]
     for settings, part in (
-        ({"path": train, "unlabelled": {}}, "give data.unlabelled.path, or data.unlabelled.splits of data.path"),
-        ({"path": train, "unlabelled": {"splits": ["more"], "text": "b"}}, "data.unlabelled.text goes with data.unl"),
-        ({"files": {"train": train}, "unlabelled": {"splits": ["more"]}}, "data.unlabelled.path is needed with data.f"),
-        ({"path": train, "text": ["a", "b"], "unlabelled": {"path": more, "text": "c"}}, "names 1 columns and data.t"),
+        ({"path": train, "unlabelled": {}}, "give data.unlabelled.path, or name splits of data.path in"),
+        ({"path": train, "unlabelled": {"splits": ["more"], "text": "b"}}, "data.unlabelled.text requires data.unl"),
+        (
+            {"files": {"train": train}, "unlabelled": {"splits": ["more"]}},
+            "needs data.unlabelled.path if data.files is",
+        ),
+        ({"path": train, "text": ["a", "b"], "unlabelled": {"path": more, "text": "c"}}, "names 1 columns, but data.t"),
     ):
         with pytest.raises(ValueError, match=part):
             config(**settings)

@@ -54,31 +54,31 @@ RANGE = "{low: 0.1, high: 0.5}"
         ("training.epochs.x: [1]", "training.epochs.x: training.epochs is not a section"),
         (
             "training: {epochs: [1]}",
-            "training: a section; write the whole key of each setting, such as training.epochs",
+            "training: is a section; write the whole key of each setting, such as training.epochs",
         ),
-        ("seed: [1, 2]", "seed: cannot be searched: the best of several seeds is luck"),
+        ("seed: [1, 2]", "seed: cannot be searched: the best of several seeds is the luckiest"),
         ("data.label: [a, b]", "data.label: cannot be searched: trials on different texts"),
         ("output.dir: [a]", "output.dir: cannot be searched: "),
         ("training.metric: [auroc]", "training.metric: cannot be searched: "),
         ("training.learning_rate: 0.1", "training.learning_rate: expected a range or a list of values: "),
         ("training.learning_rate: []", "training.learning_rate: the list is empty"),
-        ("training.epochs: [1, 2, 1]", "training.epochs: 1 stands there twice"),
+        ("training.epochs: [1, 2, 1]", "training.epochs: the list contains 1 twice"),
         ("training.epochs: [[1]]", "training.epochs: values must be text, numbers, true, false or null"),
         ("model.encoder: [gru, lsmt]", "model.encoder: must be one of 'lstm', 'gru', 'none', got 'lsmt'; did you mean"),
         ("training.epochs: [1, 0]", "training.epochs: must be greater than 0, got 0"),
         ("training.epochs: {low: 0, high: 3}", "training.epochs: must be greater than 0, got 0"),
         ("model.dropout.words: {low: 0, high: 1.0}", "model.dropout.words: must be less than 1, got 1.0"),
-        (f"model.encoder: {RANGE}", "model.encoder: is no number; list the values to try"),
+        (f"model.encoder: {RANGE}", "model.encoder: is not a number, so it has no range; list the values to try"),
         (f"training.epochs: {RANGE}", "training.epochs: low must be a whole number, got 0.1"),
         ("training.learning_rate: {low: 0.1}", "training.learning_rate: the range has no high"),
         ("training.learning_rate: {low: 0.5, high: 0.1}", "low must be less than high, got 0.5 and 0.1"),
         ("training.learning_rate: {low: a, high: 0.1}", "training.learning_rate: low must be a number"),
         ("training.weight_decay: {low: 0, high: 1, log: true}", "with log, low must be greater than 0, got 0"),
         ("training.weight_decay: {low: 0, high: 1, log: 1}", "log must be true or false"),
-        ("training.weight_decay: {low: 0, high: 1, step: 2}", "step must be greater than 0 and fit into the range"),
-        ("training.weight_decay: {low: 1, high: 2, step: 1, log: true}", "log and step do not go together"),
+        ("training.weight_decay: {low: 0, high: 1, step: 2}", "step must be greater than 0 and at most high - low"),
+        ("training.weight_decay: {low: 1, high: 2, step: 1, log: true}", "log and step cannot be combined"),
         ("training.weight_decay: {low: 1, hihg: 2}", "unknown key 'hihg'; did you mean 'high'?"),
-        ("tokenizer.type: [word, pretrained]", "tokenizer: tokenizer.path goes with tokenizer.type=pretrained"),
+        ("tokenizer.type: [word, pretrained]", "tokenizer: tokenizer.type=pretrained requires tokenizer.path"),
     ],
 )
 def test_what_is_wrong_in_a_space_is_said_with_its_line(line: str, message: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_line_is_that_of_the_value(tmp_path: Path) -> None:
         ("- 1\n", ":1: expected settings to search, such as"),
         ("{}\n", ":1: nothing to search"),
         ("a: 1\na: 2\n", ":2: duplicate key 'a' (first on line 1)"),
-        (SPACE + "training.epochs: [1, 2]\n", ":5: training.epochs: searched here, and set by an override as well"),
+        (SPACE + "training.epochs: [1, 2]\n", ":5: training.epochs: is searched, but an override sets it as well"),
     ],
 )
 def test_spaces_that_are_none(text: str, message: str, tmp_path: Path) -> None:
@@ -120,5 +120,5 @@ def test_a_section_that_is_set_is_not_searched(tmp_path: Path) -> None:
     keys = [parameter.key for parameter in load_space(None, config, ["model.dropout={words: 0.1}"])]
     assert keys == [key for key in parse_yaml(DEFAULT_SPACE, "").value if not key.startswith("model.dropout.")]
     path = write_space(tmp_path)
-    with pytest.raises(ConfigError, match=r"model\.dropout\.words: searched here, and set by an override as well"):
+    with pytest.raises(ConfigError, match=r"model\.dropout\.words: is searched, but an override sets it as well"):
         load_space(str(path), config, ["model.dropout={words: 0.1}"])

@@ -45,7 +45,7 @@ def test_lines_of_keys_and_items() -> None:
     assert document.lines == {**lines, ("b", "d", 0): 8, ("b", "d", 1): 10, ("b", "d", 1, "e"): 10}
 
 
-LOOK_ABOVE = "look for wrong indentation or a missing ':' in the line above"
+LOOK_ABOVE = "check the line above for wrong indentation or a missing ':'"
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ LOOK_ABOVE = "look for wrong indentation or a missing ':' in the line above"
         ("a: {0: x, ~: z}", [f"1: a key must be text, got {key}; write '{key}'" for key in ("0", "~")]),
         ("a:\n  [b]: 1\n", "2: a key must be text, not a list or a mapping"),
         ("a:\n  ?\n  : 2\n", "2: a key is missing before ':'"),
-        ("<<: {a: 1}", "1: merge keys (<<) are not supported; write the settings out"),
-        ("a: &x 1\nb: *x", "2:4: aliases (*x) are not supported; write it out, or quote a text that begins with '*'"),
+        ("<<: {a: 1}", "1: merge keys (<<) are not supported; repeat the settings"),
+        ("a: &x 1\nb: *x", "2:4: aliases (*x) are not supported; repeat the value, or quote a text beginning with '*'"),
         ("a: *.csv", "1:4: a text that begins with '*' or '&' must be quoted"),
         ("a: !!python/object:os.system x", "1:4: tags (!...) are not supported; quote a text that begins with '!'"),
         ("a: !x 1", "1:4: tags (!...) are not supported; quote a text that begins with '!'"),
@@ -71,20 +71,26 @@ LOOK_ABOVE = "look for wrong indentation or a missing ':' in the line above"
         ("a:\n\tb: 1", "2:1: a tab cannot be used for indentation or spacing; use spaces"),
         ("a:\n  b: x\n  \tc: 1", "3:3: a tab cannot be used for indentation or spacing; use spaces"),
         ("a: 1\nb\nc: 2", "2:1: expected ':' after this key"),
-        ("a: b: c", f"1:5: unexpected ':'; {LOOK_ABOVE}, or quote a text that holds ': '"),
-        ("a:\n  b: 1\n   c: 2", f"3:5: unexpected ':'; {LOOK_ABOVE}, or quote a text that holds ': '"),
+        ("a: b: c", f"1:5: unexpected ':'; {LOOK_ABOVE}, or quote a text that contains ': '"),
+        ("a:\n  b: 1\n   c: 2", f"3:5: unexpected ':'; {LOOK_ABOVE}, or quote a text that contains ': '"),
         ("a: - b", f"1:4: unexpected '-'; {LOOK_ABOVE}"),
-        ("a:\n  b: 1\n c: 2", f"3:2: unexpected text; {LOOK_ABOVE}, or text after a closing quote"),
-        ("a: 'b' c", f"1:8: unexpected text; {LOOK_ABOVE}, or text after a closing quote"),
-        ('a: "b\nc: 1\n', "1:4: a quote is opened here and never closed"),
-        ('a: "b\n---\n', "1:4: a quote is opened here and never closed"),
-        ('a: "C:\\data"', "1:8: a backslash in double quotes begins an escape; write two, or use single quotes"),
-        ('a: "C:\\users"', "1:9: a backslash in double quotes begins an escape; write two, or use single quotes"),
+        ("a:\n  b: 1\n c: 2", f"3:2: unexpected text; {LOOK_ABOVE}, and this line for text after a closing quote"),
+        ("a: 'b' c", f"1:8: unexpected text; {LOOK_ABOVE}, and this line for text after a closing quote"),
+        ('a: "b\nc: 1\n', "1:4: this quote is never closed"),
+        ('a: "b\n---\n', "1:4: this quote is never closed"),
+        (
+            'a: "C:\\data"',
+            "1:8: a backslash in double quotes begins an escape; write two backslashes, or use single quotes",
+        ),
+        (
+            'a: "C:\\users"',
+            "1:9: a backslash in double quotes begins an escape; write two backslashes, or use single quotes",
+        ),
         ('a: "\\UFFFFFFFF"', "1:7: this escape is not a Unicode character"),
-        ("a: [1, 2\nb: 3", "1:4: this list is not closed by ']', or lacks a ','"),
-        ("a: {b: 1\nc: 3", "1:4: this mapping is not closed by '}', or lacks a ','"),
-        ("a: ,", "1:4: expected a value here; quote a text that holds only signs"),
-        ("a: @b", "1:4: a text that begins with this sign must be quoted"),
+        ("a: [1, 2\nb: 3", "1:4: this list lacks a closing ']' or a ','"),
+        ("a: {b: 1\nc: 3", "1:4: this mapping lacks a closing '}' or a ','"),
+        ("a: ,", "1:4: expected a value here; quote a text made of punctuation"),
+        ("a: @b", "1:4: a text that begins with this character must be quoted"),
         ("a: |x\n  b", "1:5: expected chomping or indentation indicators, but found 'x'"),
         ("a: 1\nb: \x00", "2:4: the character '\\x00' is not allowed in YAML"),
     ],

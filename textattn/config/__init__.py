@@ -1,4 +1,4 @@
-"""Settings of a run: read, overridden, checked, written."""
+"""The settings of a run: how they are read, overridden, checked and written."""
 
 from textattn.config.load import (
     config_from_mapping,

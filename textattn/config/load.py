@@ -1,4 +1,4 @@
-"""Find, read, override and check a config; every problem is reported at once, each with its place, in plain words."""
+"""Find, read, override and check a config. All problems are reported together, each with its place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A problem of a config, with what it is sorted by."""
+    """A problem of a config, with the place that it is sorted by."""
 
     place: Place
     setting: str | None
@@ -43,16 +43,20 @@ class Finding(NamedTuple):
 
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a config from a YAML file, stdin (`-`) or a shipped one by its name, and apply `key.path=value` words.
+    """Read a config and apply overrides.
 
-    A data file (`reviews.csv`) in its place is a config that has nothing but `data.path`.
+    Args:
+        source: a YAML file, `-` for stdin, or the name of a shipped config. A file takes precedence over a shipped
+            config of the same name. A data file (`reviews.csv`) stands for a config that sets only `data.path`.
+        overrides: words of the form `key.path=value`.
 
-    A file wins over a shipped config of the same name. All problems are in one ConfigError, sorted by line.
+    Raises:
+        ConfigError: with all problems, sorted by line.
     """
     text, origin = _read_source(source)
     document = parse_yaml(text, origin)
     if not isinstance(document.value, dict):
-        raise ConfigError(f"{origin}:1: expected a mapping (key: value), got {_shown(document.value)}")
+        raise ConfigError(f"expected a mapping (key: value), got {_shown(document.value)}", place=f"{origin}:1")
     places = {path: Place(0, line, f"{origin}:{line}") for path, line in document.lines.items()}
     valid_keys = "textattn schema" if origin == source or source == "-" else f"textattn configs show {source}"
     return _resolve(document.value, places, overrides, f"textattn check {shlex.quote(source)}", valid_keys)
@@ -61,11 +65,16 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
 def config_from_mapping(
     values: Mapping[str, Any], overrides: Sequence[str] = (), origin: str = "config", *, of_finished_run: bool = False
 ) -> Config:
-    """Check settings that are Python values already.
+    """Check settings that are already Python values.
 
     Args:
-        origin: stands where messages would have a file and line.
-        of_finished_run: settings that no longer exist are left out, whatever their value.
+        values: the settings, by section.
+        overrides: words of the form `key.path=value`.
+        origin: the place that messages name instead of a file and line.
+        of_finished_run: ignore settings that no longer exist, whatever their value.
+
+    Raises:
+        ConfigError: with all problems.
     """
     settings = _plain(values)
     if of_finished_run:
@@ -74,20 +83,20 @@ def config_from_mapping(
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with textattn, by name."""
+    """The paths of the configs that come with textattn, by name."""
     installed = PACKAGE / "configs"
-    folder = installed if installed.is_dir() else PACKAGE.parent / "configs"  # the latter in a checkout
+    folder = installed if installed.is_dir() else PACKAGE.parent / "configs"  # the second in a source checkout
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def config_title(path: str | Path) -> str:
-    """The first comment line of a config, without its `#`; empty if there is none."""
+    """The first comment line of a config, without its `#`. Empty if the config has no comment."""
     with Path(path).open(encoding="utf-8-sig") as lines:
         return next((line.lstrip("#").strip() for line in lines if line.startswith("#")), "")
 
 
 def dump_config(config: Config) -> str:
-    """Every setting, resolved, as YAML; reading it again gives an equal config."""
+    """Write every setting of a resolved config as YAML. Reading it again gives an equal config."""
     return dump_yaml(config.model_dump())
 
 
@@ -97,12 +106,17 @@ def flat_settings(config: Config) -> dict[str, Any]:
 
 
 def given_settings(config: Config) -> dict[str, Any]:
-    """Those that were set, by their dotted names."""
+    """The settings that were given explicitly, by their dotted names."""
     return _flat(config.model_dump(exclude_unset=True), "")
 
 
 def with_defaults(config: Config, settings: Mapping[str, Any]) -> Config:
-    """The config with other values, by their dotted names, where none was given; they must be right."""
+    """Replace defaults of a config.
+
+    Args:
+        config: is not changed.
+        settings: values by dotted name, which must be valid. They apply to settings that were not given explicitly.
+    """
     for key, value in settings.items():
         config = _with_default(config, key.split("."), value)
     return config
@@ -137,7 +151,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _read_source(source: str) -> tuple[str, str]:
-    """The text, and the name that messages call it by."""
+    """The text of the config, and its name for messages."""
     origin = "<stdin>" if source == "-" else source
     try:
         if source == "-":
@@ -147,17 +161,18 @@ def _read_source(source: str) -> tuple[str, str]:
         if not Path(source).exists() or Path(source).is_dir():
             shipped = shipped_configs()
             if source not in shipped:
-                raise ConfigError(_not_found(source, list(shipped)), "textattn configs ls")
+                raise ConfigError(_not_found(source, list(shipped)), "textattn configs ls", place=source)
             origin = str(shipped[source])
         return Path(origin).read_text(encoding="utf-8-sig"), origin
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
-        place = f"{origin}:{before.count(10) + 1}:{error.start - before.rfind(10)}"
         raise ConfigError(
-            f"{place}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+            f"byte 0x{error.object[error.start]:02x} is not UTF-8",
+            "save the file as UTF-8",
+            place=f"{origin}:{before.count(10) + 1}:{error.start - before.rfind(10)}",
         ) from None
     except OSError as error:
-        raise ConfigError(f"{origin}: {error.strerror}") from None
+        raise ConfigError(error.strerror or str(error), place=origin) from None
 
 
 def _not_found(source: str, shipped: list[str]) -> str:
@@ -166,11 +181,11 @@ def _not_found(source: str, shipped: list[str]) -> str:
     if near is None and Path(source).parent.is_dir():
         beside = {path.stem: str(path) for path in Path(source).parent.glob("*.yaml") if path.is_file()}
         near = beside.get(_nearest(Path(source).stem, list(beside)) or "")
-    return f"{source}: {what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
+    return f"{what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 
 
 def _plain(value: Any) -> Any:
-    """A copy in which every mapping is a dict and every sequence a list."""
+    """Copy settings, turning every mapping into a dict and every sequence into a list."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -182,7 +197,7 @@ def _plain(value: Any) -> Any:
 def _resolve(
     values: dict[str, Any], places: dict[KeyPath, Place], overrides: Sequence[str], check: str, valid_keys: str
 ) -> Config:
-    """Apply the overrides and validate. `check` and `valid_keys` are the commands to hint at."""
+    """Apply the overrides and validate. `check` and `valid_keys` are the commands that a hint may suggest."""
     problems = _apply(overrides, values, places)
     problems += [
         Finding(_place(path, places, ""), _dotted(path), problem) for path, problem in drop_removed(values).items()
@@ -200,7 +215,7 @@ def _resolve(
 
 
 def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Finding]:
-    """Set the overridden values in `values`, note in `places` where they came from, and return what cannot be set."""
+    """Set the overridden values in `values`, record their origin in `places`, and return what cannot be set."""
     problems = []
     assignments: list[tuple[tuple[str, ...], Any, Place]] = []
     for number, word in enumerate(overrides, start=1):
@@ -211,8 +226,10 @@ def _apply(overrides: Sequence[str], values: dict[str, Any], places: dict[KeyPat
             problems.append(Finding(place, None, error.message))
             continue
         if any(path == earlier for earlier, _, _ in assignments):
-            # Blames the caller of load_config or config_from_mapping.
-            warnings.warn(f"{'.'.join(path)} is overridden more than once; the last one wins: '{word}'", stacklevel=4)
+            # The stack level makes the warning point at the caller of load_config or config_from_mapping.
+            warnings.warn(
+                f"{'.'.join(path)} is overridden more than once; the last override is used: '{word}'", stacklevel=4
+            )
         assignments.append((path, value, place))
 
     _drop_other_source({path[:2] for path, value, _ in assignments if value is not None}, values)
@@ -241,14 +258,14 @@ def _parse_override(word: str) -> tuple[tuple[str, ...], Any]:
     if not equals or not all(path):
         raise ConfigError(f"expected key=value, got '{word}'")
     if not text.strip():
-        raise ConfigError(f"the value is empty; write {key}=null or {key}='\"\"'")
+        raise ConfigError(f"the value is missing; write {key}=null or {key}='\"\"'")
     return path, parse_value(text)
 
 
 def _drop_other_source(given: set[tuple[str, ...]], values: dict[str, Any]) -> None:
-    """`data.path=my.csv` takes the place of `data.files` in the file, and the other way round.
+    """Let an override `data.path=my.csv` replace the `data.files` of the config file, and vice versa.
 
-    The subset and the revision belong to the source in the file and go with it.
+    The subset (`name`) and the revision belong to the replaced source, so they are dropped with it.
     """
     sources = {("data", "path"), ("data", "files")}
     if len(given & sources) == 1 and isinstance(values.get("data"), dict):
@@ -257,7 +274,7 @@ def _drop_other_source(given: set[tuple[str, ...]], values: dict[str, Any]) -> N
             values["data"].pop(key, None)
 
 
-# Problems in words
+# Error messages
 
 
 def _fields(section: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
@@ -273,7 +290,7 @@ def _fields(section: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[tu
 
 FIELDS = dict(_fields(Config))
 
-# What each branch of a type wants: "must be " and these, joined by "or" for a union.
+# What pydantic's error types expect. A message says "must be " and these, joined by "or" for a union.
 WANTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -283,9 +300,9 @@ WANTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
 }
-# Which of these an unquoted scalar satisfies.
+# Which of these expectations an unquoted scalar of a type satisfies.
 SATISFIES = {bool: {"true or false"}, int: {"a whole number", "a number"}, float: {"a number"}}
-# What a value of the right type has wrong.
+# Messages for values that have the right type but are refused.
 REFUSED = {
     "greater_than": "must be greater than {gt}, got {got}",
     "greater_than_equal": "must be at least {ge}, got {got}",
@@ -294,14 +311,14 @@ REFUSED = {
     "finite_number": "must be finite",
     "string_too_short": "must not be empty",
     "string_unicode": "must be valid Unicode",
-    "too_short": "needs {min_length} or more entries, got {actual_length}",
+    "too_short": "needs at least {min_length} entries, got {actual_length}",
     "missing": "required but missing",
     "invalid_key": "keys must be text",
 }
 
 
 def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPath, Place]) -> list[Finding]:
-    """The errors of pydantic, those for the branches of one union collapsed into one problem."""
+    """Convert the errors of pydantic. The errors for all branches of one union become one problem."""
     groups: dict[KeyPath, list[Any]] = {}
     for detail in error.errors(include_url=False):
         groups.setdefault(_value_path(detail, values), []).append(detail)
@@ -309,13 +326,13 @@ def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPa
     problems = []
     for path, details in groups.items():
         if any(deeper[: len(path)] == path for deeper in groups if len(deeper) > len(path)):
-            continue  # the branch of a union that was not meant
+            continue  # This error belongs to a branch of a union that the user did not mean.
         if path in unknown:
             message = _unknown_key(path, unknown[path])
         elif details[0]["type"] == "missing" and any(
             meant and meant[: len(path)] == path for meant in unknown.values()
         ):
-            continue  # it is there, misspelt
+            continue  # The required key exists but is misspelled, which is reported as an unknown key.
         else:
             message = _in_words(path, details)
         problems.append(Finding(_place(path, places, message), _dotted(path), message, path in unknown))
@@ -323,7 +340,7 @@ def _problems(error: ValidationError, values: dict[str, Any], places: dict[KeyPa
 
 
 def _value_path(detail: Any, values: dict[str, Any]) -> KeyPath:
-    """Where the offending value stands: pydantic's location without the names of union branches."""
+    """The path of the offending value: pydantic's location without the names of union branches."""
     path: KeyPath = ()
     here: Any = values
     for part in detail["loc"]:
@@ -333,7 +350,11 @@ def _value_path(detail: Any, values: dict[str, Any]) -> KeyPath:
 
 
 def _place(path: KeyPath, places: dict[KeyPath, Place], message: str) -> Place:
-    """The nearest known place; for a message about a section that names settings at odds, that of the last of them."""
+    """The nearest known place of a value.
+
+    A message about a whole section may name settings that conflict with each other; the place is then that of the last
+    of them.
+    """
     named = [places[known] for known in places if known[: len(path)] == path != known and _dotted(known) in message]
     while path not in places:
         path = path[:-1]
@@ -350,7 +371,7 @@ def _in_words(path: KeyPath, details: list[Any]) -> str:
         if detail["type"] in REFUSED:
             limits = {k: f"{v:g}" if isinstance(v, float) else v for k, v in detail.get("ctx", {}).items()}
             return REFUSED[detail["type"]].format(got=_shown(value), **limits)
-        if detail["type"] == "string_pattern_mismatch":  # the help text of such a setting lists what it may be
+        if detail["type"] == "string_pattern_mismatch":  # The help text of such a setting lists the allowed values.
             description = FIELDS[tuple(map(str, path))].description or ""
             return f"must be {description.rstrip('.')}, got {_shown(value)}"
     expected = [detail["ctx"]["expected"] for detail in details if detail["type"] == "literal_error"]
@@ -364,7 +385,7 @@ def _in_words(path: KeyPath, details: list[Any]) -> str:
 
 
 def _remedy(value: Any, wanted: list[str], choices: list[str]) -> str:
-    """What to write instead, where that can be told."""
+    """What to write instead, or an empty string if that is unknown."""
     if isinstance(value, str):
         near = _nearest(value, choices)
         if near:
@@ -387,7 +408,7 @@ def _unknown_key(path: KeyPath, meant: tuple[str, ...] | None) -> str:
 
 
 def _suggestion(path: KeyPath) -> tuple[str, ...] | None:
-    """The setting that an unknown key most likely stands for, in its section or of the same name elsewhere."""
+    """The setting that an unknown key most likely means: one in its section, or one of the same name elsewhere."""
     section, key = path[:-1], str(path[-1])
     keys = _keys(section)
     elsewhere = [known for known in FIELDS if _same(key, known[-1])]
@@ -407,7 +428,7 @@ def _nearest(word: str, choices: list[str]) -> str | None:
 
 
 def _same(word: str, name: str) -> bool:
-    """Whether a word differs from a name by case and separators only, or is its initials (`lr`: learning_rate)."""
+    """Whether a word differs from a name only in case and separators, or is its initials (`lr`: learning_rate)."""
     bare = re.sub(r"[-_ ]", "", word).lower()
     parts = re.split(r"[-_]", name)
     return bare == "".join(parts) or (len(parts) > 1 and bare == "".join(part[:1] for part in parts))

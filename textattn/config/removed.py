@@ -1,7 +1,7 @@
 """Settings of earlier versions that no longer exist.
 
-A config that leaves such a setting at its old default is read as before, because every finished run has it in its
-training_config.yaml. A config that sets it to anything else is refused with the reason.
+A config in which such a setting has its old default is still accepted, because the training_config.yaml of every
+finished run contains it. A config that sets it to anything else is refused with the reason.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ class Removed(NamedTuple):
     """A setting that no longer exists."""
 
     default: Any
-    """The value that left it off."""
+    """The value that turned it off."""
     reason: str
 
 
 PRETRAINING = "language-model pretraining improved no data set that it was measured on"
 UNSUPERVISED = "it improved no data set that it was measured on; use data.teacher to learn from texts without labels"
-FINE_TUNING = "it was for fine-tuning after language-model pretraining, which was removed"
+FINE_TUNING = "it served fine-tuning after language-model pretraining, which was removed"
 
 REMOVED: dict[KeyPath, Removed] = {
     ("model", "pretraining", "epochs"): Removed(0, PRETRAINING),
@@ -29,25 +29,25 @@ REMOVED: dict[KeyPath, Removed] = {
     ("model", "pretraining"): Removed({}, PRETRAINING),
     ("training", "layer_decay"): Removed(1.0, FINE_TUNING),
     ("training", "unfreezing"): Removed(0.0, FINE_TUNING),
-    ("training", "focal_gamma"): Removed(0.0, "it found no more rare labels than plain training; use class_weights"),
-    ("training", "state_diversity"): Removed(
-        0.0, "it made the explanations of no model more faithful; use state_tying"
+    ("training", "focal_gamma"): Removed(
+        0.0, "it found no more texts with rare labels than plain training; use class_weights"
     ),
+    ("training", "state_diversity"): Removed(0.0, "it did not make explanations more faithful; use state_tying"),
     ("training", "virtual_adversarial"): Removed(0.0, UNSUPERVISED),
     ("training", "entropy_minimisation"): Removed(0.0, UNSUPERVISED),
 }
 
 
 def drop_removed(values: dict[str, Any], *, used_too: bool = False) -> dict[KeyPath, str]:
-    """Takes removed settings out of a config in place.
+    """Delete removed settings from a config, in place.
 
     Args:
         values: the config as a mapping of plain values.
-        used_too: take out those that were in use as well. For reading the config of a finished run, whose model does
-            not need them any more.
+        used_too: also accept those that were in use. This is for the config of a finished run, whose model no longer
+            needs them.
 
     Returns:
-        What to tell the user about each setting that was in use, by its path.
+        A message for each setting that was in use and is not accepted, by its path.
     """
     problems: dict[KeyPath, str] = {}
     for path, removed in REMOVED.items():

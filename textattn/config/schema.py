@@ -1,6 +1,6 @@
-"""Every setting of a run: its name, type, range, default and meaning. The only place where defaults live.
+"""Every setting of a run: its name, type, range, default and meaning. Defaults are defined nowhere else.
 
-The docstring under a field is its help text: `textattn schema` puts it into the JSON Schema for editors.
+The docstring under a field is its help text, which `textattn schema` puts into the JSON Schema for editors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ else:
 
 
 class Section(BaseModel):
-    """What all sections share: unknown keys are errors, values are fixed once read."""
+    """The base of all sections: unknown keys are errors, and values cannot change after validation."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), validate_default=True
@@ -38,95 +38,100 @@ class Section(BaseModel):
 
 
 class DataFiles(Section):
-    """Files of each split: a path or a list of paths (globs allowed), in formats such as csv or parquet."""
+    """Files of each split: a path or a list of paths. Globs are allowed, and formats such as csv or parquet."""
 
     train: Files
     """Files of the training split."""
     validation: Files | None = None
-    """Files of the validation split; null: a part of train is set aside."""
+    """Files of the validation split. null: set aside part of the training split."""
     test: Files | None = None
-    """Files of the test split; null: no test metrics."""
+    """Files of the test split. null: compute no test metrics."""
 
 
 class Unlabelled(Section):
     """Texts without labels, from the labelled data or from elsewhere."""
 
     path: Files | None = None
-    """Files (globs allowed), a folder or a Hub id. null: `data.path`."""
+    """Files (globs allowed), a folder or a Hub id. null: the same as `data.path`."""
     name: Name | None = None
     """Configuration (subset) of a Hub data set."""
     revision: Name | None = None
     """Branch, tag or commit of a Hub data set."""
     splits: Annotated[list[Name], Field(min_length=1)] | None = None
-    """The splits to read. null: all there are in `path`."""
+    """Splits to read. null: all splits of `path`."""
     text: Name | list[Name] | None = None
-    """Column that holds the text, or columns. null: as in `data.text`."""
+    """Column or columns that hold the text. null: the same as `data.text`."""
 
     @model_validator(mode="after")
-    def _of_the_data_by_name(self) -> Unlabelled:
+    def _splits_without_path(self) -> Unlabelled:
         if self.path is None:
             if self.splits is None:
-                raise ValueError("give data.unlabelled.path, or data.unlabelled.splits of data.path")
+                raise ValueError("give data.unlabelled.path, or name splits of data.path in data.unlabelled.splits")
             if extra := [key for key in ("name", "revision", "text") if getattr(self, key) is not None]:
-                raise ValueError(f"data.unlabelled.{extra[0]} goes with data.unlabelled.path")
+                raise ValueError(f"data.unlabelled.{extra[0]} requires data.unlabelled.path")
         return self
 
 
 class DataConfig(Section):
-    """Where the texts and labels come from."""
+    """Where the texts and labels are read from."""
 
     path: Name | None = None
-    """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Or `files`."""
+    """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Give either `path` or
+    `files`."""
     files: DataFiles | None = None
-    """Files by split, instead of `path`."""
+    """Files of each split, as an alternative to `path`."""
     name: Name | None = None
     """Configuration (subset) of a Hub data set."""
     revision: Name | None = None
-    """Commit, branch or tag of a Hub data set; the commit that was read is recorded in environment.json."""
+    """Commit, branch or tag of a Hub data set. The commit that was read is recorded in environment.json."""
     streaming: StrictBool = False
-    """Read a Hub data set as it comes over the network, with no copy of its files on this machine. With
-    `max_train_examples` no more of the training split is read than those, and a buffer they are drawn from."""
+    """Read a Hub data set over the network without storing its files on this machine. With `max_train_examples`, only
+    that many training examples are read, plus the buffer from which they are drawn."""
     text: Name | Annotated[list[Name], Field(min_length=1)] = "text"
-    """Column that holds the text, or several columns to be joined as segments with a separator token."""
+    """Column that holds the text, or several columns, which are joined as segments with a separator token."""
     label: Name = "label"
     """Column that holds the label: a string, an integer, a boolean, or a list of them (multi-label)."""
     label_names: Annotated[list[Name], Field(min_length=2)] | None = None
-    """Names of the labels 0, 1, … where the data hold integers without names."""
+    """Names of the labels 0, 1, … for data whose labels are integers without names."""
     evidence: Name | None = None
-    """Column with the parts of the text that are the reason for its label: pairs [start, end] of characters, strings,
-    or with `evidence_tokens` a 0 or 1 for each token. For `textattn audit` and `training.attention_supervision`."""
+    """Column with the parts of the text that are the reason for its label: [start, end] pairs of character positions,
+    strings, or (with `evidence_tokens`) a 0 or 1 for each token. Used by `textattn audit` and
+    `training.attention_supervision`."""
     evidence_tokens: Name | None = None
-    """Column with the tokens that the 0s and 1s of `evidence` are about."""
+    """Column with the tokens to which the 0s and 1s of `evidence` refer."""
     label_separator: Name | None = None
-    """In csv and tsv files: splits the label column into several labels (multi-label), for instance `,`."""
+    """Separator, for instance `,`, that splits the label column of csv and tsv files into several labels
+    (multi-label)."""
     train_split: Name = "train"
     """Split to train on."""
     validation_split: Name | None = "validation"
-    """Split to select by; where the data have none, `validation_fraction` of train is set aside."""
+    """Split that the best checkpoint is selected on. If the data have no such split, `validation_fraction` of the
+    training split is set aside."""
     test_split: Name | None = "test"
-    """Split to measure on at the end; never used to choose anything. null: none."""
+    """Split for the final metrics. Nothing is ever selected on it. null: none."""
     unlabelled: Unlabelled | None = None
-    """Texts without labels, read for the vocabulary and word vectors, and with `teacher` to train on."""
+    """Texts without labels. They are used for the vocabulary and the word vectors and, with `teacher`, for training."""
     teacher: Name | None = None
-    """A model (run directory, bundle or Hub id) whose answers are the labels of the texts without labels: they are
-    trained on like the others."""
+    """Model (run directory, bundle or Hub id) whose predictions become the labels of the texts without labels. These
+    texts are then trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
-    """Share of train set aside for validation (stratified by label, seeded) where there is no validation split.
-    0: none; then the model of the last epoch is kept, and it is not calibrated."""
+    """Share of the training split to set aside for validation (seeded, stratified by label) if there is no validation
+    split. 0: no validation; the model of the last epoch is kept and is not calibrated."""
     validation_rows: Literal["random", "last"] = "random"
-    """Which rows are set aside: any, or the last ones of each label. Where rows that belong together follow one another
-    (of a film, an author, a day), `last` keeps what is measured from being about the same as what was learnt."""
+    """Which rows to set aside for validation: random ones, or the last ones of each label. Choose `last` if related
+    rows follow one another (the same film, author or day): validation texts are then less similar to training texts."""
     max_train_examples: PositiveInt | None = None
-    """Train on at most this many examples, drawn at random (seeded). null: all."""
+    """Train on at most this many examples, drawn at random (seeded). null: use all examples."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """A row without text or label, or a ragged one: stop with its file, row and column, or skip it and count it."""
+    """What to do with a malformed row or one without text or label. `error`: stop and report its file, row and column;
+    `skip`: skip the row and count it."""
     encoding: Name = "utf-8"
     """Encoding of text files, such as csv and jsonl."""
 
     @model_validator(mode="before")
     @classmethod
     def _older_keys(cls, values: Any) -> Any:
-        """What `unlabelled` was called before: runs of that time have it in their training_config.yaml."""
+        """Read the former spellings of `unlabelled`, which occur in the training_config.yaml of older runs."""
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
@@ -146,134 +151,139 @@ class DataConfig(Section):
         if self.teacher is not None and self.unlabelled is None:
             raise ValueError("data.teacher needs texts without labels: data.unlabelled")
         if self.unlabelled is not None and self.unlabelled.path is None and self.files is not None:
-            raise ValueError("data.unlabelled.path is needed with data.files")
+            raise ValueError("data.unlabelled needs data.unlabelled.path if data.files is used")
         if self.streaming and self.path is None:
-            raise ValueError("data.streaming goes with data.path")
+            raise ValueError("data.streaming requires data.path")
         texts = [self.text] if isinstance(self.text, str) else self.text
         if self.unlabelled is not None and self.unlabelled.text is not None:
             given = 1 if isinstance(self.unlabelled.text, str) else len(self.unlabelled.text)
             if given != len(texts):
-                raise ValueError(f"data.unlabelled.text names {given} columns and data.text {len(texts)}")
+                raise ValueError(f"data.unlabelled.text names {given} columns, but data.text names {len(texts)}")
         if self.label in texts:
             raise ValueError(f"data.text and data.label are both {self.label!r}")
         if len(set(texts)) < len(texts):
-            raise ValueError("data.text names a column twice")
+            raise ValueError("data.text names the same column twice")
         if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):
-            raise ValueError("data.label_names holds a name twice")
+            raise ValueError("data.label_names contains the same name twice")
         if self.evidence_tokens is not None and self.evidence is None:
-            raise ValueError("data.evidence_tokens goes with data.evidence")
+            raise ValueError("data.evidence_tokens requires data.evidence")
         if self.evidence is not None and not isinstance(self.text, str):
-            raise ValueError("data.evidence is about one text column, but data.text names several")
+            raise ValueError("data.evidence needs a single text column, but data.text names several")
         return self
 
 
 class TokenizerConfig(Section):
-    """How a text becomes tokens. Trained on the training split and texts without labels only."""
+    """How texts are split into tokens. The tokenizer is trained on the training split and the texts without labels
+    only."""
 
     type: Literal["word", "wordpiece", "bpe", "unigram", "char", "formula", "composition", "pretrained"] = "word"
-    """`char` suits scripts without spaces; `composition` reads chemical formulas as elements and their shares, so that
-    Li2O and Li4O2 are the same, `formula` as they are written; `pretrained` reads `path`."""
+    """`char` suits scripts without spaces. `composition` reads a chemical formula as its elements and their shares, so
+    that Li2O and Li4O2 are the same; `formula` reads it as it is written. `pretrained` loads the tokenizer at
+    `path`."""
     path: Name | None = None
-    """For `pretrained`: a tokenizer.json, a folder that holds one, or a Hub model id."""
+    """For `pretrained`: a tokenizer.json, a folder that contains one, or a Hub model id."""
     vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
-    """Largest number of different tokens, special ones included."""
+    """Largest size of the vocabulary, including special tokens."""
     min_frequency: PositiveInt = 2
-    """A token must occur this often in these texts to enter the vocabulary."""
+    """How often a token must occur in the texts that train the tokenizer to enter the vocabulary."""
     lowercase: StrictBool | None = None
-    """Fold to lower case. null: yes, except for formulas."""
+    """Convert texts to lower case. null: yes, except for formulas."""
     nfkc: StrictBool = True
-    """Unicode NFKC normalisation (full-width letters, ligatures)."""
+    """Apply Unicode NFKC normalisation (full-width letters, ligatures)."""
     strip_html_breaks: StrictBool = True
-    """Read `<br />` as a space."""
+    """Replace `<br />` with a space."""
     max_length: PositiveInt = 256
-    """Longest text in tokens; longer ones are truncated, counted and reported."""
+    """Largest number of tokens of a text. Longer texts are truncated, and their number is reported."""
     truncation: Literal["head", "tail", "head_tail"] = "head"
-    """Which part of a long text is kept: the beginning, the end, or half of `max_length` from each."""
+    """Which part of a long text to keep: its beginning, its end, or half of `max_length` from each."""
 
     @model_validator(mode="after")
     def _path_for_pretrained(self) -> TokenizerConfig:
         if (self.type == "pretrained") != (self.path is not None):
-            raise ValueError("tokenizer.path goes with tokenizer.type=pretrained, and only with it")
+            raise ValueError("tokenizer.type=pretrained requires tokenizer.path, and no other type allows it")
         return self
 
 
 class VectorsConfig(Section):
-    """Where the word vectors come from at the start of training."""
+    """The word vectors at the start of training."""
 
     source: Literal["random", "file", "skipgram", "periodic_table"] = "random"
-    """`file`: word2vec, GloVe or fastText text format; `skipgram`: trained by gensim on the run's own texts;
-    `periodic_table`, for tokenizer.type=composition: elements near each other in the table, and amounts near each
-    other, begin alike."""
+    """`file`: read vectors in the text format of word2vec, GloVe or fastText. `skipgram`: train vectors with gensim on
+    the texts of the run. `periodic_table`, for tokenizer.type=composition: elements that are close in the periodic
+    table start with similar vectors, and so do similar amounts."""
     path: Name | None = None
-    """For `file`: the vectors, plain or gzip."""
+    """For `file`: the file of vectors, plain or gzip."""
     epochs: PositiveInt = 5
-    """For `skipgram`: passes over the texts."""
+    """For `skipgram`: number of passes over the texts."""
     window: PositiveInt = 5
-    """For `skipgram`: words to each side."""
+    """For `skipgram`: number of context words on each side."""
     negative: PositiveInt = 5
-    """For `skipgram`: negative samples for each pair."""
+    """For `skipgram`: number of negative samples for each pair."""
     subsample: PositiveFloat = 1e-3
-    """For `skipgram`: words more frequent than this share of all are left out at random; large corpora want 1e-4."""
+    """For `skipgram`: words that make up more than this share of all words are skipped at random. 1e-4 suits large
+    corpora."""
     freeze: StrictBool = False
-    """Keep the vectors as they are during training."""
+    """Do not update the vectors during training."""
 
     @model_validator(mode="after")
     def _path_for_file(self) -> VectorsConfig:
         if (self.source == "file") != (self.path is not None):
-            raise ValueError("model.vectors.path goes with model.vectors.source=file, and only with it")
+            raise ValueError("model.vectors.source=file requires model.vectors.path, and no other source allows it")
         return self
 
 
 class DropoutConfig(Section):
-    """Shares set to zero at random during training."""
+    """Dropout rates during training."""
 
     words: Fraction = 0.1
-    """Share of tokens replaced by the unknown token."""
+    """Share of tokens to replace with the unknown token."""
     masking: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
-    """Of each text another share of tokens, drawn between 0 and this, becomes the unknown token: what explanations
-    erase is then nothing new to the model."""
+    """Replace a further share of the tokens of each text, drawn anew between 0 and this value, with the unknown token.
+    The model then knows texts with erased words, which explanations rely on."""
     embedding: Fraction = 0.3
-    """Share of embedding channels, the same for all tokens of a text."""
+    """Share of embedding channels to drop, the same channels for all tokens of a text."""
     recurrent: Fraction = 0.2
-    """Share of the encoder's outputs, between layers and before the attention."""
+    """Share of the encoder's outputs to drop, between its layers and before the attention."""
     classifier: Fraction = 0.2
-    """Share of the pooled vector."""
+    """Share of the pooled vector to drop before the classifier."""
 
 
 class ModelConfig(Section):
-    """Embedding -> encoder -> attention -> classifier."""
+    """The network: embedding -> encoder -> attention -> classifier."""
 
     embedding_dim: PositiveInt = 128
     """Size of a word vector."""
     vectors: VectorsConfig = VectorsConfig()
-    """Word vectors to start from."""
+    """Word vectors at the start of training."""
     encoder: EncoderName = "lstm"
-    """Recurrent encoder over the embeddings; `none`: attention directly on the embeddings."""
+    """Recurrent encoder over the embeddings. `none`: attention reads the embeddings directly."""
     hidden_size: PositiveInt = 128
-    """Units of the encoder, in each direction."""
+    """Units of the encoder in each direction."""
     num_layers: PositiveInt = 1
     """Layers of the encoder."""
     bidirectional: StrictBool = True
     """Read the text in both directions."""
     anchor: Literal["none", "states", "values"] = "none"
-    """Bind the encoder's states to the words they stand on. `states`: each has its word's embedding added, projected;
-    `values`: only for the scores, and what is pooled is a function of the word alone."""
+    """Bind each encoder state to the word at its position. `states`: add the projected embedding of the word to the
+    state. `values`: add it for the attention scores only, and pool a vector that depends on the word alone."""
     attention: AttentionName = "additive"
-    """How the states are weighted and pooled; mean, max and last are controls without learned weights."""
+    """How the states are weighted and pooled. mean, max and last are controls without learned weights."""
     attention_size: PositiveInt = 64
     """Units inside the score network of additive, sigmoid, mlp and multi_head."""
     num_heads: PositiveInt = 1
     """Heads of multi_head and self_attention."""
     attention_window: PositiveInt = 1
-    """Tokens, an odd number, that share each token's weight: more than 1 puts attention on passages, as people do."""
+    """Odd number of tokens over which each attention weight is spread. More than 1 puts the attention on passages, as
+    human readers do."""
     attention_position: StrictBool = False
-    """Learn where in a text attention prefers to lie, such as the last lines of a review."""
+    """Learn which parts of a text deserve more attention, such as the last lines of a review."""
     ngrams: Annotated[StrictInt, Field(ge=0, le=3)] = 0
-    """Beside the network a linear part on runs of up to so many tokens, added to its logits. 0: none."""
+    """Add the logits of a linear model on n-grams of up to this many tokens to those of the network. 0: none."""
     ngram_buckets: PositiveInt = 262_144
-    """Weights of the linear part for each output; n-grams that fall into one bucket share it."""
+    """Number of weights of the n-gram model for each output. N-grams in the same bucket share a weight."""
     output: Literal["softmax", "sigmoid"] | None = None
-    """null: softmax for one label a text, sigmoid for several. `sigmoid` on two classes: one output unit."""
+    """null: softmax if each text has one label, sigmoid if it may have several. `sigmoid` with two classes: a single
+    output unit."""
     dropout: DropoutConfig = DropoutConfig()
     """Dropout rates."""
 
@@ -284,69 +294,74 @@ class TrainingConfig(Section):
     epochs: PositiveInt = 4
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
-    """End after so many batches, with an evaluation, if the epochs do not end before."""
+    """Stop after this many batches, with a final evaluation, unless the epochs end earlier. null: no limit."""
     batch_size: PositiveInt = 64
-    """Texts in a batch, of all processes together."""
+    """Texts in a batch, summed over all processes."""
     max_tokens_per_batch: PositiveInt | None = None
-    """Fewer texts where they are so long that a batch would hold more tokens than this, padding counted."""
+    """Largest number of tokens in a batch, including padding: batches of long texts then hold fewer texts. null: no
+    limit."""
     learning_rate: PositiveFloat = 2e-3
     """Highest learning rate of AdamW."""
     ngram_learning_rate: PositiveFloat = 0.3
-    """The same for the weights of n-grams, by Adagrad."""
+    """Highest learning rate of the n-gram weights, which are trained with Adagrad."""
     schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"
-    """After the warm-up: one_cycle falls along a cosine, linear along a line, constant stays."""
+    """Learning rate after the warm-up: one_cycle lowers it along a cosine, linear along a line, constant keeps it."""
     warmup_ratio: Fraction = 0.2
-    """Share of all steps over which the learning rate rises."""
+    """Share of all steps during which the learning rate rises."""
     weight_decay: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] = 0.01
-    """Decoupled weight decay of AdamW; not applied to biases and embeddings."""
+    """Decoupled weight decay of AdamW. It does not apply to biases and embeddings."""
     max_grad_norm: PositiveFloat | None = 1.0
-    """Gradients longer than this are scaled down. null: never."""
+    """Scale down gradients whose norm exceeds this value. null: never."""
     label_smoothing: Fraction = 0.0
-    """Share of the target spread over the other labels."""
+    """Share of the target that is spread over the other labels."""
     class_weights: Literal["balanced"] | dict[Name, PositiveFloat] | None = None
-    """`balanced`: rare labels weigh more; or a weight for each label name."""
+    """`balanced`: give rare labels a larger weight in the loss. Or a weight for each label name."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
-    """`balanced`: each label gets the same number of places in an epoch; texts of rare labels come several times."""
+    """`balanced`: draw every label equally often in an epoch, so that texts with rare labels are repeated."""
     attention_alignment: NonNegative = 0.0
-    """Weight of a loss that pulls the attention to the words whose values speak for the true label."""
+    """Weight of a loss that draws the attention to the words whose values speak for the true label."""
     attention_supervision: NonNegative = 0.0
-    """Weight of a loss that pulls the attention to the words people marked, see `data.evidence`."""
+    """Weight of a loss that draws the attention to the words that people marked in `data.evidence`."""
     state_tying: NonNegative = 0.0
-    """Weight of the squared distance of the encoder's states from the embeddings of their words (Tutek & Šnajder 2020);
-    needs hidden_size equal to embedding_dim."""
+    """Weight of a loss: the squared distance between the encoder's states and the embeddings of their words (Tutek &
+    Šnajder 2020). It requires that hidden_size equals embedding_dim."""
     calibration: Literal["temperature", "none"] = "temperature"
-    """`temperature`: one number, fitted on the validation split after training, makes the probabilities fit how often
-    the answers are right (Guo et al. 2017). It changes no answer."""
+    """`temperature`: after training, fit one number on the validation split so that the probabilities match how often
+    the predictions are correct (Guo et al. 2017). The predicted labels stay the same."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
-    """Validation metric the best checkpoint is chosen by. null: accuracy, or micro_f1 for multi-label."""
+    """Validation metric that selects the best checkpoint. null: accuracy, or micro_f1 for multi-label."""
     cross_validation: Annotated[StrictInt, Field(ge=2)] | None = None
-    """Folds. For few texts, with `data.validation_fraction: 0`: the training texts are cut into so many folds, each is
-    answered by a model that learns from the others, and training on all of them stops after the epoch at which those
-    answers were best. They are in metrics.json, and calibrate the model. null: none."""
+    """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
+    trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
+    predictions of the folds were best. Their metrics are in metrics.json, and they calibrate the model. null: no
+    cross-validation."""
     patience: PositiveInt | None = None
     """Stop after this many evaluations without improvement. null: run all epochs."""
     evaluations_per_epoch: PositiveInt = 1
-    """Evaluations on the validation split in each epoch."""
+    """Number of evaluations on the validation split in each epoch."""
     checkpoint_steps: PositiveInt | None = 500
-    """Keep all that `--resume` needs after every so many batches; after each evaluation it is kept anyway. null: only
-    there."""
+    """Save what `--resume` needs after this many batches, in addition to after each evaluation. null: only after each
+    evaluation."""
     baseline: StrictBool = False
-    """Also train a linear model (TF-IDF, logistic regression) on the same splits and say whether this one is better."""
+    """Also train a linear model (TF-IDF, logistic regression) on the same splits and report whether the network is
+    better."""
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the processor computes in it, else fp32; fp16 needs CUDA. Evaluation is always in fp32."""
+    """auto: bf16 if the device has instructions for it, else fp32. fp16 needs CUDA. Evaluation always uses fp32."""
 
     @model_validator(mode="after")
     def _all_epochs_of_a_fold(self) -> TrainingConfig:
         for key in ("max_steps", "patience"):
             if self.cross_validation is not None and getattr(self, key) is not None:
-                raise ValueError(f"training.{key} does not go with training.cross_validation, which says when to stop")
+                raise ValueError(
+                    f"training.{key} cannot be combined with training.cross_validation, which decides when to stop"
+                )
         return self
 
 
 class OutputConfig(Section):
-    """What a run leaves behind."""
+    """What a run writes into its directory."""
 
     dir: Name | None = None
     """Run directory. null: runs/<config>/<time>."""
@@ -355,32 +370,34 @@ class OutputConfig(Section):
     attention_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose attention weights are written to attention/<split>.parquet, token by token."""
     attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
-    """Most examples of a split in the attention dump."""
+    """Largest number of examples whose attention weights are written for each split."""
     audit_examples: Annotated[StrictInt, Field(ge=0)] = 100
-    """Texts on which the run ends by measuring how far its explanations can be trusted (`textattn audit`); 0: none."""
+    """Number of texts on which the run finally measures how far its explanations can be trusted (`textattn audit`).
+    0: no audit."""
     plots: StrictBool = True
-    """Draw training, confusion and calibration into plots/ and the model card; takes a second or two."""
+    """Draw training, confusion and calibration plots into plots/ and the model card. This takes a second or two."""
     tracking: list[Literal["tensorboard", "mlflow", "wandb"]] = []
-    """Tell the run to these tools as well; each is an extra (`pip install 'textattn[mlflow]'`) and follows its own
-    variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""
+    """Also report the run to these tools. Each is an extra (`pip install 'textattn[mlflow]'`) and reads its usual
+    environment variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""
 
 
 class Config(Section):
-    """A textattn run."""
+    """The settings of a textattn run."""
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 42
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     recipe: Recipe = "auto"
-    """What settings are that are not given. `long`, `short` (texts of words), `characters` (scripts without spaces) and
-    `formulas`: those found best for such texts; `auto`: one of these, by looking at the training texts; `plain`: the
-    defaults of this schema. A finished run's training_config.yaml has every setting."""
+    """Source of the values of settings that are not given. `long` and `short` (texts made of words), `characters`
+    (scripts without spaces) and `formulas` (chemical formulas): the values that worked best for such texts. `auto`:
+    choose one of these by the training texts. `plain`: the defaults of this schema. The training_config.yaml of a
+    finished run contains every setting."""
     data: DataConfig
-    """Texts and labels."""
+    """The texts and their labels."""
     tokenizer: TokenizerConfig = TokenizerConfig()
-    """Text to tokens."""
+    """How texts are split into tokens."""
     model: ModelConfig = ModelConfig()
-    """Tokens to logits."""
+    """The network that turns tokens into logits."""
     training: TrainingConfig = TrainingConfig()
-    """Fitting the model."""
+    """How the model is optimised, selected and calibrated."""
     output: OutputConfig = OutputConfig()
-    """The run directory."""
+    """The files that a run writes."""

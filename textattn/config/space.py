@@ -1,10 +1,10 @@
-"""What a search may try: settings of a config, each with a range or a list of values; checked before anything runs."""
+"""The search space: settings of a config, each with a range or a list of values. It is checked before trials start."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +16,10 @@ from textattn.config.yaml12 import Document, dump_yaml, parse_yaml
 from textattn.errors import ConfigError, Hint, Option, Problem
 
 Scalar = str | int | float | bool | None
+Fail = Callable[..., ConfigError]
+"""Makes the error for a problem of a setting, at a key or item of its range or list."""
 
-# What is searched where no file says otherwise.
+# The search space if no file is given.
 DEFAULT_SPACE = """\
 training.learning_rate: {low: 5e-4, high: 1e-2, log: true}
 model.hidden_size: [64, 128, 256]
@@ -27,19 +29,19 @@ model.dropout.classifier: {low: 0.0, high: 0.5, step: 0.1}
 """
 RANGE_KEYS = ("low", "high", "step", "log")
 EXAMPLE = "{low: 0.1, high: 0.5} or [0.1, 0.3, 0.5]"
-# Settings, and sections, that a search must not touch, and why.
+# Settings and sections that a search must not change, and the reason.
 REFUSED = {
-    "seed": "the best of several seeds is luck, not a better setting",
+    "seed": "the best of several seeds is the luckiest, not a better setting",
     "data": "trials on different texts cannot be compared",
-    "output": "it changes what a run leaves behind, not the model",
-    "training.metric": "trials measured differently cannot be compared",
-    "training.evaluations_per_epoch": "pruning compares trials after as many evaluations",
+    "output": "it changes the files that a run writes, not the model",
+    "training.metric": "trials with different metrics cannot be compared",
+    "training.evaluations_per_epoch": "pruning compares trials after the same number of evaluations",
 }
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting and what to try for it: `choices`, or the numbers from `low` to `high`."""
+    """A setting and the values to try for it: `choices`, or the numbers from `low` to `high`."""
 
     key: str
     choices: tuple[Scalar, ...] = ()
@@ -47,17 +49,17 @@ class Parameter:
     high: float = 0
     step: float | None = None
     log: bool = False
-    """Every order of magnitude as likely as any other"""
+    """Sample on a logarithmic scale: every order of magnitude is equally likely."""
     whole: bool = False
-    """Whole numbers only"""
+    """Try whole numbers only."""
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The keys that lead to it."""
+        """The keys that lead to the setting."""
         return tuple(self.key.split("."))
 
     def to_yaml(self) -> Any:
-        """As in a file."""
+        """The range or list as it is written in a file."""
         if self.choices:
             return list(self.choices)
         found: dict[str, Any] = {"low": self.low, "high": self.high}
@@ -70,7 +72,7 @@ class Parameter:
         return f"{self.low:g} to {self.high:g}{how}"
 
     def holds(self, value: Any) -> bool:
-        """Whether a search may come to this value."""
+        """Whether this value belongs to the search space."""
         if self.choices:
             return value in self.choices
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
@@ -78,7 +80,7 @@ class Parameter:
         return self.step is None or math.isclose(value, self.low + round((value - self.low) / self.step) * self.step)
 
     def tidy(self, value: Any) -> Any:
-        """The number as it is tried and written: without the digits that say nothing."""
+        """Round a sampled number to the digits that matter; trials use and record the rounded number."""
         if self.choices or self.whole:
             return value
         if self.step:
@@ -91,10 +93,12 @@ class Parameter:
 
 
 def load_space(file: str | None, config: Config, overrides: Sequence[str] = ()) -> list[Parameter]:
-    """Reads and checks a search space; with None the default one, less what does not concern this config.
+    """Read and check a search space.
 
     Args:
-        overrides: those the config was read with; what they set is not searched.
+        file: the YAML file; None: the default space without the settings that have no effect in this config.
+        config: the config to search.
+        overrides: the overrides that the config was read with. The settings that they set are not searched.
 
     Raises:
         ConfigError: with every problem and its line.
@@ -102,47 +106,56 @@ def load_space(file: str | None, config: Config, overrides: Sequence[str] = ()) 
     given = {word.partition("=")[0].strip() for word in overrides}
 
     def is_given(key: str) -> bool:
-        return any(key == own or key.startswith(f"{own}.") for own in given)
+        return any(key == name or key.startswith(f"{name}.") for name in given)
 
     if file is None:
         parameters = _check(parse_yaml(DEFAULT_SPACE, "default space"), "default space", config)
         if config.model.encoder == "none" or config.training.state_tying:
-            given.add("model.hidden_size")  # there are none, or they are bound to the embedding
+            # Without an encoder the size has no effect, and state tying fixes it to the size of the embedding.
+            given.add("model.hidden_size")
         parameters = [parameter for parameter in parameters if not is_given(parameter.key)]
         if not parameters:
             raise ConfigError(
-                "nothing is left to search: all of the default space is set", Option("space", "space.yaml")
+                "nothing is left to search: overrides set every setting of the default space",
+                Option("space", "space.yaml"),
             )
         return parameters
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise ConfigError(f"not UTF-8 text ({error.reason} at byte {error.start})", place=file) from None
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
+        raise ConfigError(error.strerror or str(error), place=file) from None
     document = parse_yaml(text, file)
     twice = [key for key in document.value if is_given(str(key))] if isinstance(document.value, dict) else []
     if twice:
         key = twice[0]
-        raise ConfigError(f"{file}:{document.lines[(key,)]}: {key}: searched here, and set by an override as well")
+        raise ConfigError(
+            "is searched, but an override sets it as well", setting=key, place=f"{file}:{document.lines[(key,)]}"
+        )
     return _check(document, file, config)
 
 
 def dump_space(space: Sequence[Parameter]) -> str:
-    """As YAML; reading it again gives the same."""
+    """Write a search space as YAML. Reading it again gives an equal space."""
     return dump_yaml({parameter.key: parameter.to_yaml() for parameter in space})
 
 
 def in_yaml(value: Any) -> str:
-    """A value as it is written in a config."""
+    """Write a value as it appears in a config."""
     return dump_yaml([value]).strip().removeprefix("- ")
 
 
 def with_values(config: Config, values: Mapping[str, Any], origin: str = "config") -> Config:
-    """The config with other values, by their dotted keys.
+    """Replace settings of a config, which is not changed.
+
+    Args:
+        config: the config.
+        values: the new values by dotted key.
+        origin: the place that messages name.
 
     Raises:
-        ConfigError: the schema refuses one, or a key is none.
+        ConfigError: a key is unknown or its value is invalid.
     """
     settings = config.model_dump()
     for key, value in values.items():
@@ -152,16 +165,18 @@ def with_values(config: Config, values: Mapping[str, Any], origin: str = "config
             if isinstance(place.get(section, {}), dict):
                 place = place.setdefault(section, {})
             else:
-                raise ConfigError(f"{origin}: {key}: {'.'.join(sections[:depth])} is not a section", "textattn schema")
+                problem = f"{'.'.join(sections[:depth])} is not a section"
+                raise ConfigError(problem, "textattn schema", setting=key, place=origin)
         place[name] = value
     return config_from_mapping(settings, origin=origin)
 
 
 def _check(document: Document, origin: str, config: Config) -> list[Parameter]:
     if not isinstance(document.value, dict):
-        raise ConfigError(f"{origin}:1: expected settings to search, such as training.learning_rate: {EXAMPLE}")
+        problem = f"expected settings to search, such as training.learning_rate: {EXAMPLE}"
+        raise ConfigError(problem, place=f"{origin}:1")
     if not document.value:
-        raise ConfigError(f"{origin}:1: nothing to search", f"training.learning_rate: {EXAMPLE}")
+        raise ConfigError("nothing to search", f"training.learning_rate: {EXAMPLE}", place=f"{origin}:1")
     parameters: list[Parameter] = []
     problems: list[Problem] = []
     hint: Hint = f"KEY: {EXAMPLE}"
@@ -177,29 +192,32 @@ def _check(document: Document, origin: str, config: Config) -> list[Parameter]:
 
 
 def _parameter(key: str, given: Any, document: Document, origin: str, config: Config) -> Parameter:
-    """One setting of the space; its messages begin with its place."""
+    """Check one setting of the space."""
 
     def place(*inner: str | int) -> str:
         return f"{origin}:{document.lines.get((key, *inner), document.lines[(key,)])}"
 
+    def fail(problem: str, *inner: str | int) -> ConfigError:
+        return ConfigError(problem, setting=key, place=place(*inner))
+
     for refused, why in REFUSED.items():
         if key == refused or key.startswith(f"{refused}."):
-            raise ConfigError(f"{place()}: {key}: cannot be searched: {why}")
+            raise fail(f"cannot be searched: {why}")
     field = FIELDS.get(tuple(key.split(".")))
     if field is None:
-        with_values(config, {key: None}, place())  # says that it is unknown, and what may be meant
-        raise ConfigError(f"{place()}: {key}: unknown key", "textattn schema")
+        with_values(config, {key: None}, place())  # Raises an error that suggests which key may be meant.
+        raise ConfigError("unknown key", "textattn schema", setting=key, place=place())
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
         inside = next(".".join(path) for path in FIELDS if ".".join(path).startswith(f"{key}."))
-        raise ConfigError(f"{place()}: {key}: a section; write the whole key of each setting, such as {inside}: …")
+        raise fail(f"is a section; write the whole key of each setting, such as {inside}: …")
     if isinstance(given, list):
-        parameter = _choices(key, given, place)
+        parameter = _choices(key, given, fail)
         tried: list[tuple[Any, str]] = [(value, place(i)) for i, value in enumerate(given)]
     elif isinstance(given, dict):
-        parameter = _range(key, given, _types(field.annotation), place)
+        parameter = _range(key, given, _types(field.annotation), fail)
         tried = [(parameter.low, place("low")), (given["high"], place("high"))]
     else:
-        raise ConfigError(f"{place()}: {key}: expected a range or a list of values: {EXAMPLE}")
+        raise fail(f"expected a range or a list of values: {EXAMPLE}")
     refusals: list[Problem] = []
     for value, where in tried:
         try:
@@ -214,54 +232,54 @@ def _parameter(key: str, given: Any, document: Document, origin: str, config: Co
 def _is_sure(problem: Problem, key: str, space: Mapping[str, Any]) -> bool:
     """Whether every trial would have the problem.
 
-    It would not where the settings of a section are at odds with one another, and others of them are searched too.
+    That is unknown if the problem is a conflict between settings of a section and the space contains others of them.
     """
     return problem.setting == key or not any(
         other != key and other.startswith(f"{problem.setting}.") for other in space
     )
 
 
-def _choices(key: str, given: list[Any], place: Any) -> Parameter:
+def _choices(key: str, given: list[Any], fail: Fail) -> Parameter:
     if not given:
-        raise ConfigError(f"{place()}: {key}: the list is empty")
+        raise fail("the list is empty")
     for i, value in enumerate(given):
         if isinstance(value, (list, dict)):
-            raise ConfigError(f"{place(i)}: {key}: values must be text, numbers, true, false or null")
+            raise fail("values must be text, numbers, true, false or null", i)
         if value in given[:i]:
-            raise ConfigError(f"{place(i)}: {key}: {in_yaml(value)} stands there twice")
+            raise fail(f"the list contains {in_yaml(value)} twice", i)
     return Parameter(key, tuple(given))
 
 
-def _range(key: str, given: dict[str, Any], types: set[Any], place: Any) -> Parameter:
+def _range(key: str, given: dict[str, Any], types: set[Any], fail: Fail) -> Parameter:
     for name in given:
         if name not in RANGE_KEYS:
             near = difflib.get_close_matches(name, RANGE_KEYS, n=1)
-            meant = f"did you mean '{near[0]}'?" if near else f"a range has {', '.join(RANGE_KEYS)}"
-            raise ConfigError(f"{place(name)}: {key}: unknown key '{name}'; {meant}")
+            meant = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(RANGE_KEYS)}"
+            raise fail(f"unknown key '{name}'; {meant}", name)
     if not types & {int, float}:
-        raise ConfigError(f"{place()}: {key}: is no number; list the values to try")
+        raise fail("is not a number, so it has no range; list the values to try")
     whole = float not in types
     for name in ("low", "high", "step"):
         if name not in given and name != "step":
-            raise ConfigError(f"{place()}: {key}: the range has no {name}")
+            raise fail(f"the range has no {name}")
         value = given.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ConfigError(f"{place(name)}: {key}: {name} must be a number")
+            raise fail(f"{name} must be a number", name)
         if whole and isinstance(value, float):
-            raise ConfigError(f"{place(name)}: {key}: {name} must be a whole number, got {value!r}")
+            raise fail(f"{name} must be a whole number, got {value!r}", name)
     low, high, step, log = given["low"], given["high"], given.get("step"), given.get("log", False)
     if low >= high:
-        raise ConfigError(f"{place('low')}: {key}: low must be less than high, got {low!r} and {high!r}")
+        raise fail(f"low must be less than high, got {low!r} and {high!r}", "low")
     if not isinstance(log, bool):
-        raise ConfigError(f"{place('log')}: {key}: log must be true or false")
+        raise fail("log must be true or false", "log")
     if log and low <= 0:
-        raise ConfigError(f"{place('low')}: {key}: with log, low must be greater than 0, got {low!r}")
+        raise fail(f"with log, low must be greater than 0, got {low!r}", "low")
     if log and step is not None:
-        raise ConfigError(f"{place('step')}: {key}: log and step do not go together")
+        raise fail("log and step cannot be combined", "step")
     if step is not None:
         if not 0 < step <= high - low:
-            raise ConfigError(f"{place('step')}: {key}: step must be greater than 0 and fit into the range")
-        # The last step that is not beyond `high`, in decimals: 0.3 is six times 0.05.
+            raise fail("step must be greater than 0 and at most high - low", "step")
+        # `high` becomes the last step that does not exceed it, computed in decimals so that 0.3 is six times 0.05.
         exact = Decimal(str(low)), Decimal(str(high)), Decimal(str(step))
         last = exact[0] + (exact[1] - exact[0]) // exact[2] * exact[2]
         high = int(last) if whole else float(last)
@@ -271,6 +289,6 @@ def _range(key: str, given: dict[str, Any], types: set[Any], place: Any) -> Para
 
 
 def _types(annotation: Any) -> set[Any]:
-    """The types that stand in an annotation."""
+    """The types that occur in an annotation."""
     inside = get_args(annotation)
     return set().union(*map(_types, inside)) if inside else {annotation} if isinstance(annotation, type) else set()

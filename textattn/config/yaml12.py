@@ -1,7 +1,7 @@
-"""Read YAML with the scalars of YAML 1.2, the line of every key, and messages in plain words.
+"""Read YAML with the scalars of YAML 1.2, the line of every key, and clear error messages.
 
-PyYAML alone reads `no` as false, `1e-3` as text, `010` as 8 and `12:30` as 750, and lets the last of two equal
-keys win.
+PyYAML alone reads `no` as false, `1e-3` as text, `010` as 8 and `12:30` as 750, and silently uses the last of two equal
+keys.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 import yaml
 
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Problem
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands: keys of mappings and indices of lists, from the root."""
+"""The position of a value in a document: keys of mappings and indices of lists, from the root."""
 Fault = tuple[tuple[int, ...], str]
-"""Something wrong in a text: (line,) or (line, column), counted from 1, and what."""
+"""A fault in a text: its position, which is (line,) or (line, column) counted from 1, and a description."""
 
 MAX_DEPTH = 50
-# Longer integers fall through to FLOAT, where they become infinite: Python itself refuses to print such numbers.
+# Longer integers are matched by FLOAT instead and become infinite. Python refuses to print integers of that length.
 INT = re.compile(r"[-+]?[0-9]{1,1000}|0o[0-7]{1,1000}|0x[0-9a-fA-F]{1,1000}")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WORDS = {
@@ -34,12 +34,13 @@ WORDS = {
 }
 
 TAB = "a tab cannot be used for indentation or spacing; use spaces"
-QUOTE = "a quote is opened here and never closed"
-ESCAPE = "a backslash in double quotes begins an escape; write two, or use single quotes"
-QUOTE_COLON = "quote a text that holds ': '"
-LOOK_ABOVE = "look for wrong indentation or a missing ':' in the line above"
+QUOTE = "this quote is never closed"
+ESCAPE = "a backslash in double quotes begins an escape; write two backslashes, or use single quotes"
+QUOTE_COLON = "quote a text that contains ': '"
+LOOK_ABOVE = "check the line above for wrong indentation or a missing ':'"
 
-# What PyYAML says, what we say instead, and whether the trouble is where the construct began, not where it was noticed.
+# A part of PyYAML's message, our message, and whether the fault lies where the construct begins rather than where
+# PyYAML noticed it.
 EXPLANATIONS = (
     ("found character '\\t'", TAB, False),
     ("could not find expected ':'", "expected ':' after this key", True),
@@ -49,43 +50,49 @@ EXPLANATIONS = (
     ("found unexpected document separator", QUOTE, True),
     ("found unknown escape", ESCAPE, False),
     ("expected escape sequence", ESCAPE, False),
-    ("expected ',' or ']'", "this list is not closed by ']', or lacks a ','", True),
-    ("expected ',' or '}'", "this mapping is not closed by '}', or lacks a ','", True),
-    ("expected <block end>", f"unexpected text; {LOOK_ABOVE}, or text after a closing quote", False),
-    ("expected the node content", "expected a value here; quote a text that holds only signs", False),
+    ("expected ',' or ']'", "this list lacks a closing ']' or a ','", True),
+    ("expected ',' or '}'", "this mapping lacks a closing '}' or a ','", True),
+    ("expected <block end>", f"unexpected text; {LOOK_ABOVE}, and this line for text after a closing quote", False),
+    ("expected the node content", "expected a value here; quote a text made of punctuation", False),
     ("expected alphabetic or numeric", "a text that begins with '*' or '&' must be quoted", True),
     ("but found another document", "only one document is allowed; remove the line '---'", False),
-    ("that cannot start any token", "a text that begins with this sign must be quoted", False),
+    ("that cannot start any token", "a text that begins with this character must be quoted", False),
 )
 
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document as plain Python, and the line (from 1) of each key and list item; () is the root."""
+    """A YAML document as plain Python."""
 
     value: Any
     lines: dict[KeyPath, int]
+    """The line of each key and list item, counted from 1; () is the root."""
 
 
 def parse_yaml(text: str, origin: str) -> Document:
-    """Read one document; `origin` is the file name that the messages of a ConfigError begin with."""
+    """Read one document.
+
+    Raises:
+        ConfigError: with the place of every fault in `origin`, the name of the file.
+    """
     try:
         return _read(text)
-    except _YamlError as faults:
-        lines = [f"{origin}:{':'.join(map(str, position))}: {what}" for position, what in faults.found]
-        raise ConfigError("\n".join(lines)) from None
+    except _YamlError as error:
+        raise ConfigError(
+            [Problem(what, place=":".join(map(str, (origin, *position)))) for position, what in error.faults]
+        ) from None
 
 
 def parse_value(text: str) -> Any:
-    """Read one scalar or flow value such as `1e-3`, `[a, b]` or `{a: 1}`; messages bear no position."""
+    """Read one scalar or flow value such as `1e-3`, `[a, b]` or `{a: 1}`. Error messages contain no position."""
     try:
         return _read(text, flow_only=True).value
-    except _YamlError as faults:
-        raise ConfigError("; ".join(what for _, what in faults.found)) from None
+    except _YamlError as error:
+        raise ConfigError("; ".join(what for _, what in error.faults)) from None
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """The value of an unquoted scalar by the YAML 1.2 core schema."""
+    """The value of an unquoted scalar according to the YAML 1.2 core schema."""
     if text in WORDS:
         return WORDS[text]
     if INT.fullmatch(text):
@@ -94,19 +101,19 @@ def scalar(text: str) -> str | int | float | bool | None:
 
 
 def dump_yaml(value: Any) -> str:
-    """Write plain Python as YAML that YAML 1.1 and 1.2 readers understand alike."""
+    """Write plain Python as YAML that YAML 1.1 and 1.2 readers interpret identically."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
 class _YamlError(Exception):
-    """Everything wrong in a text."""
+    """All faults of a text."""
 
-    def __init__(self, found: list[Fault]) -> None:
-        self.found = found
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only; what unquoted scalars mean is decided by `scalar`, and nothing is ever constructed."""
+    """Composes nodes only. `scalar` interprets unquoted scalars, and no Python objects are constructed."""
 
     depth = 0
 
@@ -114,8 +121,8 @@ class _Loader(yaml.SafeLoader):
         event: yaml.NodeEvent = self.peek_event()  # type: ignore[no-untyped-call]
         what = None
         if isinstance(event, yaml.AliasEvent):
-            # An alias can make a small file grow without bound, and settings have nothing to repeat.
-            what = f"aliases (*{event.anchor}) are not supported; write it out, or quote a text that begins with '*'"
+            # An alias can make a small file grow without bound, and configs do not need repetition.
+            what = f"aliases (*{event.anchor}) are not supported; repeat the value, or quote a text beginning with '*'"
         elif getattr(event, "tag", None) is not None:
             what = "tags (!...) are not supported; quote a text that begins with '!'"
         elif self.depth == MAX_DEPTH:
@@ -129,11 +136,12 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML quotes what YAML 1.1 would misread; the representer below does so for the rest."""
+    """PyYAML quotes texts that YAML 1.1 would misread; the representer below also quotes those for YAML 1.2."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # Only double quotes have escapes; elsewhere PyYAML writes line breaks such as U+0085 bare and reads them as "\n".
+    # Only double quotes allow escapes. In other styles PyYAML writes line breaks such as U+0085 as they are, and then
+    # reads them as "\n".
     style = '"' if not text.isprintable() else None if scalar(text) == text else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -145,11 +153,11 @@ def _read(text: str, flow_only: bool = False) -> Document:
     root = _compose(text)
     unquoted = isinstance(root, yaml.ScalarNode) and root.style is None
     if root is None or (unquoted and root.value == ""):
-        wanted = "quote a text that begins with '#' or '-'" if flow_only else "a mapping (key: value) is expected"
-        raise _YamlError([((1,), f"empty; {wanted}")])
+        advice = "quote a text that begins with '#' or '-'" if flow_only else "a mapping (key: value) is expected"
+        raise _YamlError([((1,), f"empty; {advice}")])
     quoted = isinstance(root, yaml.ScalarNode) and root.style in ("'", '"')
     if flow_only and not (unquoted or quoted or getattr(root, "flow_style", False)):
-        raise _YamlError([((1,), f"expected one value, [a, b] or {{a: b}}; {QUOTE_COLON}, or that begins with | or >")])
+        raise _YamlError([((1,), f"expected one value, [a, b] or {{a: b}}; {QUOTE_COLON} or begins with | or >")])
     lines: dict[KeyPath, int] = {}
     faults: list[Fault] = []
     value = _plain(root, (), _line(root), lines, faults)
@@ -159,7 +167,7 @@ def _read(text: str, flow_only: bool = False) -> Document:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """The node tree of the text, or a _YamlError that says in plain words where and why there is none."""
+    """Parse the text into a tree of nodes, or raise a _YamlError that says where and why that fails."""
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
@@ -170,7 +178,7 @@ def _compose(text: str) -> yaml.Node | None:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise _YamlError([_explain(error, text)]) from None
-    except (ValueError, OverflowError):  # PyYAML lets chr() fail on escapes such as "\UFFFFFFFF"
+    except (ValueError, OverflowError):  # In PyYAML, chr() fails on escapes such as "\UFFFFFFFF".
         raise _YamlError([(_position(loader.get_mark()), "this escape is not a Unicode character")]) from None
 
 
@@ -181,7 +189,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> Fault:
             problem, mark = words, error.context_mark if at_start and error.context_mark else mark
             break
     line, column = (mark.line, mark.column) if mark else (0, 0)
-    # A tab after spaces is taken for a part of the text above, and PyYAML complains about something else.
+    # PyYAML takes a tab after spaces for a continuation of the text above and reports a different problem.
     indentation = re.match(r" *\t", text.split("\n")[line]) if line <= text.count("\n") else None
     if indentation:
         problem, column = TAB, indentation.end() - 1
@@ -197,7 +205,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _plain(node: yaml.Node, path: KeyPath, line: int, lines: dict[KeyPath, int], faults: list[Fault]) -> Any:
-    """The node as plain Python; enters the line of each key and item into `lines` and what is wrong into `faults`."""
+    """Convert a node to plain Python, adding the line of each key and item to `lines` and faults to `faults`."""
     lines[path] = line
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, i), _line(item), lines, faults) for i, item in enumerate(node.value)]
@@ -224,7 +232,7 @@ def _key_fault(node: yaml.Node) -> str | None:
     if node.style:
         return None
     if node.value == "<<":
-        return "merge keys (<<) are not supported; write the settings out"
+        return "merge keys (<<) are not supported; repeat the settings"
     if node.value == "":
         return "a key is missing before ':'"
     if isinstance(scalar(node.value), str):
