@@ -112,7 +112,7 @@ def test_pairs_are_named_by_split_and_row(clean: dict[str, Rows], tmp_path: Path
     assert {tuple(place) for place in pair["rows"]} <= {("train", 42), ("train", 43), ("test", 7)}
     assert sorted(pair["labels"]) == ["no", "yes"]
     done = cli("check", "quickstart", f"data.path={tmp_path}", "tokenizer.min_frequency=1", "--no-forecast")
-    assert "duplicates: 1 text of test (0.7%) stand in train as well" in done.out
+    assert "duplicates: train also contains 1 text of test (0.7%)" in done.out
     assert "  train 42 = test 7  " in done.out
     assert done.out.splitlines()[-1] == "The config is sound, 2 things to look at; nothing was trained."
 

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load", "train"]
 
-# Large tensors of torch on large pages (Linux): a training step then waits less for memory. Read when torch loads.
+# On Linux, torch then puts large tensors on huge pages, and a training step waits less for memory. Torch reads the
+# variable when it is loaded.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-# ONNX Runtime writes an identifier to disk and tells its maker that it was started, before anybody can ask it not to.
+# ONNX Runtime writes an identifier to disk and reports its start to its maker while it is being imported, so telemetry
+# can only be disabled before that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the public names when they are first used, so that `import textattn` costs nothing."""
+    """Import the public names when they are first used, so that `import textattn` is fast."""
     if name in __all__:
         from textattn import api
 

@@ -1,4 +1,4 @@
-"""What people import: `train`, `load` and the `Model` that it gives."""
+"""The Python interface: `train`, `load` and the `Model` that `load` returns."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
-    """Trains a model and returns its run directory.
+    """Train a model and return its run directory.
 
     Args:
         config: a YAML file, the name of a shipped config, or the settings as a mapping.
-        overrides: as on the command line, `["training.epochs=2"]`.
-        overwrite: replace what an earlier run left in `output.dir`.
-        resume: go on with the run in `output.dir`, or with the newest of that config.
+        overrides: settings to override, as on the command line: `["training.epochs=2"]`.
+        overwrite: replace the files of an earlier run in `output.dir`.
+        resume: resume the run in `output.dir`, or the newest run of this config.
 
     Raises:
-        textattn.errors.TextattnError: the config, the data or the training went wrong; the message says where.
+        textattn.errors.TextattnError: there is an error in the config, the data or the training; the message says
+            where.
     """
     from textattn.config import config_from_mapping, load_config
     from textattn.runs.train import train as run_training
@@ -42,16 +43,18 @@ def train(
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runtime: str | None = None) -> Model:
-    """A trained model, ready to answer, from several threads at once if need be.
+    """Load a trained model. Several threads may use it at the same time.
 
     Args:
-        model: a run directory, a bundle or a Hub id; default $TEXTATTN_MODEL or the newest finished run under runs/.
-        device: other than cpu: with torch.
-        runtime: `onnx` (ONNX Runtime), `int8` (the same, quantised) or `torch`; default: the first one there is.
+        model: a run directory, a bundle or a Hub id; the default is $TEXTATTN_MODEL or else the newest finished run
+            under runs/.
+        device: the device to compute on; every device except `cpu` needs torch.
+        runtime: `onnx` (ONNX Runtime), `int8` (ONNX Runtime with the quantised model) or `torch`; the default is the
+            first of these that is available.
 
     Raises:
-        textattn.errors.InputError: there is no such model, or it is damaged.
-        textattn.errors.ConfigError: there is no such device or runtime.
+        textattn.errors.InputError: the model does not exist or is damaged.
+        textattn.errors.ConfigError: the device or the runtime does not exist.
     """
     from textattn.storage.model_files import find_model
 
@@ -59,7 +62,7 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runti
 
 
 class Model(Classifier):
-    """A trained model: texts in, labels, probabilities, vectors and explanations out."""
+    """A trained model, which turns texts into labels, probabilities, vectors and explanations."""
 
     def explain(
         self,
@@ -68,23 +71,24 @@ class Model(Classifier):
         method: str = "attention",
         against: str | None = None,
     ) -> list[Explanation]:
-        """How much each token and word counted for the answer.
+        """Explain how much each token and word contributed to the predictions.
 
         Args:
-            target: the label to explain; default is the predicted one.
+            texts: the texts to explain.
+            target: the label to explain; the default is the predicted label.
             method: the name of a file in `textattn/explain/methods`, as for `textattn explain`.
-            against: explain the target rather than this label, instead of rather than all others.
+            against: the label that the target is contrasted with; the default is all other labels.
 
         Raises:
-            ConfigError: there is no such label or method, or it does not apply to this model.
-            InputError: the method needs PyTorch, and the model has no model.safetensors.
+            ConfigError: the label or method does not exist, or it does not apply to this model.
+            InputError: the method needs PyTorch, but the model has no model.safetensors.
         """
         from textattn.explain.explanations import explain_texts
 
         return explain_texts(self, texts, method, target, against)
 
     def flip(self, text: Text) -> Flip | None:
-        """A smallest set of words without which the answer to a text is another one; None where there is none.
+        """Find a smallest set of words whose removal changes the prediction; None if there is no such set.
 
         Raises:
             ConfigError: the text has the wrong number of segments.
@@ -101,15 +105,15 @@ class Model(Classifier):
         methods: Sequence[str] | None = None,
         **settings: Any,
     ) -> dict[str, Any]:
-        """How far the explanations of this model can be trusted, measured on a split; see `textattn.explain.audit`.
+        """Measure on a split how far the explanations of this model can be trusted; see `textattn.explain.audit`.
 
         Args:
-            data, split, settings: as for `evaluate`; the labels are needed for evidence and accuracy only.
-            examples: most texts, drawn at random (seeded).
-            methods: default: all for every model but those that take minutes, such as `lime`.
+            data, split, settings: as for `evaluate`; labels are needed only for evidence and accuracy.
+            examples: the maximum number of texts, which are drawn at random (seeded).
+            methods: the explanation methods; the default is all except those that take minutes, such as `lime`.
 
         Raises:
-            ConfigError, InputError: as `evaluate` and `explain`.
+            ConfigError, InputError: as for `evaluate` and `explain`.
         """
         from textattn.explain.audit import AUDITED, audit
         from textattn.inference.evaluation import load_split
@@ -118,15 +122,15 @@ class Model(Classifier):
         return audit(self, rows, examples=examples, methods=methods or AUDITED)
 
     def evaluate(self, data: str | Path | None = None, split: str = "test", **settings: Any) -> dict[str, Any]:
-        """Metrics on a split of labelled data; labels are matched by name.
+        """Compute metrics on a split of labelled data; labels are matched by name.
 
         Args:
-            data: a file, folder or Hub id; default: the data set the model was trained on.
-            split: `test`, `validation`, `train` or a split by its own name. A single file is one split.
+            data: a file, folder or Hub id; the default is the data set that the model was trained on.
+            split: `test`, `validation`, `train` or the name of another split. A single file is one split.
             settings: keys of the data section (`text`, `label`, `label_names`, …) that differ from training.
 
         Raises:
-            InputError: the data cannot be read, or hold a label the model does not know.
+            InputError: the data cannot be read, or contain a label that the model does not know.
         """
         from textattn.inference.evaluation import load_split, measure
 

@@ -1,8 +1,8 @@
-"""The errors that a user may meet. Each class carries the exit code that the command line ends with.
+"""The errors that a user may see. Each class has the exit code with which the command line ends.
 
-An error keeps what is wrong in fields: the setting or option, the place, the problem, the remedy. The command line
-renders an option as `--max-drop 1.0`, Python as the argument `max_drop=1.0`. Only these errors are shown as `Error: …`
-and `Hint: …`; any other exception is a bug and is reported as one.
+An error has fields for the setting or option, the place, the problem and the remedy. The command line renders an option
+as `--max-drop 1.0`, Python renders it as the argument `max_drop=1.0`. Only these errors are shown as `Error: …` and
+`Hint: …`; every other exception is a bug and is reported as such.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a command, which is an argument of the same name in Python."""
+    """An option of a command; in Python it is an argument of the same name."""
 
     name: str
-    """As Python spells it: `max_drop`."""
+    """The name in Python's spelling: `max_drop`."""
     value: object = None
-    """A value to give it; None: the option by its name."""
+    """The value that is shown with the option; None shows the name only."""
     flag: bool = False
-    """It takes no value."""
+    """Whether the option is a flag, which takes no value."""
 
     def render(self, command_line: bool) -> str:
-        """`--max-drop 1.0` or `max_drop=1.0`."""
+        """Render the option as `--max-drop 1.0` (command line) or `max_drop=1.0` (Python)."""
         if command_line:
             shown = "--" + self.name.replace("_", "-")
             return shown if self.value is None else f"{shown} {self.value}"
@@ -56,16 +56,16 @@ class Problem:
     setting: Part | None = None
     """The setting (`training.metric`) or the option that is wrong."""
     place: str | None = None
-    """Where it stands: `reviews.csv:17`, a file, an override."""
+    """Where the problem is: `reviews.csv:17`, a file, an override."""
 
     def render(self, command_line: bool) -> str:
-        """place: setting: problem."""
+        """Render the problem as `place: setting: problem`."""
         setting = None if self.setting is None else _rendered(self.setting, command_line)
         return ": ".join(part for part in (self.place, setting, self.problem) if part)
 
 
 class TextattnError(Exception):
-    """Something that the user can correct."""
+    """An error that the user can correct."""
 
     exit_code = 1
 
@@ -77,11 +77,11 @@ class TextattnError(Exception):
         setting: Part | None = None,
         place: str | None = None,
     ) -> None:
-        """Keeps what is wrong.
+        """Create the error.
 
         Args:
             problem: one sentence, or several problems that were found together.
-            hint: the remedy, one line that can be pasted or acted on; in parts where it names options.
+            hint: the remedy, one line that can be pasted or acted on; a sequence of parts if it names options.
             setting, place: see `Problem`.
         """
         self.problems = [Problem(problem, setting, place)] if isinstance(problem, str) else list(problem)
@@ -90,16 +90,16 @@ class TextattnError(Exception):
 
     @property
     def message(self) -> str:
-        """What is wrong, in Python's terms; a line for each problem."""
+        """The problems, one per line, with options in Python's spelling."""
         return self.render(command_line=False)[0]
 
     @property
     def hint(self) -> str | None:
-        """The remedy, in Python's terms."""
+        """The remedy, with options in Python's spelling."""
         return self.render(command_line=False)[1]
 
     def render(self, command_line: bool) -> tuple[str, str | None]:
-        """The message and the hint, with options as the command line or as Python spells them."""
+        """The message and the hint, with options in the spelling of the command line or of Python."""
         message = "\n".join(problem.render(command_line) for problem in self.problems)
         parts = self._parts()
         return message, None if parts is None else "".join(_rendered(part, command_line) for part in parts)
@@ -140,21 +140,21 @@ class InputError(TextattnError):
 
 
 class CheckFailed(TextattnError):
-    """A check the user asked for did not hold (exit code 4)."""
+    """A check that the user asked for has failed (exit code 4)."""
 
     exit_code = 4
 
 
 class TrainingError(TextattnError):
-    """Training cannot go on, for instance because the loss is not a number (exit code 1)."""
+    """Training cannot continue, for instance because the loss is not a number (exit code 1)."""
 
 
 class Diverged(TrainingError):
-    """The loss is not a finite number: the settings are to blame."""
+    """The loss is not a finite number, which is a result of the settings."""
 
 
 class Pruned(Exception):
-    """Ends a trial of a search that has fallen behind. No user sees it."""
+    """Ends a trial of a search that has fallen behind. The user does not see this exception."""
 
 
 class MissingExtra(TextattnError):
@@ -167,7 +167,7 @@ class MissingExtra(TextattnError):
 
 
 class Elsewhere(TextattnError):
-    """Another process of the same training has said what is wrong; this one ends with the same code, and silently."""
+    """Another process of the same training has reported the error; this process ends silently with the same code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("another process of this training has stopped")

@@ -1,4 +1,4 @@
-"""What a run tells about itself while it runs. This one is silent; the command line has one that prints."""
+"""How a run reports its progress. The class here is silent; the command line has a subclass that prints."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """After an optimiser step."""
+    """The state of training after an optimiser step."""
 
     global_step: int
     total_steps: int
     epoch: float
     loss: float
-    """Mean over the steps since the last reading."""
+    """Mean over the steps since the loss was last read from the device."""
     learning_rate: float
     num_tokens: int
-    """Real tokens trained on so far, padding not counted."""
+    """Number of tokens trained on so far, without padding."""
     seconds: float
-    """Time spent training so far, evaluation not counted."""
+    """Time spent on training so far, without evaluation."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """After an evaluation on the validation split."""
+    """The state of training after an evaluation on the validation split."""
 
     global_step: int
     epoch: float
     train_loss: float
-    """Mean since the last evaluation."""
+    """Mean over the steps since the last evaluation."""
     metric: float
-    """Value of the metric the checkpoint is chosen by."""
+    """Value of the metric by which the checkpoint is selected."""
     is_best: bool
     seconds: float
 
 
 class Report:
-    """Receives what happens in a run. Override what you want to hear."""
+    """Receives the events of a run. Subclasses override the methods for the events that they need."""
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
 
     def note(self, text: str) -> None:
-        """Something the user should know: rows skipped, texts truncated."""
+        """There is something the user should know, such as skipped rows or truncated texts."""
 
     def begun(self, run: Path, step: int) -> None:
-        """Training begins in this directory, or goes on there after so many steps."""
+        """Training begins in this directory, or resumes after `step` steps."""
 
     @contextlib.contextmanager
     def progress(self, title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A long piece of work; yields a function that takes how much is done."""
+        """A long piece of work; yields a function that is called with the amount of work done so far."""
         yield lambda done: None
 
     @contextlib.contextmanager
     def training(self, epochs: int) -> Iterator[Callable[[Step], None]]:
-        """The training loop; yields a function that takes every step."""
+        """The training loop; yields a function that is called with every step."""
         yield lambda step: None
 
     def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
-        """An evaluation on the validation split."""
+        """An evaluation on the validation split has ended."""
 
     def finished(self, run: Path, metrics: dict[str, Any]) -> None:
         """The run directory is complete."""

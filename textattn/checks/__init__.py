@@ -1,1 +1,1 @@
-"""What a config would train, on what data, for how long, and what is suspicious about it."""
+"""Describe what a config would train, on which data and for how long, and report what looks suspicious."""

@@ -1,4 +1,4 @@
-"""What `textattn check` says: what would be trained on what, how long it takes, what is suspicious in the data."""
+"""`textattn check`: what a config would train, on which data, for how long, and what looks suspicious in the data."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from textattn.training.schedule import Plan, Schedule
 
 
 def describe(config: Config, report: Report, *, deep: bool = False, with_forecast: bool = True) -> dict[str, Any]:
-    """What a run would train on, and what: sizes, label counts, shapes, time and memory, what is suspicious. Trains
-    nothing that is kept, not even word vectors.
+    """Describe the data and the model of a run: sizes, label counts, shapes, time, memory and findings.
+
+    Nothing that is trained here is kept, not even word vectors.
 
     Args:
-        deep: look for wrong labels too, which takes a while.
-        with_forecast: time pieces of the run for some seconds.
+        deep: also look for wrong labels, which takes a while.
+        with_forecast: also forecast time and memory, by timing pieces of the run for a few seconds.
 
     Raises:
-        TextattnError: whatever would stop the run before its first step.
+        TextattnError: the run would stop with this error before its first step.
     """
     placement = choose_placement(config.training)
     started = time.perf_counter()
@@ -39,7 +40,7 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     corpus, tokenizer, tokens = data.corpus, data.tokenizer, data.tokens
     seconds = {"reading": time.perf_counter() - started}
     started = time.perf_counter()
-    if is_cached(config):  # the run will find it too
+    if is_cached(config):  # the run will also read the data from the cache
         seconds["reading"] = time.perf_counter() - started
     config = data.config
     if config.model.vectors.source == "file":
@@ -81,9 +82,9 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
         "batch_size": t.batch_size,
         "device": str(placement),
     }
-    # Before what a run does not do takes memory.
+    # The forecast measures peak memory, so it comes before the checks below, which a run does not do.
     facts["forecast"] = _forecast(data, placement, seconds, report) if with_forecast else None
-    labelled = data.labelled_by_people()  # where people find what they said
+    labelled = data.labelled_by_people()  # findings refer to rows of the user's files
     corpus, tokens = labelled.corpus, labelled.tokens
     found = lint(corpus, tokenizer, {name: tokens[name] for name in corpus.splits()})
     if deep:
@@ -101,5 +102,5 @@ def _forecast(
         return forecast(data, placement, seconds).to_json()
     except OSError as error:
         where = error.filename or "a temporary file"
-        report.note(f"no forecast: {where} cannot be written ({error.strerror or error})")
+        report.note(f"there is no forecast, because {where} cannot be written ({error.strerror or error})")
         return None

@@ -1,6 +1,6 @@
-"""How long a run will take on this machine, and how much memory: pieces of it are run for real, on its own data.
+"""Forecast the time and memory of a run on this machine, by timing pieces of it on its data.
 
-Nothing of them is kept, and the random generators of the caller stay as they were.
+The results of these pieces are not kept, and the caller's random generators keep their states.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ from textattn.training.loop import TrainingLoop, bytes_of_primitive, primitives_
 from textattn.training.memory import forget_peak_memory, peak_memory
 from textattn.training.placement import Placement
 
-# Seconds of training steps, a first pass over some batches and at least two more included.
+# Seconds spent on training steps: a first pass over some batches and at least two more passes.
 STEP_SECONDS = 1.5
 MOST_BATCHES, FEWEST_BATCHES, PASSES = 12, 3, 5
-# On a processor: batches of how many shapes are tried, and how many pieces oneDNN prepares for each.
+# On a CPU: the number of batch shapes that are timed, and the number of primitives that oneDNN prepares for each.
 SHAPES_TRIED, PRIMITIVES_PER_SHAPE = 12, 7
-# Tokens of the texts that word vectors are trained on for a moment.
+# Number of tokens on which the training of word vectors is timed.
 VECTOR_TOKENS = 60_000
-# Batches that the trained model would be measured on, on each worker.
+# Number of batches per worker on which prediction is timed.
 BATCHES_PER_WORKER = 5
-# Texts whose metrics are computed, whose attention is written, and which are audited: few and more of them.
+# The two numbers of texts (fewer, more) with which each stage is timed: metrics, attention files, audit.
 MEASURED, WRITTEN, AUDITED = (100, 1000), (8, 40), (2, 6)
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What `textattn train` would take."""
+    """The time and memory that `textattn train` would take."""
 
     seconds_by_stage: dict[str, float]
     peak_memory_bytes: int
-    """Of the process."""
+    """Peak memory of the process."""
     peak_gpu_memory_bytes: int | None = None
-    """None where training is not on a GPU."""
+    """None if training does not use a GPU."""
 
     @property
     def seconds(self) -> float:
-        """Of all stages: what a run prints at its end."""
+        """Seconds of all stages, as a run prints them at its end."""
         return sum(self.seconds_by_stage.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The forecast as JSON values."""
         value = {"seconds": self.seconds, **asdict(self)}
         if self.peak_gpu_memory_bytes is None:
             del value["peak_gpu_memory_bytes"]
@@ -74,13 +74,14 @@ class Forecast:
 
 
 def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, float]) -> Forecast:
-    """What `textattn train` with this config would take.
+    """Forecast the time and memory of `textattn train` with this config.
 
     Args:
-        known_seconds: of stages that have run already: `reading`, and `word_vectors` where they were read from a file.
+        known_seconds: seconds of the stages that have already run: `reading`, and `word_vectors` if they were read
+            from a file.
 
     Raises:
-        OSError: the system's folder for temporary files cannot be written.
+        OSError: the system's folder for temporary files cannot be written to.
     """
     stages = {"reading": 0.0, "word_vectors": 0.0} | known_seconds
     on_gpu = placement.device.type == "cuda"
@@ -101,27 +102,27 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
             stages |= pieces.finishing()
         return Forecast(
             {stage: float(value) for stage, value in stages.items()},
-            # Word vectors are trained before the rest, and what they took is free by then.
+            # Word vectors are trained before everything else, and their memory is freed afterwards.
             max(peak_memory() + pieces.kept_bytes, before + vector_bytes),
             torch.cuda.max_memory_allocated(placement.device) if on_gpu else None,
         )
 
 
 def _spread(number: int, of: int) -> Rows:
-    """So many of `of` things in their order, evenly: the middle of each part."""
+    """Choose `number` evenly spaced positions in a sequence of length `of`: the middle of each equal part."""
     number = min(number, of)
     return np.asarray((np.arange(number) + 0.5) * of / max(number, 1), dtype=np.int64)
 
 
 def _skipgram(data: TrainingData) -> tuple[float, int]:
-    """Seconds that word vectors take, and bytes that are needed meanwhile."""
+    """The seconds and the bytes of memory that training word vectors takes."""
     config, tokenizer, train = data.config, data.tokenizer, data.tokens["train"]
     counts = np.bincount(train.ids[:], minlength=tokenizer.vocab_size)
     per_text = max(1.0, float(train.lengths.mean()))
     parts = [data.corpus.train.texts, *data.corpus.unlabelled]
     total = sum(map(len, parts))
     number = min(total, max(1, round(VECTOR_TOKENS / per_text)))
-    # Of each part its share.
+    # Each part contributes texts in proportion to its size.
     texts = [
         text for part in parts for text in part.take(_spread(max(1, round(number * len(part) / total)), len(part)))
     ]
@@ -133,19 +134,19 @@ def _skipgram(data: TrainingData) -> tuple[float, int]:
 
 
 class _Pieces:
-    """Pieces of one run, timed one after the other."""
+    """The pieces of one run, which are timed one after another."""
 
     def __init__(self, setup: Setup, run: RunDir) -> None:
         self.setup, self.data, self.run = setup, setup.data, run
         self.settings = setup.data.config.training
         self.kept_bytes = 0
-        """Memory that a whole training takes beside what these pieces take."""
+        """Bytes that a whole training needs in addition to these pieces."""
 
     def training(self) -> dict[str, float]:
-        """Seconds of steps on batches of spread lengths, of measuring on the validation split, of a checkpoint."""
+        """Seconds of training and validating, from steps on batches of various lengths, an evaluation, a checkpoint."""
         lengths = self.data.examples.lengths
         started = time.perf_counter()
-        # The real loop, for the number of its steps; the first optimiser of a process has much to load.
+        # The real loop gives the number of steps. Building it takes time: the first optimiser of a process loads a lot.
         plan = self.setup.loop()
         seconds = time.perf_counter() - started
         epoch = plan.schedule.batches(np.random.default_rng(self.data.config.seed))
@@ -159,7 +160,7 @@ class _Pieces:
         if "validation" in self.data.tokens:
             found["validating"] = evaluations * self._validating()
         if self.settings.cross_validation is not None:
-            # As many trainings, each without one fold.
+            # There is one training per fold, on all the other folds.
             found["cross_validation"] = (self.settings.cross_validation - 1) * found["training"]
         started = time.perf_counter()
         save_state(self.run, loop.state(), None)
@@ -169,11 +170,14 @@ class _Pieces:
         return found
 
     def _steps(self, epoch: list[Rows], sizes: NDArray[np.int64]) -> tuple[float, TrainingLoop]:
-        """Seconds of a typical step, and the loop that took the last of them. `first_seconds` is what comes once.
+        """Time training steps; sets `first_seconds` to the seconds that are spent only once.
 
         Args:
             epoch: the batches of an epoch, the smallest first.
-            sizes: tokens of each with its padding.
+            sizes: tokens of each batch, with padding.
+
+        Returns:
+            The seconds of a typical step, and the loop that made the last steps.
         """
         lengths = self.data.examples.lengths
         first, each = 0.0, 0.0
@@ -182,7 +186,7 @@ class _Pieces:
             first, each = self._new_shapes(lengths)
             prepared = min(PRIMITIVES_PER_SHAPE * shapes, primitives_kept(self.setup.model, lengths, self.settings))
             self.kept_bytes = prepared * bytes_of_primitive(self.setup.model, lengths, self.settings)
-        # The largest: what it takes in memory is the most.
+        # The largest batch comes first, because it determines the peak memory.
         loop = self._loop_over(epoch[-1:], PASSES)
         cold, typical = _passes(loop, STEP_SECONDS / 3)
         first += max(0.0, cold - typical)
@@ -195,18 +199,20 @@ class _Pieces:
         return typical, loop
 
     def _loop_over(self, batches: list[Rows], epochs: int, batch_size: int | None = None) -> TrainingLoop:
-        """A loop over the texts of some batches that leaves the weights as they are."""
-        # A rate at which nothing can diverge.
+        """A loop over the texts of some batches that hardly changes the weights."""
+        # With this learning rate nothing can diverge.
         short: dict[str, Any] = {"epochs": epochs, "max_steps": None, "evaluations_per_epoch": 1}
         short |= {"learning_rate": 1e-12, "batch_size": batch_size or self.settings.batch_size}
         config = self.settings.model_copy(update=short)
         return self.setup.loop(examples=self.data.examples.take(np.concatenate(batches)), config=config)
 
     def _new_shapes(self, lengths: Rows) -> tuple[float, float]:
-        """What oneDNN takes to prepare for batches of a shape that it has not met.
+        """Time how long oneDNN prepares for batch shapes that it has not seen before.
+
+        Batches of two texts are used, because only the shape matters.
 
         Returns:
-            Seconds for beginning, then seconds for each shape: on pairs of texts, for it is the shape that counts.
+            The seconds spent once, and the seconds for each new shape.
         """
         order = np.argsort(lengths, kind="stable")
         some = np.unique(lengths[order[:-1]], return_index=True)[1]
@@ -235,7 +241,7 @@ class _Pieces:
         return sum(took[1:]) * float(sizes.sum() / sizes[chosen].sum())
 
     def finishing(self) -> dict[str, float]:
-        """Seconds of what comes after training: model.onnx, predictions and metrics, attention weights, the audit."""
+        """Seconds of the stages after training: model.onnx, predictions, metrics, attention weights, the audit."""
         config, splits = self.data.config, self.data.corpus.splits()
         started = time.perf_counter()
         self.run.write_tokenizer(self.data.tokenizer.to_files())
@@ -277,7 +283,7 @@ class _Pieces:
         return _extrapolated(audit_some, AUDITED, whole)
 
     def _measuring(self, classifier: Classifier, name: str) -> float:
-        """Seconds for the answers to a split, and for its metrics."""
+        """Seconds for the predictions and the metrics of a split."""
         tokens, split, task = self.data.tokens[name], self.data.corpus.splits()[name], self.data.task
         batches = sorted_batches(tokens.lengths, classifier.session.max_tokens)
         chosen = [batches[i] for i in _spread(BATCHES_PER_WORKER * classifier.session.workers, len(batches))]
@@ -301,7 +307,7 @@ class _Pieces:
 
 
 def _passes(loop: TrainingLoop, budget: float) -> tuple[float, float]:
-    """Seconds of the first pass over its texts, and the median of the next: at least one, two where it is quick."""
+    """Seconds of the loop's first pass over its texts, and the median of later passes; stops when `budget` is spent."""
     ends = [0.0]
     for event in loop:
         if isinstance(event, Evaluation):
@@ -313,7 +319,7 @@ def _passes(loop: TrainingLoop, budget: float) -> tuple[float, float]:
 
 
 def _extrapolated(call: Callable[[int], None], sizes: tuple[int, int], whole: int) -> float:
-    """Seconds of `call(whole)`, the first of its kind, from calls with two smaller sizes."""
+    """Estimate the seconds of a first `call(whole)` from calls with two smaller sizes."""
     few, more = min(sizes[0], whole), min(sizes[1], whole)
     first, again, longer = (_timed(call, number) for number in (few, few, more))
     each = max(0.0, longer - again) / (more - few) if more > few else 0.0

@@ -1,8 +1,10 @@
-"""Labels that may be wrong: where a quick model that has not seen a text confidently says another one.
+"""Find labels that may be wrong: a quick model that has not seen the text confidently predicts a different label.
 
 This is confident learning (Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
-Labels"). A text counts for the label whose probability reaches the mean that it has among the texts given that label.
-The model is a logistic regression on the TF-IDF of the run's own tokens and their pairs, so it goes with any tokenizer.
+Labels"). The threshold of a label is its mean predicted probability among the texts that were given it. A text is
+counted as an example of a label if the predicted probability of that label reaches the threshold. The model is a
+logistic regression on the TF-IDF of the run's tokens and of pairs of neighbouring tokens, so it works with any
+tokenizer.
 """
 
 from __future__ import annotations
@@ -20,49 +22,54 @@ from textattn.tokens.token_arrays import TokenArrays
 
 Floats = NDArray[np.float64]
 FOLDS = 5
-# Texts that differ from each other.
+# Labels are judged if there are at least this many groups of texts that differ from each other.
 FEWEST_GROUPS = 50
-# Inverse strength of the regularisation: what TF-IDF with pairs wants.
+# Inverse strength of the regularisation; this value suits TF-IDF features with pairs.
 C = 10.0
-# A token or pair that stands in fewer texts says nothing of others.
+# A token or pair that occurs in fewer texts than this tells nothing about other texts.
 FEWEST_TEXTS = 2
 MAX_FEATURES = 500_000
-# Examples in the finding itself.
+# Examples listed with the finding.
 SHOWN = 10
-# Of the texts the models are surest of, and how many of those must have another label before labels are suspected: in
-# the surest tenth of clean data it is under 2 % (IMDB 0.2 %, TREC 0.3 %, SST-2 1.2 %), whatever is wrong elsewhere.
+# Labels are suspected if at least the share SUSPICIOUS of the most confidently predicted texts (the share SUREST of all
+# texts) was given a different label. In clean data that share is below 2 % (IMDB 0.2 %, TREC 0.3 %, SST-2 1.2 %),
+# whatever the models get wrong in other texts.
 SUREST, SUSPICIOUS = 0.1, 0.02
-# Of the way from chance to all right, in balanced accuracy; models that go less far cannot judge labels.
+# Models can judge labels if their balanced accuracy covers at least this share of the way from chance to 1.
 LEAST_LEARNED = 0.2
 
 
 def num_models(corpus: Corpus) -> int:
-    """How many are fitted: a fold's for each label that a text may have or not, or for all of which it has one."""
+    """The number of models that are fitted: one per fold, and with multi-label data one per fold and label."""
     return FOLDS * (len(corpus.labels) if corpus.multi_label else 1)
 
 
 def find_label_errors(
     corpus: Corpus, tokens: dict[str, TokenArrays], on_model: Callable[[int], None], on_note: Callable[[str], None]
 ) -> tuple[list[Finding], list[dict[str, Any]]]:
-    """At most one finding, about the texts of all splits; and all texts in question, the surest first.
+    """Find texts that may have a wrong label, in all splits.
 
-    There is no finding where the models are hardly ever wrong about the texts they are surest of: then what is in
-    question is as likely their fault. Each split is judged by models of texts of all splits, never of the text itself
-    or of one that is nearly the same.
+    There is no finding if nearly all labels agree with the most confident predictions: then the disagreements that
+    remain are as likely to be the models' mistakes. The models learn from the texts of all splits, but never from the
+    text that they judge or from a near-duplicate of it.
 
     Args:
-        on_model: called with the number of models fitted.
-        on_note: called with the reason where labels cannot be judged.
+        on_model: called with the number of models fitted so far.
+        on_note: called with the reason if there is no finding.
+
+    Returns:
+        At most one finding, and all texts whose labels are in question, the most confident predictions first.
     """
     splits = corpus.splits()
     given = np.concatenate([split.labels for split in splits.values()])
     groups = duplicate_groups(splits, tokens)
     if groups.max() + 1 < FEWEST_GROUPS:
-        on_note(f"label errors: {len(given):,} texts are too few to look for them")
+        on_note(f"label errors: {len(given):,} texts are too few; at least {FEWEST_GROUPS} different texts are needed")
         return [], []
     fold = _folds(groups)
     features = _tfidf([tokens[name] for name in splits])
-    # (texts, questions): which label, or for several a text whether it has the first, the second, …
+    # (texts, questions): single-label data ask one question (which label?), multi-label data one per label (has the
+    # text this label?).
     columns = given.astype(np.int64).reshape(len(given), -1)
     suggested, margin = columns.copy(), np.zeros(columns.shape)
     probability = np.zeros((*columns.shape, 2))
@@ -81,7 +88,7 @@ def find_label_errors(
         probability[:, i] = np.stack([probs[rows, column], probs[rows, suggested[:, i]]], axis=1)
         margin[:, i] = probability[:, i, 1] - probability[:, i, 0]
     if not judged:
-        on_note("label errors: a quick model learns too little from these texts to judge their labels")
+        on_note("label errors: quick models learn too little from these texts to judge their labels")
     rows = np.flatnonzero((suggested != columns).any(axis=1))
     if not len(rows):
         return [], []
@@ -102,26 +109,30 @@ def find_label_errors(
                 "probability_of_given": float(probability[row, question, 0]),
             }
         )
-    surest = f"of the tenth of the texts that quick models are surest of, {among_surest:.1%} have another label"
+    tenth = f"the {SUREST:.0%} of the texts that quick models predict most confidently"
     if among_surest < SUSPICIOUS:
-        on_note(f"label errors: {surest}, as in clean data; --json lists {len(rows):,} texts to look at all the same")
+        on_note(
+            f"label errors: none suspected. Among {tenth}, {among_surest:.1%} have a different label, which is normal "
+            f"for clean data. --json lists {len(rows):,} text{'s' * (len(rows) != 1)} that may still be worth reading"
+        )
         return [], examples
     numbers = zip(splits, np.histogram(rows, bins=starts)[0].tolist(), strict=True)
     where = ", ".join(f"{number:,} of {name}" for name, number in numbers if number)
     message = (
-        f"{len(rows):,} text{'s' * (len(rows) != 1)} ({where}) may have a wrong label: quick models that have not seen "
-        f"them confidently say another. O{surest[1:]}, about the share of wrong ones anywhere"
+        f"{len(rows):,} text{'s' * (len(rows) != 1)} ({where}) may have a wrong label: quick models trained without "
+        f"these texts confidently predict a different one. Among {tenth}, {among_surest:.1%} have a different label; "
+        "about the same share of all labels is probably wrong"
     )
-    hint = "read them, the surest first (--json lists all under label_errors), and mend the data"
+    hint = "read these texts in the order listed (--json lists all of them under label_errors) and correct the data"
     return [Finding("label_errors", message, hint, len(rows), examples[:SHOWN])], examples
 
 
 def disagreement_of_surest(labels: NDArray[np.int64], probs: Floats) -> float:
-    """The share of texts with another label than the models say, among those they are surest of.
+    """The share of texts with a different label than predicted, among the most confidently predicted texts.
 
     Args:
-        labels: (texts,) given.
-        probs: (texts, labels) of models that have not seen them.
+        labels: (texts,) the given labels.
+        probs: (texts, labels) probabilities predicted by models that have not seen the texts.
     """
     order = np.argsort(-probs.max(axis=1), kind="stable")
     order = order[: max(1, round(SUREST * len(order)))]
@@ -129,21 +140,21 @@ def disagreement_of_surest(labels: NDArray[np.int64], probs: Floats) -> float:
 
 
 def confident_disagreements(labels: NDArray[np.int64], probs: Floats) -> NDArray[np.int64]:
-    """The off-diagonal of the confident joint.
+    """Find the off-diagonal texts of the confident joint.
 
     Args:
-        labels: (texts,) given.
-        probs: (texts, labels) of models that have not seen them.
+        labels: (texts,) the given labels.
+        probs: (texts, labels) probabilities predicted by models that have not seen the texts.
 
     Returns:
-        (texts,) the label each should probably have.
+        (texts,) the label that each text should probably have; the given label if nothing speaks against it.
     """
     number, num_labels = probs.shape
     everyone = np.arange(number)
     sizes = np.bincount(labels, minlength=num_labels)
-    own = np.bincount(labels, probs[everyone, labels], minlength=num_labels)
-    # A label that no text was given has no mean to reach.
-    thresholds = np.where(sizes > 0, own / np.maximum(sizes, 1), np.inf)
+    totals = np.bincount(labels, probs[everyone, labels], minlength=num_labels)
+    # A label that was given to no text has no mean, so its threshold is never reached.
+    thresholds = np.where(sizes > 0, totals / np.maximum(sizes, 1), np.inf)
     reached = probs >= thresholds
     counted = np.where(reached, probs, -1.0).argmax(axis=1)
     confident = reached.any(axis=1)
@@ -151,13 +162,13 @@ def confident_disagreements(labels: NDArray[np.int64], probs: Floats) -> NDArray
 
 
 def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(texts,) with the texts of a group in the same fold."""
+    """Assign the texts to folds, all texts of a group to the same fold: (texts,)."""
     order = np.random.default_rng(0).permutation(int(groups.max()) + 1)
     return np.asarray(order[groups] % FOLDS, dtype=np.int64)
 
 
 def _tfidf(parts: list[TokenArrays]) -> Any:
-    """(texts, features) sparse: tokens and pairs of neighbours, sublinear counts."""
+    """Compute TF-IDF with sublinear counts, of tokens and pairs of neighbouring tokens: (texts, features), sparse."""
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -180,7 +191,7 @@ def _tfidf(parts: list[TokenArrays]) -> Any:
 
 
 def _fit(features: Any, labels: NDArray[np.int64], held_out: NDArray[np.bool_], probs: Floats) -> None:
-    """Puts the probabilities of the texts held out into their rows: of a model fitted on the others."""
+    """Fit a model on the other texts and write the probabilities of the held-out texts into their rows of `probs`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -189,14 +200,14 @@ def _fit(features: Any, labels: NDArray[np.int64], held_out: NDArray[np.bool_], 
         probs[held_out, known[0]] = 1.0
         return
     with warnings.catch_warnings():
-        # Nearly there is good enough.
+        # A model that has nearly converged is good enough.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(solver="newton-cg", C=C, max_iter=50).fit(features[~held_out], labels[~held_out])
     probs[np.ix_(held_out, model.classes_)] = model.predict_proba(features[held_out])
 
 
 def _has_learned(labels: NDArray[np.int64], probs: Floats) -> bool:
-    """Whether the models are much better than chance, all labels weighing the same."""
+    """Whether the models are much better than chance in balanced accuracy."""
     present = np.flatnonzero(np.bincount(labels, minlength=probs.shape[1]))
     if len(present) < 2:
         return False
@@ -207,5 +218,5 @@ def _has_learned(labels: NDArray[np.int64], probs: Floats) -> bool:
 
 
 def _names(row: NDArray[np.int64], corpus: Corpus) -> str | list[str]:
-    """Of one of the columns above."""
+    """The names of the labels in a row of the columns above."""
     return [corpus.labels[i] for i in np.flatnonzero(row)] if corpus.multi_label else corpus.labels[int(row[0])]

@@ -1,4 +1,4 @@
-"""What is wrong with labelled texts more often than not: leaks between splits, contradictions, giveaways, imbalance."""
+"""Find common faults of labelled data: leaks between splits, contradictory labels, giveaways, imbalance."""
 
 from __future__ import annotations
 
@@ -16,44 +16,47 @@ from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
 
 Int64s = NDArray[np.int64]
-# Rows named for each finding.
+# Examples listed with each finding.
 EXAMPLES = 5
-# Tokens of a shingle, the unit by which near-duplicates are found (Broder 1997).
+# Near-duplicates are found by their shingles (Broder 1997): sequences of this many tokens.
 SHINGLE = 5
-# Of more shingles than this only every second, third, … by hash is kept: the same ones in every text.
+# If there are more shingles than this, only every second, third, … is kept. The choice is made by hash, so that it is
+# the same in every text.
 MAX_SHINGLES = 4_000_000
-# A text with fewer kept shingles is too short to be nearly another.
+# A text with fewer kept shingles is too short to count as a near-duplicate.
 FEWEST_SHINGLES = 8
-# Share of the shorter text's shingles that stand in the other one too.
+# Two texts are near-duplicates if at least this share of the shorter text's shingles also occurs in the other text.
 NEARLY = 0.8
-# A shingle in more texts than this is a phrase, or boilerplate.
+# A shingle that occurs in more texts than this is a common phrase or boilerplate and is ignored.
 MOST_TEXTS = 20
-# A giveaway stands in this share of a label's texts at least, and nearly all texts it stands in have that label.
+# A giveaway is a token that occurs in at least this share (and this number) of a label's texts, while at least
+# GIVEAWAY_PRECISION of the texts that contain it have that label.
 GIVEAWAY_SHARE, GIVEAWAY_PRECISION, GIVEAWAY_TEXTS = 0.02, 0.98, 50
-# The most frequent label may have so many times the texts of the rarest.
+# Imbalance is reported if the most frequent label has at least this many times as many texts as the rarest.
 IMBALANCE = 10
-# Runs of equal labels, as a share of what random order would give.
+# The rows count as sorted if they have fewer runs of equal labels than this share of the number in random order.
 SORTED = 0.1
 FEWEST_ROWS = 100
-# Texts that share a rare word with the next one: so many at least, and so many times those that do with one far away.
+# Neighbouring rows count as related if at least this number and this share of texts share a rare word with the next
+# text, and this many times as many as share one with a text far away.
 FEWEST_NEIGHBOURS, NEIGHBOURS_SHARE, NEIGHBOURS_TIMES = 20, 0.02, 5
 _NO_WORD = re.compile(r"\W+")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to look at before training."""
+    """Something the user should look at before training."""
 
     kind: str
     message: str
     hint: str
     count: int
-    """Texts, tokens or labels it is about."""
+    """Number of texts, tokens or labels concerned."""
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
 def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays]) -> list[Finding]:
-    """All that was found, the worst first: what makes test figures wrong, then what makes models wrong."""
+    """Run all checks; findings that make test metrics wrong come first, then those that make models worse."""
     splits = corpus.splits()
     hashes = {name: _hashes(split) for name, split in splits.items()}
     found = [
@@ -69,7 +72,7 @@ def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays
 
 
 def _hashes(split: Split) -> Int64s:
-    """(rows,) of each text in lower case without punctuation and spacing."""
+    """Hash each text in lower case, without punctuation and spacing: (rows,)."""
 
     def each() -> Iterator[int]:
         for text in split:
@@ -90,23 +93,23 @@ def _duplicates(splits: dict[str, Split], hashes: dict[str, Int64s]) -> Iterator
     for first, second in _pairs_of_splits(splits):
         order = np.argsort(hashes[first], kind="stable")
         place = np.searchsorted(hashes[first][order], hashes[second])
-        there = order[np.minimum(place, len(order) - 1)]
-        rows = np.flatnonzero(hashes[first][there] == hashes[second])
+        match = order[np.minimum(place, len(order) - 1)]
+        rows = np.flatnonzero(hashes[first][match] == hashes[second])
         if len(rows):
             yield Finding(
                 "duplicates",
-                f"{_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}) stand in {first} as well: "
-                f"figures on {second} will be too good",
-                f"remove them from {first}",
+                f"{first} also contains {_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}), so "
+                f"metrics on {second} will be too good",
+                f"remove these texts from {first}",
                 len(rows),
-                _examples(splits, [(first, int(there[row]), second, int(row)) for row in rows[:EXAMPLES]]),
+                _examples(splits, [(first, int(match[row]), second, int(row)) for row in rows[:EXAMPLES]]),
             )
 
 
 def _near_duplicates(
     splits: dict[str, Split], tokens: dict[str, TokenArrays], hashes: dict[str, Int64s]
 ) -> Iterator[Finding]:
-    """Pairs of texts of different splits that share most of their shingles, equal ones left out."""
+    """Find texts of different splits that share most of their shingles but are not equal."""
     names = list(tokens)
     a, b = _near_pairs(tokens, across=True)
     hashed = np.concatenate([hashes[name] for name in names])
@@ -121,9 +124,10 @@ def _near_duplicates(
             if len(rows):
                 yield Finding(
                     "near_duplicates",
-                    f"{_texts(len(rows))} of {second} ({len(rows) / len(splits[second]):.1%}) nearly stand in {first} "
-                    f"as well ({NEARLY:.0%} of the passages or more): figures on {second} will be too good",
-                    f"remove them from {first}",
+                    f"{first} contains near-duplicates of {_texts(len(rows))} of {second} "
+                    f"({len(rows) / len(splits[second]):.1%}), which share at least {NEARLY:.0%} of their passages, so "
+                    f"metrics on {second} will be too good",
+                    f"remove these near-duplicates from {first}",
                     len(rows),
                     _examples(
                         splits,
@@ -136,7 +140,7 @@ def _near_duplicates(
 
 
 def duplicate_groups(splits: dict[str, Split], tokens: dict[str, TokenArrays]) -> Int64s:
-    """(rows of all splits,) numbers from 0; texts that are the same, or nearly, have the same one."""
+    """Number the groups of equal and nearly equal texts from 0: (rows of all splits,) the group of each text."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -150,10 +154,14 @@ def duplicate_groups(splits: dict[str, Split], tokens: dict[str, TokenArrays]) -
 
 
 def _near_pairs(tokens: dict[str, TokenArrays], *, across: bool) -> tuple[Int64s, Int64s]:
-    """Pairs of texts that share most of their shingles, the first before the second; numbered through all splits.
+    """Find pairs of texts that share most of their shingles.
 
     Args:
-        across: only those of different splits.
+        across: find only pairs of texts from different splits.
+
+    Returns:
+        (pairs,) the first text and (pairs,) the second text of each pair. Texts are numbered through all splits, and
+        the first number is the smaller one.
     """
     every = max(1, sum(len(part.ids) for part in tokens.values()) // MAX_SHINGLES)
     parts, owners = [], []
@@ -167,7 +175,7 @@ def _near_pairs(tokens: dict[str, TokenArrays], *, across: bool) -> tuple[Int64s
     if not sum(map(len, parts)):
         return none, none
     shingle, owner = np.concatenate(parts), np.concatenate(owners)
-    # Each shingle once for each text.
+    # Keep each shingle once per text.
     order = np.lexsort((owner, shingle))
     shingle, owner = shingle[order], owner[order]
     new = np.append(True, (np.diff(shingle) != 0) | (np.diff(owner) != 0))
@@ -191,8 +199,8 @@ def _near_pairs(tokens: dict[str, TokenArrays], *, across: bool) -> tuple[Int64s
 
 
 def _shingles(tokens: TokenArrays, every: int) -> Iterator[tuple[Int64s, Int64s]]:
-    """Hashes of SHINGLE tokens in a row and the text each stands in, one in `every`."""
-    # An odd multiplier spreads the tokens over 64 bits; what overflows is what makes it a hash.
+    """Hash every sequence of SHINGLE tokens and keep one in `every`; yields the hashes and the text of each."""
+    # The odd multiplier spreads the tokens over 64 bits; the overflow is intended.
     multiplier = np.uint64(0x9E3779B97F4A7C15)
     for first in range(0, len(tokens), 10_000):
         last = min(first + 10_000, len(tokens))
@@ -224,8 +232,8 @@ def _contradictions(splits: dict[str, Split], hashes: dict[str, Int64s], labels:
         places = [(order[i], order[i + 1]) for i in pairs[:EXAMPLES]]
         yield Finding(
             "contradictions",
-            f"{_texts(texts)} with different labels in different places",
-            "settle on one label for each",
+            f"copies of the same text have different labels ({_texts(texts)})",
+            "choose one label for each text",
             texts,
             _examples(
                 splits, [(names[split[a]], int(row[a]), names[split[b]], int(row[b])) for a, b in places], labels
@@ -241,7 +249,7 @@ def _label_keys(split: Split) -> Int64s:
 
 
 def _words_of_texts(tokens: TokenArrays, vocab_size: int) -> Iterator[Int64s]:
-    """row * vocab_size + id, sorted, of every token of a text once; some texts at a time."""
+    """Yield the distinct tokens of each text as sorted values row * vocab_size + id, some texts at a time."""
     for first in range(0, len(tokens), 10_000):
         last = min(first + 10_000, len(tokens))
         ids = tokens.ids[tokens.starts[first] : tokens.starts[last]].astype(np.int64)
@@ -250,7 +258,7 @@ def _words_of_texts(tokens: TokenArrays, vocab_size: int) -> Iterator[Int64s]:
 
 
 def _neighbours(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -> Iterator[Finding]:
-    """Rows that belong together and follow one another, where validation was drawn from among them."""
+    """Find related rows that follow one another, if the validation split was drawn from among them."""
     if not corpus.validation_is_drawn or len(tokens) < FEWEST_ROWS:
         return
     vocab_size = tokenizer.vocab_size
@@ -261,7 +269,7 @@ def _neighbours(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -
     words = np.concatenate([pairs[rare[pairs % vocab_size]] for pairs in _words_of_texts(tokens, vocab_size)])
 
     def sharing(distance: int) -> Int64s:
-        """The rows that share a rare word with the one so many further on."""
+        """The rows that share a rare word with the row at this distance after them."""
         return np.unique(words[np.isin(words + distance * vocab_size, words)] // vocab_size)
 
     rows = sharing(1)
@@ -270,9 +278,9 @@ def _neighbours(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -
     if len(rows) >= FEWEST_NEIGHBOURS and near >= max(NEIGHBOURS_SHARE, NEIGHBOURS_TIMES * far):
         yield Finding(
             "neighbours",
-            f"{near:.0%} of the texts of train share a rare word with the next one, {far:.1%} with one far away: rows "
-            "that belong together (of a film, an author, a day) follow one another, and figures on a validation split "
-            "drawn at random from among them will be too good",
+            f"{near:.0%} of the training texts share a rare word with the next text, but only {far:.1%} with a text "
+            "far away. This suggests that related rows (about the same film, by the same author, from the same day) "
+            "follow one another. Metrics on a validation split drawn at random from such rows will be too good",
             "data.validation_rows=last",
             len(rows),
             _examples(corpus.splits(), [("train", int(row), "train", int(row) + 1) for row in rows[:EXAMPLES]]),
@@ -299,13 +307,14 @@ def _giveaways(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) ->
         if len(found):
             name = corpus.labels[label]
             words = [str(tokenizer.backend.id_to_token(int(token))) for token in found[:EXAMPLES]]
-            listed = ", ".join(map(repr, words)) + (" and others" if len(found) > EXAMPLES else "")
+            listed = ", ".join(map(repr, words)) + (", …" if len(found) > EXAMPLES else "")
+            tokens_give = "a token gives" if len(found) == 1 else f"{len(found)} tokens give"
             top = found[0]
             yield Finding(
                 "giveaways",
-                f"{listed} give the label {name!r} away: {precision[top]:.1%} of the {everywhere[top]:,} texts with "
-                f"{words[0]!r} have it",
-                "remove it from the texts if it would not be there when the model is used",
+                f"{tokens_give} the label {name!r} away: {listed}. Of the {everywhere[top]:,} texts that contain "
+                f"{words[0]!r}, {precision[top]:.1%} have this label",
+                "remove such tokens from the texts if they will not occur in the texts that the model is used on",
                 len(found),
                 [
                     {"token": word, "label": name, "texts": int(everywhere[t]), "precision": float(precision[t])}
@@ -323,9 +332,9 @@ def _sorted(train: Split) -> Iterator[Finding]:
     if expected > 10 and runs < SORTED * expected:
         yield Finding(
             "sorted",
-            f"train is sorted by label: {runs:,} runs of equal labels, {expected:,.0f} in random order. Training mixes "
-            "it; a cut of the file would not",
-            "shuffle the file before you cut it",
+            f"train is sorted by label: it has {runs:,} runs of equal labels, where random order would give about "
+            f"{expected:,.0f}. Training shuffles the rows, but a part cut from the file would contain only some labels",
+            "shuffle the file before you split it",
             runs,
         )
 
@@ -339,8 +348,8 @@ def _imbalance(corpus: Corpus) -> Iterator[Finding]:
     if counts[most] >= IMBALANCE * max(1, int(counts[least])):
         yield Finding(
             "imbalance",
-            f"{corpus.labels[most]!r} has {counts[most]:,} texts of train, {corpus.labels[least]!r} {counts[least]:,}: "
-            "accuracy will say little of the rare ones",
+            f"in train, {corpus.labels[most]!r} has {_texts(int(counts[most]))}, but {corpus.labels[least]!r} has only "
+            f"{_texts(int(counts[least]))}. Accuracy will say little about the rare labels",
             "training.class_weights=balanced training.metric=macro_f1",
             int((counts * IMBALANCE <= counts[most]).sum()),
         )
@@ -349,7 +358,7 @@ def _imbalance(corpus: Corpus) -> Iterator[Finding]:
 def _examples(
     splits: dict[str, Split], places: list[tuple[str, int, str, int]], labels: list[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Pairs of rows, numbered as in the splits, from 0."""
+    """Describe pairs of rows, numbered from 0 within their splits."""
     found = []
     for first, a, second, b in places:
         example: dict[str, Any] = {"rows": [[first, a], [second, b]], "text": splits[second].texts[b : b + 1][0]}
