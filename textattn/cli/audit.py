@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SLOW = tuple(name for name in method_names() if name not in audited_names())
 
 
-def audit(
+def audit(  # noqa: PLR0913 (every option of a command is a parameter)
     data: Data = None,
     settings: DataSettings = None,
     model: Annotated[

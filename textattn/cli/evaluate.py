@@ -23,7 +23,7 @@ METRICS = (
 LOSSES = ("log_loss", "brier", "ece")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 (every option of a command is a parameter)
     data: Data = None,
     settings: DataSettings = None,
     model: Model = None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PLOTS = (".png", ".svg", ".pdf")
 
 
-def explain(
+def explain(  # noqa: PLR0913 (every option of a command is a parameter)
     context: typer.Context,
     texts: Texts = None,
     model: Model = None,

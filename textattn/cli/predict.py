@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from textattn.inference.bulk import BulkJob, Summary
 
 
-def predict(
+def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     context: typer.Context,
     texts: Texts = None,
     model: Model = None,

@@ -17,7 +17,7 @@ from textattn.cli.console import display_width, note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 
 
-def tune(
+def tune(  # noqa: PLR0913 (every option of a command is a parameter)
     config: ConfigName,
     overrides: Overrides = None,
     space: Annotated[
