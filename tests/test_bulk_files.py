@@ -126,7 +126,7 @@ def test_what_windows_writes_is_read(source: str, encoding: str, mark: bytes, en
         ("-o folder --output-format csv", 2, "--output: folder is a folder", "--output folder/predictions.csv"),
         ("-o old.csv", 2, "--output: old.csv exists; nothing was changed", "--overwrite"),
         ("-o old.csv --resume", 2, "--output: old.csv exists; nothing was changed", "--overwrite"),
-        ("-o half.csv", 2, "half.csv.partial: an interrupted run is there; nothing was changed", "--resume goes on"),
+        ("-o half.csv", 2, "half.csv.partial: an interrupted run is there; nothing was changed", "--resume continues"),
         ("-o half.csv", 2, "half.csv.partial: an interrupted run is there; nothing was changed", "--overwrite begins"),
         ("-o a.csv --text-column x", 3, "column 'x' not found in in.csv; columns are: text, id", "--text-column text"),
         ("-o a.csv --encoding latin-99", 3, "unknown encoding 'latin-99'", "--encoding utf-8"),

@@ -203,8 +203,8 @@ def refused(classifier: Model, *arguments: str | None) -> ConfigError:
 def test_an_unknown_method_is_named_with_those_there_are(classifier: Model) -> None:
     error = refused(classifier, None, "integrated_gradient")
     assert error.message == f"unknown method 'integrated_gradient'; methods are: {', '.join(METHODS)}"
-    assert error.hint == "--method integrated_gradients"
-    assert refused(classifier, None, "?").hint == "--method occlusion"
+    assert error.hint == "method='integrated_gradients'"
+    assert refused(classifier, None, "?").hint == "method='occlusion'"
     for method in METHODS:
         assert find_method(method).name == method
 
@@ -233,7 +233,7 @@ def test_attention_x_gradient_needs_weights_that_count(attention: str) -> None:
     classifier = build(attention)
     error = refused(classifier, None, "attention_x_gradient")
     assert error.message == (f"attention_x_gradient: this model has no attention weights, it pools with {attention}")
-    assert error.hint == "--method occlusion"
+    assert error.hint == "method='occlusion'"
     for method in METHODS:
         if method not in ("attention_x_gradient", *SAMPLED):
             assert all(np.isfinite(weights(classifier.explain(TEXTS, method=method))))

@@ -309,7 +309,7 @@ def test_read_split_takes_a_file_for_any_split_but_a_data_set_at_its_word() -> N
     assert list(read_split(settings, "test", ["x", "y"], False)[0]) == ["a"]
     with pytest.raises(InputError) as caught:
         read_split(config(path="bundled:four_sentences"), "test", ["negative", "positive"], False)
-    assert (caught.value.message, caught.value.hint) == ("no split 'test'; splits are: train", "--split train")
+    assert (caught.value.message, caught.value.hint) == ("no split 'test'; splits are: train", "split='train'")
 
 
 def test_take_keeps_texts_and_labels_together_in_the_order_asked_for() -> None:

@@ -101,7 +101,7 @@ class TextattnError(Exception):
     def render(self, command_line: bool) -> tuple[str, str | None]:
         """The message and the hint, with options in the spelling of the command line or of Python."""
         message = "\n".join(problem.render(command_line) for problem in self.problems)
-        parts = self._parts()
+        parts = self.hint_parts
         return message, None if parts is None else "".join(_rendered(part, command_line) for part in parts)
 
     def in_section(self, section: str, other: str) -> tuple[list[Problem], Hint]:
@@ -114,12 +114,14 @@ class TextattnError(Exception):
             replace(problem, setting=moved(problem.setting) if isinstance(problem.setting, str) else problem.setting)
             for problem in self.problems
         ]
-        parts = self._parts()
+        parts = self.hint_parts
         if parts is None:
             return problems, None
         return problems, [replace(p, name=moved(p.name)) if isinstance(p, Setting) else p for p in parts]
 
-    def _parts(self) -> Sequence[Part] | None:
+    @property
+    def hint_parts(self) -> Sequence[Part] | None:
+        """The remedy in parts, as text, options and settings."""
         return [self.remedy] if isinstance(self.remedy, (str, Option, Setting)) else self.remedy
 
 

@@ -7,18 +7,21 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from textattn.errors import InputError
+from textattn.errors import InputError, Option, Problem, Setting
 
 if TYPE_CHECKING:
     import typer
 
     from textattn.data.table import Table
+
+# The setting that has an option of its own here.
+ENCODING = "data.encoding"
 
 # Texts answered together: bounds memory, and is enough to sort into batches of similar length.
 WINDOW = 2048
@@ -104,10 +107,23 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
             yield tables
         except InputError as error:
             # The name of the copy says nothing to anybody, and the option has another name here.
-            message = error.message
-            for copy, shown in copies.items():
-                message = message.replace(str(copy), shown)
-            raise InputError(message, error.hint and error.hint.replace("data.encoding=", "--encoding ")) from None
+            raise InputError(
+                [_with_names(problem, copies) for problem in error.problems],
+                [
+                    Option("encoding", part.value) if isinstance(part, Setting) and part.name == ENCODING else part
+                    for part in error.hint_parts or ()
+                ]
+                or None,
+            ) from None
+
+
+def _with_names(problem: Problem, copies: Mapping[Path, str]) -> Problem:
+    """The problem with the user's name of a file in the place of that of its copy."""
+    text, place = problem.problem, problem.place
+    for copy, shown in copies.items():
+        text = text.replace(str(copy), shown)
+        place = place and place.replace(str(copy), shown)
+    return Problem(text, problem.setting, place)
 
 
 def _stdin() -> BinaryIO:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textattn.data.formats import Format, all_formats, format_of
 from textattn.data.table import Table
-from textattn.errors import InputError
+from textattn.errors import InputError, Setting
 
 
 def open_file(path: Path, encoding: str = "utf-8", kind: Format | None = None) -> Table:
@@ -26,7 +26,7 @@ def open_file(path: Path, encoding: str = "utf-8", kind: Format | None = None) -
         raise InputError(f"{path}: no such file") from None
     except (LookupError, UnicodeError):
         # Python cannot even look for a name that is not text.
-        raise InputError(f"unknown encoding {encoding!r}", "data.encoding=utf-8") from None
+        raise InputError(f"unknown encoding {encoding!r}", Setting("data.encoding", "utf-8")) from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
 

@@ -255,7 +255,7 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         hint: list[Part] = [
             "correct it and continue with ", RESUME, f": {summary.rows:,} rows are answered in {parts.folder}",
         ]  # fmt: skip
-        raise InputError(error.problems, [*hint, "; or ", error.hint] if error.hint else hint) from None
+        raise InputError(error.problems, [*hint, "; or ", *error.hint_parts] if error.hint_parts else hint) from None
     if not count:
         # An input without rows gives a file without rows, but with all columns.
         parts.add(count, job.answer(Chunk(""), summary))

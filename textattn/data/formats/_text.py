@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 from textattn.data.formats import all_formats
-from textattn.errors import InputError
+from textattn.errors import InputError, Setting
 
 # Bytes read at a time where only line ends are counted.
 BLOCK = 1 << 20
@@ -14,8 +14,8 @@ BLOCK = 1 << 20
 DISGUISES = (
     (b"\x1f\x8b", "compressed with gzip, not text", "unpack it with gunzip"),
     (b"PK\3\4", "a zip archive or an Excel file, not text", "unpack it, or save the sheet as csv"),
-    (b"\xff\xfe", "text in UTF-16", "data.encoding=utf-16"),
-    (b"\xfe\xff", "text in UTF-16", "data.encoding=utf-16"),
+    (b"\xff\xfe", "text in UTF-16", Setting("data.encoding", "utf-16")),
+    (b"\xfe\xff", "text in UTF-16", Setting("data.encoding", "utf-16")),
 )
 LONGEST_MAGIC = 16
 
@@ -45,7 +45,7 @@ def of_another_kind(path: Path) -> InputError | None:
     letters = first[:4]
     if len(letters) == 4 and (letters[1::2] == b"\0\0" or letters[::2] == b"\0\0") and letters.count(0) == 2:
         order = "le" if letters[1] == 0 else "be"
-        return InputError(f"{path}: text in UTF-16, without its mark", f"data.encoding=utf-16-{order}")
+        return InputError(f"{path}: text in UTF-16, without its mark", Setting("data.encoding", f"utf-16-{order}"))
     return None
 
 
@@ -64,6 +64,6 @@ def wrong_encoding(path: Path, encoding: str, error: UnicodeError) -> InputError
                 byte = wrong.object[wrong.start]
                 return InputError(
                     f"{path}:{number}: byte {wrong.start + 1} of the line (0x{byte:02x}) is not {encoding}",
-                    "data.encoding=cp1252 (or whatever the file was saved in)",
+                    (Setting("data.encoding", "cp1252"), " (or whatever the file was saved in)"),
                 )
-    return InputError(f"{path}: not {encoding} ({error})", "data.encoding=utf-8")
+    return InputError(f"{path}: not {encoding} ({error})", Setting("data.encoding", "utf-8"))
