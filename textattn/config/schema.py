@@ -334,6 +334,9 @@ class TrainingConfig(Section):
     there."""
     baseline: StrictBool = False
     """Also train a linear model (TF-IDF, logistic regression) on the same splits and say whether this one is better."""
+    threads: PositiveInt | None = None
+    """Threads that compute on a processor. The trained model does not depend on it. null: one for each processor that
+    this process may use (OMP_NUM_THREADS limits them)."""
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
