@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from conftest import MakeOnce
 from inprocess import Result
 from inprocess import run as cli
 
@@ -82,9 +83,9 @@ class Case:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(make_once: MakeOnce) -> Path:
     """The data, the config and the finished run of a user; tests take a copy."""
-    return make_world(tmp_path_factory.mktemp("world"))
+    return make_once("world", make_world)
 
 
 def make_world(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import MakeOnce
 from inprocess import Result
 from inprocess import run as cli
 
@@ -70,9 +71,12 @@ def model(trained_run: Path) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def multi_label_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model that gives several labels, or none."""
-    folder = tmp_path_factory.mktemp("multi")
+def multi_label_run(make_once: MakeOnce) -> Path:
+    """A tiny model that gives several labels, or none; tests must not change it."""
+    return make_once("several-labels", train_with_several_labels) / "run"
+
+
+def train_with_several_labels(folder: Path) -> None:
     words = {"good": ["pos"], "bad": ["neg"], "both": ["pos", "neg"], "nothing": []}
     rows = [{"text": f"{word} thing {i}", "labels": labels} for i in range(20) for word, labels in words.items()]
     write(folder / "data.jsonl", rows)
@@ -84,7 +88,6 @@ def multi_label_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = textattn.load(run).predict_proba([row["text"] for row in rows])
     config["thresholds"] = [float(sorted(column)[len(rows) // 2]) for column in scores.T]
     (run / "config.json").write_text(json.dumps(config))
-    return run
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
-"""What several test files share. One thread and no network unless a test asks for more."""
+"""What several test files share. One thread per process and no network, unless a test asks for more."""
 
 from __future__ import annotations
 
 import os
 
-# Read at import time by the libraries, so set before anything else.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Libraries read these when they are imported, and processes that a test starts inherit them. pytest-xdist runs one
+# process for each processor; with more threads than one in each they would only wait for each other.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["COLUMNS"] = "100"
@@ -13,14 +16,17 @@ os.environ["TEXTATTN_CACHE"] = "off"
 for variable in ("TEXTATTN_MODEL", "TEXTATTN_DEBUG", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(variable, None)
 
+import hashlib
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
 pytest.register_assert_rewrite(
@@ -92,10 +98,54 @@ def textattn() -> Runner:
     return run
 
 
-@pytest.fixture(scope="session")
-def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the bundled corpus; tests must not change it."""
-    import textattn
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
-    directory = tmp_path_factory.mktemp("trained") / "run"
-    return textattn.train("quickstart", [*TINY[:-1], f"output.dir={directory}"])
+
+def digest(folder: Path) -> str:
+    """Of the names and contents of all files in a folder."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeOnce]:
+    """`make_once(name, make)` gives a folder that `make(folder)` filled, once for all processes of pytest-xdist.
+
+    The tests must not change what is in it; this is checked when the tests of a process are done.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the folder of this process lies in that of all
+        root = root.parent
+    used: dict[Path, str] = {}
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder = root / "shared" / name
+        folder.parent.mkdir(exist_ok=True)
+        made = folder.with_name(f"{name}.sha256")
+        with FileLock(folder.with_name(f"{name}.lock")):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed to fill it
+                folder.mkdir()
+                make(folder)
+                made.write_text(digest(folder))
+        used[folder] = made.read_text()
+        return folder
+
+    yield folder_of
+    for folder, before in used.items():
+        assert digest(folder) == before, f"a test changed a file in {folder}"
+
+
+@pytest.fixture(scope="session")
+def trained_run(make_once: MakeOnce) -> Path:
+    """A finished run on the bundled corpus; tests must not change it."""
+
+    def make(folder: Path) -> None:
+        import textattn
+
+        textattn.train("quickstart", [*TINY[:-1], f"output.dir={folder / 'run'}"])
+
+    return make_once("trained", make) / "run"

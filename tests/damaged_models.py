@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from conftest import MakeOnce
 from inprocess import run as cli
 
 import textattn
@@ -47,12 +48,15 @@ def train(folder: Path, *overrides: str, labels: tuple[str, str] = ("neg", "pos"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(make_once: MakeOnce) -> Path:
     """A model for all runtimes; tests must not change it."""
-    path = train(tmp_path_factory.mktemp("runs") / "base")
-    done = cli("export", "--model", path, "--int8", "--split", "train", "--max-drop", "100")
-    assert (done.code, done.out) == (0, f"{path / 'model.int8.onnx'}\n")
-    return path
+
+    def make(folder: Path) -> None:
+        path = train(folder / "base")
+        done = cli("export", "--model", path, "--int8", "--split", "train", "--max-drop", "100")
+        assert (done.code, done.out) == (0, f"{path / 'model.int8.onnx'}\n")
+
+    return make_once("all-runtimes", make) / "base" / "run"
 
 
 @pytest.fixture

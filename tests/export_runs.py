@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import MakeOnce
 from inprocess import run as cli
 from numpy.typing import NDArray
 
@@ -21,23 +22,31 @@ TEXTS = ["The film was a joy,  but (oh)\tthe ending felt rushed.", "Dull.", "Bes
 
 
 @pytest.fixture(scope="module")
-def exports(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, dict[str, Any]]:
-    """A run with model.int8.onnx, a bundle of each kind, and what `export --int8 --json` said."""
-    folder = tmp_path_factory.mktemp("exports")
-    run = Path(shutil.copytree(trained_run, folder / "run"))
-    done = cli("export", "--model", run, "--bundle", folder / "model.zip")
-    assert (done.code, done.out) == (0, f"{folder / 'model.zip'}\n")
-    done = cli("export", "--model", run, "--int8", "--bundle", folder / "new" / "small.zip", "--json", "-q")
-    assert (done.code, done.err) == (0, "")
-    return run, folder / "model.zip", folder / "new" / "small.zip", json.loads(done.out)
+def exports(trained_run: Path, make_once: MakeOnce) -> tuple[Path, Path, Path, dict[str, Any]]:
+    """A run with model.int8.onnx, a bundle of each kind, and what `export --int8 --json` said; not to be changed."""
+
+    def make(folder: Path) -> None:
+        run = Path(shutil.copytree(trained_run, folder / "run"))
+        done = cli("export", "--model", run, "--bundle", folder / "model.zip")
+        assert (done.code, done.out) == (0, f"{folder / 'model.zip'}\n")
+        done = cli("export", "--model", run, "--int8", "--bundle", folder / "new" / "small.zip", "--json", "-q")
+        assert (done.code, done.err) == (0, "")
+        (folder / "said.json").write_text(done.out)
+
+    folder = make_once("exports", make)
+    said = json.loads((folder / "said.json").read_text())
+    return folder / "run", folder / "model.zip", folder / "new" / "small.zip", said
 
 
 @pytest.fixture(scope="module")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_run(make_once: MakeOnce) -> Path:
     """A run on four sentences of a file beside it, without validation data; tests must not change it."""
-    folder = tmp_path_factory.mktemp("small")
-    shutil.copy(CORPUS / "four_sentences" / "train.jsonl", folder / "data.jsonl")
-    return package.train("quickstart", small_settings(folder / "data.jsonl", folder / "run"))
+
+    def make(folder: Path) -> None:
+        shutil.copy(CORPUS / "four_sentences" / "train.jsonl", folder / "data.jsonl")
+        package.train("quickstart", small_settings(folder / "data.jsonl", folder / "run"))
+
+    return make_once("four-sentences", make) / "run"
 
 
 def small_settings(data: Path, run: Path) -> list[str]:

@@ -281,6 +281,7 @@ def test_agreement_with_evidence(method: str, audited: dict[str, Any], slow: lis
     same(found["iou_f1"], partial_match(truth, predicted, 0.5), 1e-9)
 
 
+@pytest.mark.slow
 def test_five_labels_and_answers_that_stand_for_long() -> None:
     """Few answers have half of the probability, and texts need other shares erased until theirs is another."""
     methods = ("attention", "gradient_x_input")

@@ -70,6 +70,7 @@ def many() -> list[Record]:
     return [{"id": i, "text": f"{texts[i % 3]} {i}"} for i in range(1000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), [("csv", "csv"), ("jsonl", "parquet")])
 def test_kills_at_random_moments_change_no_byte(
     many: list[Record], small: Callable[[int], None], source: str, target: str
@@ -141,6 +142,7 @@ def test_ctrl_c_on_a_narrow_terminal_ends_with_130_and_the_bar_fits(
     assert [row["text"] for row in read("out.csv")] == [row["text"] for row in many]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux")
 def test_ten_times_the_rows_take_no_more_memory() -> None:
     peaks = []

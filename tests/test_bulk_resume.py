@@ -29,7 +29,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, number: int, *job: str) -> Resu
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize(("source", "target"), [("csv", "csv"), ("jsonl", "parquet"), ("parquet", "jsonl")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("jsonl", "parquet"),
+        pytest.param("csv", "csv", marks=pytest.mark.slow),
+        pytest.param("parquet", "jsonl", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_between_any_two_writes_loses_nothing(monkeypatch: pytest.MonkeyPatch, source: str, target: str) -> None:
     write(f"in.{source}", ROWS, SCHEMA)
     assert bulk("-i", f"in.{source}", "-o", f"whole.{target}").code == 0

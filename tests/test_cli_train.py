@@ -139,7 +139,9 @@ def test_what_is_wrong_is_said(
     assert "this is a bug" not in done.err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stopped_training_keeps_its_best_model_and_says_so(number: int, code: int, tmp_path: Path) -> None:
     run = tmp_path / "stopped"
     with subprocess.Popen(

@@ -69,6 +69,7 @@ def test_it_can_be_left_out() -> None:
     assert "about " not in cli("check", "quickstart", *TINY, "--no-forecast").out
 
 
+@pytest.mark.slow
 def test_it_is_near_what_the_run_takes(tmp_path: Path) -> None:
     """Generously: other processes share the processor of a test."""
     found = of(*LONGER)
@@ -100,12 +101,22 @@ def test_what_is_cached_takes_no_time(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model.attention=multi_head", "model.num_heads=2", "training.max_tokens_per_batch=300"],
         ["data.evidence=evidence", "training.attention_supervision=0.5", "training.attention_alignment=0.5"],
-        ["model.encoder=none", "model.anchor=none"],
-        ["model.anchor=none", "output.audit_examples=0", "output.attention_examples=0", "output.prediction_splits=[]"],
         ["data.max_train_examples=6", "data.validation_split=null"],
-        ["training.batch_size=2000", "model.output=sigmoid", "training.class_weights=balanced"],
+        *(
+            pytest.param(overrides, marks=pytest.mark.slow)
+            for overrides in (
+                ["model.attention=multi_head", "model.num_heads=2", "training.max_tokens_per_batch=300"],
+                ["model.encoder=none", "model.anchor=none"],
+                [
+                    "model.anchor=none",
+                    "output.audit_examples=0",
+                    "output.attention_examples=0",
+                    "output.prediction_splits=[]",
+                ],
+                ["training.batch_size=2000", "model.output=sigmoid", "training.class_weights=balanced"],
+            )
+        ),
     ],
 )
 def test_every_kind_of_training(overrides: list[str]) -> None:

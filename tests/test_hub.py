@@ -123,6 +123,21 @@ def ask(endpoint: str, home: Path, questions: dict[str, dict[str, Any]], **varia
     return answers
 
 
+def texts_without_labels(shared: Path) -> dict[str, dict[str, Any]]:
+    """Questions about data sets with texts from elsewhere."""
+    trec, plain = {"path": str(shared / "data/trec")}, {"path": "tiny/plain"}
+    return {
+        "all of the hub": trec | {"unlabelled": plain},
+        "a split of the hub": trec | {"unlabelled": plain | {"splits": ["test"]}},
+        "a split of its own": plain | {"unlabelled": {"splits": ["test"]}},
+        "a local folder": plain | {"unlabelled": trec | {"splits": ["test"]}},
+        "streamed": plain | {"unlabelled": {"path": "tiny/many", "splits": ["train"]}, "streaming": True},
+        "nothing": trec | {"unlabelled": {"path": "tiny/nothing"}},
+        "no subset of texts": trec | {"unlabelled": {"path": "tiny/subsets"}},
+        "another column": plain | {"unlabelled": plain | {"text": "content"}},
+    }
+
+
 @pytest.fixture(scope="module")
 def online(hub: str, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     questions = {
@@ -142,11 +157,16 @@ def online(hub: str, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "no tokenizer": {"type": "pretrained", "path": "tiny/nothing"},
         "no tokenizer.json": {"type": "pretrained", "path": "tiny/empty"},
         "no tokenizer id": {"type": "pretrained", "path": "no/such/folder"},
+        **texts_without_labels(shared),
     }
     home = tmp_path_factory.mktemp("home")
     answers = ask(hub, home, questions)
     asked_again = ("plain", "real", "folder", "tokenizer", "no tokenizer", "unknown")
-    offline = ask(hub, home, {key: questions[key] for key in asked_again}, HF_HUB_OFFLINE="1")
+    offline = ask(
+        hub, home,
+        {key: questions[key] for key in asked_again} | {"streamed": {"path": "tiny/lines", "streaming": True}},
+        HF_HUB_OFFLINE="1",
+    )  # fmt: skip
     return answers | {f"offline {key}": answer for key, answer in offline.items()}
 
 
@@ -162,48 +182,49 @@ def test_what_was_read_once_is_there_without_a_network(online: dict[str, Any]) -
         assert online[f"offline {key}"] == online[key]
 
 
-def test_streamed_it_is_the_same_and_nothing_of_it_is_kept(hub: str, online: dict[str, Any], tmp_path: Path) -> None:
+Streamed = tuple[dict[str, Any], Path]
+
+
+@pytest.fixture(scope="module")
+def streamed(hub: str, tmp_path_factory: pytest.TempPathFactory) -> Streamed:
+    """What is answered of data sets that are streamed, and the folder in which the client keeps what it keeps."""
+    large = {"path": "tiny/many", "max_train_examples": 50}
     questions = {
         "plain": {"path": "tiny/plain"},
         "real": {"path": "real/sst2"},
         "unknown": {"path": "tiny/nothing"},
         "unknown subset": {"path": "tiny/plain", "name": "other"},
         "broken": {"path": "tiny/broken"},
+        "drawn": large,
+        "drawn again": large,
+        "lines": {"path": "tiny/lines"},
+        "one label": {"path": "real/imdb", "max_train_examples": 50},
     }
-    streamed = {"streaming": True}
-    found = ask(hub, tmp_path, {key: question | streamed for key, question in questions.items()})
+    home = tmp_path_factory.mktemp("home")
+    return ask(hub, home, {key: question | {"streaming": True} for key, question in questions.items()}), home
+
+
+def test_streamed_it_is_the_same_and_nothing_of_it_is_kept(online: dict[str, Any], streamed: Streamed) -> None:
+    found, home = streamed
     for key in ("plain", "real"):
         assert found[key] == online[key]
     for key in ("unknown", "unknown subset"):
         assert found[key][:2] == online[key][:2]
     assert found["broken"][0].startswith("data.path: tiny/broken: ") and "arquet" in found["broken"][0]
-    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".parquet", ".arrow")]
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 100_000
-    (found,) = ask(hub, tmp_path, {"": {"path": "tiny/plain"} | streamed}, HF_HUB_OFFLINE="1").values()
-    assert found[0].endswith("the Hugging Face Hub was not reached: HF_HUB_OFFLINE is set")
+    assert not [path for path in home.rglob("*") if path.suffix in (".parquet", ".arrow")]
+    assert sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) < 100_000
+    assert online["offline streamed"][0].endswith("the Hugging Face Hub was not reached: HF_HUB_OFFLINE is set")
 
 
-def test_of_a_large_one_what_is_wanted_is_drawn_from_the_first_rows(hub: str, tmp_path: Path) -> None:
-    question = {"path": "tiny/many", "streaming": True, "max_train_examples": 50}
-    found = ask(hub, tmp_path, {"drawn": question, "again": question})
-    assert found["drawn"]["sizes"] == {"train": 50} and found["again"] == found["drawn"]
+def test_of_a_large_one_what_is_wanted_is_drawn_from_the_first_rows(streamed: Streamed) -> None:
+    found, _ = streamed
+    assert found["drawn"]["sizes"] == {"train": 50} and found["drawn again"] == found["drawn"]
     rows = [int(text.split()[2]) for text in found["drawn"]["first"]]
     assert rows != sorted(rows) and 1000 < max(rows) < 11_000
 
 
-def test_texts_without_labels_from_elsewhere(hub: str, online: dict[str, Any], shared: Path, tmp_path: Path) -> None:
-    trec, plain = {"path": str(shared / "data/trec")}, {"path": "tiny/plain"}
-    elsewhere: dict[str, dict[str, Any]] = {
-        "all of the hub": trec | {"unlabelled": plain},
-        "a split of the hub": trec | {"unlabelled": plain | {"splits": ["test"]}},
-        "a split of its own": plain | {"unlabelled": {"splits": ["test"]}},
-        "a local folder": plain | {"unlabelled": trec | {"splits": ["test"]}},
-        "streamed": plain | {"unlabelled": {"path": "tiny/many", "splits": ["train"]}, "streaming": True},
-        "nothing": trec | {"unlabelled": {"path": "tiny/nothing"}},
-        "no subset": trec | {"unlabelled": {"path": "tiny/subsets"}},
-        "another column": plain | {"unlabelled": plain | {"text": "content"}},
-    }
-    found = ask(hub, tmp_path, elsewhere)
+def test_texts_without_labels_from_elsewhere(online: dict[str, Any], shared: Path) -> None:
+    found = {key: online[key] for key in texts_without_labels(shared)}
     train, test = [[text for text, _ in ROWS[split]] for split in ("train", "test")]
     for key, source, texts in (
         ("all of the hub", "folder", [train, test]),
@@ -211,27 +232,20 @@ def test_texts_without_labels_from_elsewhere(hub: str, online: dict[str, Any], s
         ("a split of its own", "plain", [test]),
     ):
         assert found[key] == online[source] | {"unlabelled": texts}
-    (questions,) = found["a local folder"].pop("unlabelled")
-    assert len(questions) == 500 and found["a local folder"] == online["plain"]
-    (drawn,) = found["streamed"].pop("unlabelled")
-    assert len(drawn) > 10_000 and found["streamed"] == online["plain"]
+    (questions,) = found["a local folder"]["unlabelled"]
+    assert len(questions) == 500 and found["a local folder"] == online["plain"] | {"unlabelled": [questions]}
+    (drawn,) = found["streamed"]["unlabelled"]
+    assert len(drawn) > 10_000 and found["streamed"] == online["plain"] | {"unlabelled": [drawn]}
     assert found["nothing"][0].startswith("data.unlabelled.path: 'tiny/nothing' is neither a file")
-    assert found["no subset"][1] == "data.unlabelled.name=SUBSET"
+    assert found["no subset of texts"][1] == "data.unlabelled.name=SUBSET"
     assert found["another column"][0].startswith("column 'content' not found in tiny/plain")
     assert found["another column"][1] == "data.unlabelled.text=text"
 
 
-def test_streamed_lines_have_their_columns_and_sorted_ones_a_hint(hub: str, tmp_path: Path) -> None:
-    found = ask(
-        hub,
-        tmp_path,
-        {
-            "lines": {"path": "tiny/lines", "streaming": True},
-            "one": {"path": "real/imdb", "streaming": True, "max_train_examples": 50},
-        },
-    )
+def test_streamed_lines_have_their_columns_and_sorted_ones_a_hint(streamed: Streamed) -> None:
+    found, _ = streamed
     assert found["lines"]["sizes"] == {"train": 30} and found["lines"]["first"][:2] == ["text 3 0", "text 3 1"]
-    message, hint, _ = found["one"]
+    message, hint, _ = found["one label"]
     assert message.startswith("the training split has only the label 'neg'") and hint == "data.streaming=false"
 
 

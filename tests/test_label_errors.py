@@ -93,6 +93,7 @@ def test_nothing_is_said_of_labels_that_are_right(tmp_path: Path) -> None:
     assert label_errors(check(tmp_path, corpus(LABELS), "--deep", "--json"))["count"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "suspected"), [(0.0, False), (0.03, True)])
 def test_real_reviews(share: float, suspected: bool, shared: Path, tmp_path: Path) -> None:
     """Whatever a quick model gets wrong of 5,000 reviews by itself is no finding; with 3 % flipped it is one."""

@@ -189,6 +189,7 @@ def reviews(shared: Path) -> dict[str, Rows]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plant", "kind", "count"), [(None, "", 0), *PLANTED])
 def test_on_real_reviews(
     plant: Callable[[dict[str, Rows]], None] | None, kind: str, count: int, reviews: dict[str, Rows], tmp_path: Path

@@ -147,15 +147,17 @@ CUT_THROUGH = {
 }
 
 
+@pytest.mark.parametrize(
+    "max_length", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("what", CUT_THROUGH)
 def test_the_ends_give_the_tokens_of_the_whole_text_where_the_cut_is_in(
-    backends: dict[str, Tokenizer], what: str
+    backends: dict[str, Tokenizer], what: str, max_length: int
 ) -> None:
     for kind in [*TYPES, "pretrained"]:
         for truncation in TRUNCATIONS:
-            for max_length in (1, 2, 3):
-                for text in CUT_THROUGH[what]:
-                    check(backends[kind], text, max_length, truncation)
+            for text in CUT_THROUGH[what]:
+                check(backends[kind], text, max_length, truncation)
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS)
@@ -304,7 +306,7 @@ def book_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+@pytest.mark.parametrize("runtime", ["onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_a_book_from_stdin_and_from_every_kind_of_file(
     trained_run: Path, book_file: Path, tmp_path: Path, runtime: str
 ) -> None:
@@ -373,6 +375,7 @@ def peak_of_a_short_text(trained_run: Path) -> float:
     return peak_memory("explain", "--json", "--model", trained_run, text="A good film.")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
 @pytest.mark.parametrize(
     ("command", "book"), [("predict", "words"), ("explain", "words"), ("predict", "no white space")]

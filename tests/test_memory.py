@@ -73,4 +73,6 @@ def test_short_texts_keep_all_shapes_and_long_ones_so_much_memory() -> None:
     assert kept * bytes_of_primitive(model, long, long_ones) <= PREPARED_BYTES
     # A budget of tokens counts as well, and something is always kept.
     assert primitives_kept(model, long, TrainingConfig(batch_size=64, max_tokens_per_batch=500)) > 700
-    assert primitives_kept(build(hidden_size=2048), long, long_ones) == 16
+    assert primitives_kept(model, long * 16, long_ones) == 16
+    twice = bytes_of_primitive(build(hidden_size=256), long, long_ones)
+    assert twice == pytest.approx(2 * bytes_of_primitive(model, long, long_ones), abs=1)

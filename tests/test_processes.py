@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training": {"metric": "log_loss"},
     },
 }  # fmt: skip
+QUICK = ["as usual", "faithful"]
+OTHERS = [name for name in VARIANTS if name not in QUICK]
 OF_THREE = ["as usual", "batches of 47 texts and of 1", "faithful", "people's evidence"]
 
 
@@ -72,12 +76,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
 
 
+Runs = Callable[[str], Path]
+
+
 @pytest.fixture(scope="module")
-def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The run of a variant that one process trained."""
     folder = tmp_path_factory.mktemp("alone")
-    for config in configs(data, folder).values():
-        start(config)
-    return folder
+    every = configs(data, folder)
+    return functools.cache(lambda variant: start(every[variant]))
 
 
 def run_together(number: int, variants: list[str], data: Path, folder: Path) -> Path:
@@ -90,13 +97,18 @@ def run_together(number: int, variants: list[str], data: Path, folder: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_together(2, [*VARIANTS], data, tmp_path_factory.mktemp("two"))
+def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The run of a variant that two processes trained; one start of them trains all that are quick or all others."""
+    folder = tmp_path_factory.mktemp("two")
+    trained = functools.cache(lambda quick: run_together(2, QUICK if quick else OTHERS, data, folder))
+    return lambda variant: trained(variant in QUICK) / variant
 
 
 @pytest.fixture(scope="module")
-def three(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_together(3, OF_THREE, data, tmp_path_factory.mktemp("three"))
+def three(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The run of a variant that three processes trained."""
+    folder = run_together(3, OF_THREE, data, tmp_path_factory.mktemp("three"))
+    return lambda variant: folder / variant
 
 
 def losses_and_metrics(run: Path) -> tuple[list[float], list[float]]:
@@ -105,20 +117,27 @@ def losses_and_metrics(run: Path) -> tuple[list[float], list[float]]:
     return [entry["loss"] for entry in log], [entry[metric] for entry in log]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_two_processes_have_the_losses_and_metrics_of_one(variant: str, alone: Path, two: Path) -> None:
-    compare(alone / variant, two / variant)
+@pytest.mark.parametrize("variant", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_two_processes_have_the_losses_and_metrics_of_one(variant: str, alone: Runs, two: Runs) -> None:
+    compare(alone(variant), two(variant))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", OF_THREE)
-def test_three_processes_have_the_losses_and_metrics_of_one(variant: str, alone: Path, three: Path) -> None:
-    compare(alone / variant, three / variant)
+def test_three_processes_have_the_losses_and_metrics_of_one(variant: str, alone: Runs, three: Runs) -> None:
+    compare(alone(variant), three(variant))
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_every_text_is_trained_on_by_one_process_an_epoch(number: int, two: Path, three: Path) -> None:
-    folder = {2: two, 3: three}[number]
-    steps = [json.loads((folder / f"as usual.rows-{rank}").read_text()) for rank in range(number)]
+NUMBERS = [(2, "two"), pytest.param(3, "three", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("number", "name"), NUMBERS)
+def test_every_text_is_trained_on_by_one_process_an_epoch(
+    number: int, name: str, request: pytest.FixtureRequest
+) -> None:
+    runs: Runs = request.getfixturevalue(name)
+    run = runs("as usual")
+    steps = [json.loads(run.with_name(f"as usual.rows-{rank}").read_text()) for rank in range(number)]
     assert len({len(of_process) for of_process in steps}) == 1
     half = len(steps[0]) // 2  # of two epochs
     for epoch in (slice(half), slice(half, None)):
@@ -142,9 +161,10 @@ def compare(alone: Path, together: Path) -> None:
     assert seen[0] == seen[1]
 
 
-def test_the_number_of_processes_is_written_down(alone: Path, two: Path, three: Path) -> None:
-    environments = [json.loads((f / "as usual" / "environment.json").read_text()) for f in (alone, two, three)]
-    assert [environment["processes"] for environment in environments] == [1, 2, 3]
+@pytest.mark.parametrize(("number", "name"), [(1, "alone"), *NUMBERS])
+def test_the_number_of_processes_is_written_down(number: int, name: str, request: pytest.FixtureRequest) -> None:
+    runs: Runs = request.getfixturevalue(name)
+    assert json.loads((runs("as usual") / "environment.json").read_text())["processes"] == number
 
 
 # One of them ends.
@@ -196,6 +216,7 @@ def whole(data: Path, long: dict[str, Any], tmp_path_factory: pytest.TempPathFac
     return outcome(folder / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_restarts_bring_a_killed_process_back(data: Path, long: Any, whole: Any, tmp_path: Path) -> None:
     config = write_config(tmp_path, settings(data, tmp_path / "run", **long))
@@ -209,6 +230,7 @@ def test_restarts_bring_a_killed_process_back(data: Path, long: Any, whole: Any,
     assert outcome(tmp_path / "run") == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_step_in_which_all_stop(data: Path, long: Any, whole: Any, tmp_path: Path) -> None:
     config = write_config(
         tmp_path, settings(data, tmp_path / "run", **merged(long, {"training": {"checkpoint_steps": None}}))
@@ -232,7 +254,10 @@ def test_ctrl_c_keeps_the_step_in_which_all_stop(data: Path, long: Any, whole: A
     ("arguments", "message"),
     [
         (["training.epoch=3"], "Error: override 'training.epoch=3': training.epoch: unknown key; did you mean"),
-        (["training.learning_rate=1e30", "training.max_grad_norm=null"], "Error: the loss is "),
+        pytest.param(
+            ["training.learning_rate=1e30", "training.max_grad_norm=null"], "Error: the loss is ",
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_what_all_of_them_meet_is_said_once(arguments: list[str], message: str, data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,12 @@ def test_another_teacher_has_other_labels_whatever_is_kept(
     data = taught(folder, teacher=str(run))
     turned = {"bad": "good", "good": "bad"}
     found = []
-    for rows in (rows_of(600, 1), [row | {"label": turned[row["label"]]} for row in rows_of(600, 1)]):
-        textattn.train(
-            {**SMALL, "data": {"path": str(write(tmp_path / "many.jsonl", rows))}, "output": {"dir": str(run)}},  # type: ignore[dict-item]
-            overwrite=True,
-        )
+    shutil.copytree(folder / "teacher", run)
+    for rows in (None, [row | {"label": turned[row["label"]]} for row in rows_of(600, 1)]):
+        if rows is not None:
+            path = write(tmp_path / "many.jsonl", rows)
+            output = {**SMALL["output"], "dir": str(run)}  # type: ignore[dict-item]
+            textattn.train({**SMALL, "data": {"path": str(path)}, "output": output}, overwrite=True)
         first, again = prepared(data).corpus, prepared(data).corpus
         assert (first.train.labels == again.train.labels).all() and again.num_pseudo_labelled == 500
         found.append(first.train.labels[30:])

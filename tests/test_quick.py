@@ -112,11 +112,12 @@ def both(arguments: Sequence[str], **environment: str) -> tuple[Result, Result, 
     return quick, slow, taken
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_quick_way_says_what_typer_says(command: str, trained_run: Path) -> None:
-    # Both commands read their words in the same way: a sample of the longest table will do for one of them.
-    slow_words = SLOW if command == "predict" else SLOW[::4]
-    for kind, table in (("answers", QUICK), ("errors", QUICK_ERRORS), ("left", slow_words)):
+@pytest.mark.parametrize(
+    ("command", "share"), [("predict", 4), ("explain", 4), pytest.param("predict", 1, marks=pytest.mark.slow)]
+)
+def test_the_quick_way_says_what_typer_says(command: str, share: int, trained_run: Path) -> None:
+    # Both commands read their words in the same way: of the longest table a sample will do.
+    for kind, table in (("answers", QUICK), ("errors", QUICK_ERRORS), ("left", SLOW[::share])):
         for words in table:
             arguments = [command, *(word.replace(RUN, str(trained_run)) for word in words)]
             quick, slow, taken = both(arguments)
@@ -231,6 +232,7 @@ def test_what_is_loaded_for_which_command(trained_run: Path, tmp_path: Path) -> 
     assert pq.read_schema(tmp_path / "parquet.parquet").field("time").type == pa.timestamp("ns", "UTC")
 
 
+@pytest.mark.slow
 def test_a_prediction_takes_a_fraction_of_the_time_torch_takes_to_load(trained_run: Path) -> None:
     """Of processors, not of the clock: that depends on who else uses them."""
 
@@ -247,7 +249,15 @@ def test_a_prediction_takes_a_fraction_of_the_time_torch_takes_to_load(trained_r
 # How the process ends
 
 
-@pytest.mark.parametrize("arguments", [["predict"], ["predict", "--json"], ["explain"], ["explain", "--json"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict"],
+        ["explain", "--json"],
+        pytest.param(["predict", "--json"], marks=pytest.mark.slow),
+        pytest.param(["explain"], marks=pytest.mark.slow),
+    ],
+)
 def test_all_of_a_long_answer_arrives(textattn: Runner, arguments: list[str]) -> None:
     """The process ends without taking anything apart; what it printed must not be lost with it."""
     words = [*arguments, *(f"good food {i}" for i in range(600))]
@@ -262,7 +272,10 @@ def test_a_missing_model_is_told_on_stderr_with_exit_code_3(textattn: Runner) ->
     assert done.stderr.startswith("Error: --model: no such folder: nowhere\nHint: ")
 
 
-@pytest.mark.parametrize("arguments", [["predict", "good"], ["explain", "good"], ["predict", "-q", "good"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "good"], ["explain", "good"], pytest.param(["predict", "-q", "good"], marks=pytest.mark.slow)],
+)
 def test_a_reader_that_is_gone_ends_it_quietly(arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -294,7 +307,10 @@ def test_a_full_disk_is_no_bug() -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-@pytest.mark.parametrize("arguments", [["predict", "good"], ["predict", "--json", "good"], ["explain", "good"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "good"], ["explain", "good"], pytest.param(["predict", "--json", "good"], marks=pytest.mark.slow)],
+)
 def test_without_a_stdout_nothing_is_called_a_bug(arguments: list[str]) -> None:
     done = shell(">&-", *arguments)
     assert done.stdout == ""
@@ -314,8 +330,8 @@ def test_without_a_stdin_texts_of_the_command_line_are_answered() -> None:
     assert (done.returncode, done.stdout, done.stderr) == tuple(cli("predict", "good"))
 
 
-def test_the_answers_are_those_of_the_python_api(trained_run: Path, textattn: Runner) -> None:
+def test_the_answers_are_those_of_the_python_api(trained_run: Path) -> None:
     words = ["good food", "", "awful 😀"]
     predictions = package.load(trained_run).predict(words)
-    found = [json.loads(line) for line in textattn("predict", "--json", *words).stdout.splitlines()]
+    found = [json.loads(line) for line in cli("predict", "--json", *words).out.splitlines()]
     assert found == [{"label": p.label, "score": p.score, "text": t} for p, t in zip(predictions, words, strict=True)]

@@ -49,7 +49,9 @@ def resolved(path: Path | str, *overrides: str, **sections: Any) -> dict[str, An
     return flat_settings(found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["short", "formulas", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("long", "characters"))]
+)
 def test_a_file_is_trained_by_its_kind_and_the_run_says_how(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path, KINDS[kind])
     small = ["model.embedding_dim=8", "model.hidden_size=8", "training.epochs=2", "model.vectors.epochs=1"]
@@ -70,6 +72,7 @@ def test_a_file_is_trained_by_its_kind_and_the_run_says_how(kind: str, tmp_path:
     assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_real_data_sets_are_what_they_are(shared: Path) -> None:
     data = shared / "data"
     assert resolved(data / "sst2")["recipe"] == "short"
@@ -165,18 +168,23 @@ def test_a_stopped_run_goes_on_and_refuses_what_was_given_otherwise(tmp_path: Pa
         start(config("run", epochs=3), resume=True)
 
 
-def test_tokens_of_another_recipe_are_not_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "recipes", [("auto", "plain"), pytest.param(("auto", "plain", "short", "auto"), marks=pytest.mark.slow)], ids=len
+)
+def test_tokens_of_another_recipe_are_not_found_again(
+    recipes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TEXTATTN_CACHE", str(tmp_path / "cache"))
     path = write(tmp_path, LONG)
     lengths = {}
-    for recipe in ("auto", "plain", "short", "auto"):
+    for recipe in recipes:
         config = merged(SMALL, {"recipe": recipe, "data": {"path": str(path)}, "tokenizer": {"vocab_size": 500}})
         run = textattn.train(merged(config, {"output": {"dir": str(tmp_path / "run")}}), overwrite=True)
         tokenizer = json.loads((run / "tokenizer_config.json").read_text())
         found = tokenizer["model_max_length"], tokenizer["truncation"]
         assert lengths.setdefault(recipe, found) == found
-    assert lengths["auto"][0] == 400
-    assert lengths["plain"][0] == lengths["short"][0] == 256
+    assert lengths.pop("auto")[0] == 400
+    assert {length for length, _ in lengths.values()} == {256}
 
 
 def test_check_and_baseline_look_at_the_texts_too(tmp_path: Path) -> None:

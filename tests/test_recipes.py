@@ -11,19 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Runner
+from inprocess import run as cli
 
 import textattn as api
 
 
-def test_four_sentences_call_an_amazing_movie_positive(textattn: Runner, tmp_path: Path) -> None:
-    trained = textattn("train", "four_sentences", f"output.dir={tmp_path / 'run'}")
-    assert trained.returncode == 0, trained.stderr
-    assert "too few to set" in trained.stderr
-    label, score = textattn("predict", "--model", tmp_path / "run", "The movie is amazing").stdout.split()
+def test_four_sentences_call_an_amazing_movie_positive(tmp_path: Path) -> None:
+    trained = cli("train", "four_sentences", f"output.dir={tmp_path / 'run'}")
+    assert trained.code == 0, trained.err
+    assert "too few to set" in trained.err
+    label, score = cli("predict", "--model", tmp_path / "run", "The movie is amazing").out.split()
     assert label == "positive"
     assert float(score) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_four_sentences_do_not_depend_on_the_seed(seed: int, tmp_path: Path) -> None:
     run = api.train("four_sentences", [f"seed={seed}", f"output.dir={tmp_path / 'run'}"])
@@ -32,6 +34,7 @@ def test_four_sentences_do_not_depend_on_the_seed(seed: int, tmp_path: Path) -> 
     assert prediction.score >= 0.9
 
 
+@pytest.mark.slow
 def test_materials_read_formulas_with_the_mechanism_of_the_article(shared: Path, tmp_path: Path) -> None:
     run = api.train(
         "materials",
@@ -51,6 +54,7 @@ def test_materials_read_formulas_with_the_mechanism_of_the_article(shared: Path,
     assert model.evaluate()["balanced_accuracy"] > 0.7
 
 
+@pytest.mark.slow
 def test_imdb_trains_from_the_hub_and_says_so_when_it_cannot(shared: Path, textattn: Runner, tmp_path: Path) -> None:
     repository = tmp_path / "hub" / "datasets" / "stanfordnlp" / "imdb"
     repository.mkdir(parents=True)

@@ -27,7 +27,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_texts(tmp_path_factory.mktemp("data") / "texts.jsonl")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the usual run leaves that nothing stops."""
+    return outcome(start(settings(data, tmp_path_factory.mktemp("undisturbed") / "run")))
+
+
+QUICK = ("as usual", "stopping where folds were best")
+
+
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in QUICK)]
+)
 def test_killed_again_and_again_ends_with_the_same_bytes(kind: str, data: Path, tmp_path: Path) -> None:
     """At random steps and evaluations, until a start gets to the end."""
     expected = outcome(start(settings(data, tmp_path / "whole", kind)))
@@ -57,13 +68,14 @@ def test_goes_on_from_the_last_checkpoint_and_repeats_no_more_than_it_must(data:
     assert [note for note in report.notes if "resuming" in note] == ["resuming after step 2 of 18"]
 
 
-def test_killed_before_the_first_checkpoint_begins_again(data: Path, tmp_path: Path) -> None:
-    expected = outcome(start(settings(data, tmp_path / "whole")))
+def test_killed_before_the_first_checkpoint_begins_again(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
     config = settings(data, tmp_path / "run")
     with pytest.raises(Killed):
         start(config, Killer(step=1))
     report = Killer()
-    assert outcome(start(config, report, resume=True)) == expected
+    assert outcome(start(config, report, resume=True)) == undisturbed
     assert any("no checkpoint to resume from; it begins again" in note for note in report.notes)
 
 
@@ -79,8 +91,9 @@ def test_without_a_run_a_new_one_begins_and_a_finished_one_stays(data: Path, tmp
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_killed_while_measuring_trains_no_more(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = outcome(start(settings(data, tmp_path / "whole")))
+def test_killed_while_measuring_trains_no_more(
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = settings(data, tmp_path / "run")
 
     def killed(*_: Any) -> None:
@@ -92,7 +105,7 @@ def test_killed_while_measuring_trains_no_more(data: Path, tmp_path: Path, monke
             start(config)
     assert not (tmp_path / "run" / "metrics.json").exists()
     report = Killer()
-    assert outcome(start(config, report, resume=True)) == expected
+    assert outcome(start(config, report, resume=True)) == undisturbed
     assert report.steps == []
 
 
@@ -115,8 +128,9 @@ def flipped(path: Path, place: float) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "first", "head", "middle", "last", "best"])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage: str, data: Path, tmp_path: Path) -> None:
-    expected = outcome(start(settings(data, tmp_path / "whole")))
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    damage: str, data: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
     config = settings(data, tmp_path / "run")
     run = stopped(config)
     steps = sorted((run / "checkpoints").glob("step-*"))
@@ -133,16 +147,15 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(damage: str, d
     report = Killer()
     result = start(config, report, resume=True)
     assert any("damaged (" in note for note in report.notes)
-    assert outcome(result) == expected
+    assert outcome(result) == undisturbed
 
 
-def test_all_checkpoints_damaged_begins_again(data: Path, tmp_path: Path) -> None:
-    expected = outcome(start(settings(data, tmp_path / "whole")))
+def test_all_checkpoints_damaged_begins_again(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     config = settings(data, tmp_path / "run")
     for path in (stopped(config) / "checkpoints").iterdir():
         path.unlink() if path.name.startswith("best") else path.write_bytes(b"{}")
     report = Killer()
-    assert outcome(start(config, report, resume=True)) == expected
+    assert outcome(start(config, report, resume=True)) == undisturbed
     assert any("it begins again" in note for note in report.notes)
 
 
@@ -270,11 +283,10 @@ def test_other_texts_without_labels_are_refused(data: Path, tmp_path: Path) -> N
     assert start_cli(tmp_path, config).code == 0
 
 
-def test_how_often_checkpoints_are_kept_may_change(data: Path, tmp_path: Path) -> None:
-    expected = outcome(start(settings(data, tmp_path / "whole")))
+def test_how_often_checkpoints_are_kept_may_change(data: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     stopped(settings(data, tmp_path / "run"))
     again = settings(data, tmp_path / "run", training={"checkpoint_steps": None})
-    assert outcome(start(again, resume=True)) == expected
+    assert outcome(start(again, resume=True)) == undisturbed
 
 
 def test_resume_and_overwrite_exclude_each_other(data: Path, tmp_path: Path) -> None:
@@ -314,9 +326,8 @@ def test_without_a_directory_the_newest_run_of_the_config_goes_on(
 
 
 def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = outcome(start(settings(data, tmp_path / "whole")))
     config = settings(data, tmp_path / "run")
     saved = 0
     to_bytes = TrainState.to_bytes
@@ -334,7 +345,7 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_goes_on(
             start(config)
     assert "No space left on device" in caught.value.message
     assert "resume=True output.dir=" in str(caught.value.hint)
-    assert outcome(start(config, resume=True)) == expected
+    assert outcome(start(config, resume=True)) == undisturbed
 
 
 def test_a_disk_that_cannot_be_read_is_not_called_one_that_cannot_be_written(

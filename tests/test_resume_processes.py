@@ -1,4 +1,4 @@
-"""Real processes that are killed or told to stop, and go on."""
+"""Trainings that a signal stops, in this process and in others, and that go on from there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inprocess import run as cli
 from stopped_runs import Killer, outcome, settings, start, write_texts
+
+from textattn.cli.progress import ConsoleReport
 
 COMMAND = [sys.executable, "-m", "textattn", "train"]
 
@@ -31,6 +34,7 @@ def spawn(folder: Path, config: dict[str, Any]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments_of_real_processes(data: Path, tmp_path: Path) -> None:
     """scripts/kill_resume.py does it thirty times and longer."""
     slow = {"training": {"epochs": 25}}
@@ -50,8 +54,44 @@ def test_sigkill_at_random_moments_of_real_processes(data: Path, tmp_path: Path)
     assert outcome(tmp_path / "run") == expected
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+def interrupted_at(err: str, run: Path) -> int:
+    """The step that the message names, whose checkpoint is the newest."""
+    step = int(err.split("interrupted at step ")[1].split()[0])
+    newest = max((run / "checkpoints").glob("step-*"))
+    assert int(newest.stem.removeprefix("step-")) == step
+    return step
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_keeps_the_step_it_came_in(number: int, code: int, data: Path, tmp_path: Path) -> None:
+    only_then = {"training": {"checkpoint_steps": None}}
+    expected = outcome(start(settings(data, tmp_path / "whole", **only_then)))
+    config = settings(data, tmp_path / "run", **only_then)
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    evaluations, evaluated = [], ConsoleReport.evaluated
+
+    def stop(*arguments: Any) -> None:
+        evaluated(*arguments)
+        evaluations.append(arguments[1])
+        if len(evaluations) == 3:
+            signal.raise_signal(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConsoleReport, "evaluated", stop)
+        stopped = cli("train", tmp_path / "config.yaml")
+    assert stopped.code == code
+    step = interrupted_at(stopped.err, tmp_path / "run")
+    report = Killer()
+    assert outcome(start(config, report, resume=True)) == expected
+    assert report.steps[0] == step + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_signal_to_a_process_keeps_the_step_it_came_in(number: int, code: int, data: Path, tmp_path: Path) -> None:
     slow = {"training": {"epochs": 25, "checkpoint_steps": None}}
     expected = outcome(start(settings(data, tmp_path / "whole", **slow)))
     config = settings(data, tmp_path / "run", **slow)
@@ -63,9 +103,7 @@ def test_a_signal_keeps_the_step_it_came_in(number: int, code: int, data: Path, 
         process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait(60) == code
-    step = int(rest.split("interrupted at step ")[1].split()[0])
-    newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
-    assert int(newest.stem.removeprefix("step-")) == step
+    step = interrupted_at(rest, tmp_path / "run")
     report = Killer()
     assert outcome(start(config, report, resume=True)) == expected
     assert report.steps[0] == step + 1

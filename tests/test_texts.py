@@ -124,6 +124,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform ==
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
 def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     """190 MB of texts, of which each row adds some 40 bytes of bookkeeping and nothing of its size."""

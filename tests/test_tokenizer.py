@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 import unicodedata
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from textattn.config.schema import TokenizerConfig
+from textattn.data.read import DataConfig, read_corpus
 from textattn.errors import InputError
 from textattn.tokens.tokenizer import PAD, UNK, TextTokenizer
 from textattn.tokens.train_tokenizer import train_tokenizer
@@ -162,35 +165,37 @@ def test_ids_are_dense_and_special_tokens_come_first(trained: dict[str, TextToke
     assert tokenizer.backend.token_to_id("\t") == tokenizer.vocab_size - 1
 
 
-SCRIPT = """
-import hashlib, sys
-from textattn.config.schema import TokenizerConfig
-from textattn.data.read import DataConfig, read_corpus
-from textattn.tokens.train_tokenizer import train_tokenizer
-texts = list(read_corpus(DataConfig(path="bundled:reviews")).train)
-# Many words equally often, and sentences without spaces: ties to be broken, rare characters to be given scores.
-words = ["".join(chr(0x4e00 + 4 * i + j) for j in range(4)) for i in range(100)]
-texts = texts[:250] + ["".join(words[i * j % 101 % 100] for j in range(1, 5)) for i in range(100)] * 2
-for kind in ("word", "wordpiece", "bpe", "unigram", "char", "formula"):
-    for size in (700, 30_000):
-        tokenizer = train_tokenizer(TokenizerConfig(type=kind, vocab_size=size, min_frequency=1), iter(texts), 1)
-        print(kind, size, hashlib.sha256(tokenizer.to_files()["tokenizer.json"].encode()).hexdigest())
-"""
+def sums_of_tokenizers() -> list[str]:
+    """Of every type, with a vocabulary that is full and one that is not."""
+    texts = list(read_corpus(DataConfig(path="bundled:reviews")).train)
+    # Many words equally often, and sentences without spaces: ties to be broken, rare characters to be given scores.
+    words = ["".join(chr(0x4E00 + 4 * i + j) for j in range(4)) for i in range(100)]
+    texts = texts[:250] + ["".join(words[i * j % 101 % 100] for j in range(1, 5)) for i in range(100)] * 2
+    found = []
+    for kind in ("word", "wordpiece", "bpe", "unigram", "char", "formula"):
+        for size in (700, 30_000):
+            config = TokenizerConfig.model_validate({"type": kind, "vocab_size": size, "min_frequency": 1})
+            files = train_tokenizer(config, iter(texts), 1).to_files()
+            found.append(f"{kind}-{size}-{hashlib.sha256(files['tokenizer.json'].encode()).hexdigest()}")
+    return found
 
 
 def test_every_type_is_the_same_in_every_process() -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT],
-            env={"PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": parallel, "HF_HUB_OFFLINE": "1"},
-            cwd=Path(__file__).parent.parent,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for seed, parallel in (("1", "true"), ("2", "false"))
-    ]
-    first, second = (process.communicate()[0].splitlines() for process in processes)
-    assert len(first) == 12 and first == second
+    """Here, in one thread, and in a process with several threads, in which strings have other hashes."""
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    root = Path(__file__).parent
+    threads = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "2"}
+    path = os.pathsep.join([str(root.parent), str(root)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import test_tokenizer; print(*test_tokenizer.sums_of_tokenizers())"],
+        env={**os.environ, **threads, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = sums_of_tokenizers()
+    assert len(found) == 12 and done.stdout.split() == found
 
 
 def test_wordpiece_and_unigram_split_and_join_words() -> None:

@@ -160,6 +160,7 @@ def test_the_table_lists_the_trials_best_first(study: Path, data: list[str], spa
     assert f"       training.learning_rate={trials[0]['parameters']['training.learning_rate']}" in "\n".join(table)
 
 
+@pytest.mark.slow
 def test_pruned_are_those_behind_the_median(data: list[str], tmp_path: Path) -> None:
     space = write_space(tmp_path, "training.learning_rate: {low: 1e-6, high: 1e-2, log: true}\n")
     words = [*data, "training.metric=auroc", "training.batch_size=8", "model.hidden_size=8", "training.patience=9"]

@@ -41,6 +41,7 @@ def spawn(folder: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_trials(words: list[str], tmp_path: Path) -> None:
     study = tmp_path / "study"
     with spawn(study, *words, "--trials", "6") as other:
@@ -60,6 +61,7 @@ def test_two_processes_share_the_trials(words: list[str], tmp_path: Path) -> Non
     assert list((study / ".processes").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_was_killed_goes_on(words: list[str], whole: list[Any], tmp_path: Path) -> None:
     """And the study ends as one that was never stopped."""
     study = tmp_path / "study"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from textattn.config.schema import TokenizerConfig, VectorsConfig
+from textattn.data.read import DataConfig, read_corpus
 from textattn.errors import InputError
 from textattn.tokens.tokenizer import TextTokenizer
 from textattn.tokens.train_tokenizer import train_tokenizer
@@ -173,30 +176,26 @@ def test_skipgram_reads_a_very_long_text_to_its_end() -> None:
     assert min(moved.values()) > 2
 
 
-SCRIPT = """
-import hashlib
-from textattn.config.schema import TokenizerConfig, VectorsConfig
-from textattn.data.read import DataConfig, read_corpus
-from textattn.tokens.train_tokenizer import train_tokenizer
-from textattn.tokens.vectors import train_skipgram
-texts = list(read_corpus(DataConfig(path="bundled:reviews")).train) * 4
-tokenizer = train_tokenizer(TokenizerConfig(), iter(texts), 1)
-for seed in (1, 2):
-    vectors = train_skipgram(VectorsConfig(source="skipgram", epochs=2), iter(texts), tokenizer, 16, seed)
-    print(hashlib.sha256(vectors.matrix.tobytes()).hexdigest())
-"""
+def sums_of_vectors() -> list[str]:
+    """Of the vectors of the bundled reviews, with two seeds."""
+    texts = list(read_corpus(DataConfig(path="bundled:reviews")).train) * 4
+    tokenizer = train_tokenizer(TokenizerConfig(), iter(texts), 1)
+    settings = VectorsConfig(source="skipgram", epochs=2)
+    found = [train_skipgram(settings, iter(texts), tokenizer, 16, seed) for seed in (1, 2)]
+    return [hashlib.sha256(vectors.matrix.tobytes()).hexdigest() for vectors in found]
 
 
 def test_skipgram_is_the_same_in_every_process() -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT],
-            env={"PYTHONHASHSEED": seed, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-            cwd=Path(__file__).parent.parent,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for seed in ("1", "2")
-    ]
-    first, second = (process.communicate()[0].split() for process in processes)
-    assert first == second and len(set(first)) == 2
+    """Here, where strings have hashes of their own, and in a process that has others."""
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    script = "import test_vectors; print(*test_vectors.sums_of_vectors())"
+    root = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(root.parent), str(root)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = sums_of_vectors()
+    assert done.stdout.split() == found and len(set(found)) == 2
