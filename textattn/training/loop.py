@@ -26,8 +26,9 @@ from textattn.training.optimizer import build_optimizers
 from textattn.training.placement import Placement
 from textattn.training.processors import available_processors
 from textattn.training.schedule import Plan, Schedule
-from textattn.training.slices import Threads, add_gradients, cut, share_of_loss, to_dense
+from textattn.training.slices import Threads, add_gradients, cut, share_of_loss
 from textattn.training.state import Progress, TrainState, restore_state, take_state
+from textattn.training.update import Update
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -89,6 +90,7 @@ class TrainingLoop:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.threads = Threads((plan.config.threads or available_processors()) if on_cpu else 0)
         self.optimizers = build_optimizers(model, plan.config)
+        self.update = Update(self.optimizers, self.parameters) if on_cpu else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
         # A checkpoint is of a step whose loss was read.
         usually = 1 if device.type == "cpu" else STEPS_PER_READING
@@ -197,22 +199,30 @@ class TrainingLoop:
             return loss.detach(), torch.autograd.grad(scaled, self.parameters, allow_unused=True)
 
         results = self.threads.map(backward, len(numbers))
-        add_gradients(self.parameters, [gradients for _, gradients in results])
-        self._exchange_gradients()
-        # On one thread: what threads that share a sum come to depends on their number.
-        self.threads.map(lambda _: self._optimise(), 1)
+        gradients = [gradients for _, gradients in results]
+        if on_cpu and self.processes.size == 1:
+            self._set_learning_rates()
+            assert self.update is not None
+            self.update(gradients, self.config.max_grad_norm, self.threads)
+        else:
+            add_gradients(self.parameters, gradients)
+            self._exchange_gradients()
+            self._optimise()
         self._unread.append(torch.stack([loss for loss, _ in results]).sum())
 
     def _exchange_gradients(self) -> None:
-        """Makes embeddings' gradients dense; with several processes, sums the gradients of all of them."""
-        weight = self.model.embedding.weight
-        if weight.grad is not None and weight.grad.is_sparse:
-            weight.grad = to_dense(weight.grad)
+        """With several processes, sums the gradients of all of them."""
         if self.processes.size > 1:
             for parameter in self.parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 self.processes.sum(parameter.grad)
+
+    def _set_learning_rates(self) -> None:
+        share = self.schedule.learning_rate(self.at.global_step) / self.config.learning_rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * optimizer.defaults["lr"]
 
     def _optimise(self) -> None:
         """Clips the gradients and lets the optimisers take their step."""
@@ -220,10 +230,8 @@ class TrainingLoop:
             self.scaler.unscale_(self.optimizers[0])
             parameters = [p for group in self.optimizers[0].param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        of_step = self.schedule.learning_rate(self.at.global_step) / self.config.learning_rate
+        self._set_learning_rates()
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = of_step * optimizer.defaults["lr"]
             self.scaler.step(optimizer)
         self.scaler.update()
 

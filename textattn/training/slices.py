@@ -54,30 +54,12 @@ class Threads:
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], slices: Sequence[Sequence[Tensor | None]]) -> None:
-    """Sets `grad` of each parameter to the sum over the slices, added in their order.
-
-    Sparse gradients of an optimiser that takes dense ones become dense here, all slices at once.
-    """
+    """Sets `grad` of each parameter to the sum over the slices, added in their order."""
     for parameter, gradients in zip(parameters, zip(*slices, strict=True), strict=True):
         found = [gradient for gradient in gradients if gradient is not None]
-        parameter.grad = _sum(found) if found else None
-
-
-def _sum(gradients: Sequence[Tensor]) -> Tensor:
-    total = gradients[0]
-    if not total.is_sparse:
-        for gradient in gradients[1:]:
-            total = total.add_(gradient)
-        return total
-    rows = torch.cat([gradient._indices() for gradient in gradients], dim=1)
-    values = torch.cat([gradient._values() for gradient in gradients])
-    return torch.sparse_coo_tensor(rows, values, total.shape, check_invariants=False)
-
-
-def to_dense(gradient: Tensor) -> Tensor:
-    """A sparse gradient as a dense one, its rows added in their order."""
-    total = gradient.new_empty(gradient.shape, layout=torch.strided).fill_(0)  # reuses memory, see keep_freed_memory()
-    return total.index_add_(0, gradient._indices()[0], gradient._values())
+        parameter.grad = None
+        for gradient in found:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def share_of_loss(parts: Sequence[Mean], counts: Tensor) -> Tensor:
