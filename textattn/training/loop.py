@@ -26,7 +26,7 @@ from textattn.training.optimizer import build_optimizers
 from textattn.training.placement import Placement
 from textattn.training.processors import available_processors
 from textattn.training.schedule import Plan, Schedule
-from textattn.training.slices import Threads, add_gradients, cut, share_of_loss
+from textattn.training.slices import ROWS, Threads, add_gradients, cut, share_of_loss
 from textattn.training.state import Progress, TrainState, restore_state, take_state
 from textattn.training.update import Update
 
@@ -170,7 +170,7 @@ class TrainingLoop:
     def _train_on(self, indices: NDArray[np.int64]) -> None:
         """One optimiser step."""
         on_cpu = self.placement.device.type == "cpu"
-        slices = cut(indices) if on_cpu else cut(indices, -(-len(indices) // self.processes.size))
+        slices = cut(indices, self.processes.size, ROWS if on_cpu else len(indices))
         seq = int(self.examples.lengths[indices].max())
         if self.processes.size > 1 and not on_cpu:
             # Each process has noise of its own, and finds the same again when it resumes from a checkpoint.

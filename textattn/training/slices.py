@@ -26,10 +26,15 @@ ROWS = 16
 T = TypeVar("T")
 
 
-def cut(rows: NDArray[np.int64], size: int = ROWS) -> list[NDArray[np.int64]]:
-    """The slices of a batch. Every slice has short texts and long ones, for a batch is sorted by length."""
-    number = max(1, -(-len(rows) // size))
-    return [rows[i::number] for i in range(number)]
+def cut(rows: NDArray[np.int64], processes: int = 1, size: int = ROWS) -> list[NDArray[np.int64]]:
+    """The slices of a batch. Every slice has short texts and long ones, for a batch is sorted by length.
+
+    Args:
+        processes: that train together; each gets the same number of slices, as far as there are rows.
+        size: the most rows of a slice.
+    """
+    number = processes * max(1, -(-len(rows) // (size * processes)))
+    return [rows[i::number] for i in range(min(number, len(rows)))]
 
 
 class Threads:
