@@ -15,10 +15,14 @@ from textattn.api import Model
 from textattn.config.schema import TokenizerConfig
 from textattn.data.read import Split
 from textattn.data.texts import Texts
+from textattn.explain.forward_pass import ForwardPass
+from textattn.explain.methods import find_method
+from textattn.explain.methods._base import Attributions
 from textattn.explain.targets import Targets
 from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import Architecture, TextClassifier
 from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.train_tokenizer import train_tokenizer
 
 TEXTS = [
@@ -130,6 +134,13 @@ def odds(config: ModelConfig, x: Sequence[Any], label: int, against: int | None 
 
 def targets_of(classifier: Model, labels: Sequence[int], against: int | None = None) -> Targets:
     return Targets(np.array(labels, np.int64), against, classifier.config.output)
+
+
+def attribute(classifier: Model, tokens: TokenArrays, targets: Targets, method: str) -> Attributions:
+    """Scores of tokens, each of them a word."""
+    found = find_method(method)
+    found.check_model(classifier)
+    return found.attribute(ForwardPass.run(classifier, tokens), targets)
 
 
 def same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:

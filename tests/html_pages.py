@@ -170,4 +170,4 @@ def page_texts(draw: st.DrawFn) -> PageText:
             words = [replace(word, weight=abs(word.weight) / total) for word in words]
         explanations.append(of_words(text, words, method, truncated=draw(st.booleans())))
     evidence = draw(st.lists(st.tuples(places, places).map(lambda pair: (min(pair), max(pair))), max_size=4))
-    return PageText(explanations, draw(st.sampled_from([None, "pos", "neg"])), evidence)
+    return PageText(explanations, draw(st.sampled_from([None, ["pos"], ["neg"]])), evidence)

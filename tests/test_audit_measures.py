@@ -28,7 +28,7 @@ import textattn as package
 from textattn.data.read import Split
 from textattn.explain import audit_measures as faithfulness
 from textattn.explain.audit import AUDITED, audit
-from textattn.explain.methods import METHODS
+from textattn.explain.methods import method_names
 from textattn.explain.surrogates import num_samples
 from textattn.inference.classifier import Classifier
 from textattn.inference.evaluation import load_split
@@ -385,7 +385,7 @@ def test_every_kind_of_answer_is_audited(output: tuple[int, str, bool]) -> None:
 @pytest.mark.parametrize("texts", [["bad"], ["good", "", "zzz"], [" "]])
 def test_an_audit_of_next_to_nothing(texts: list[str]) -> None:
     evidence = [np.array([[0, len(text)]]) if text.strip() else None for text in texts]
-    result = audit(build(), split_of(texts, evidence=evidence), methods=tuple(METHODS))
+    result = audit(build(), split_of(texts, evidence=evidence), methods=method_names())
     in_json(result)
     assert result["num_examples"] == len(texts)
     assert "too few" in result["verdict"]

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from bad_input import MEND, REVIEWS, Case, Content, check, permissions_count, room_for, unusable
 
+from textattn.explain.methods import method_names
+
 world = bad_input.world
 FINE = "predict --model runs/bad fine"
 OURS = "--model runs/earlier"
 NOT_HERE = "is neither a folder here nor could it be read from the Hub: HF_HUB_OFFLINE is set"
 PREDICTIONS = "predictions/validation.parquet"
-METHODS = (
-    "methods are: attention, attention_x_gradient, gradient_x_input, integrated_gradients, occlusion, lime, kernel_shap"
-)
+METHODS = f"methods are: {', '.join(method_names())}"
 
 
 def model(**damage: str | bytes | None) -> Content:

@@ -11,6 +11,7 @@ from conftest import TINY
 from inprocess import run as cli
 
 import textattn
+from textattn.explain.methods import audited_names
 from textattn.explain.verdict import verdict
 
 
@@ -95,9 +96,8 @@ def test_json_is_the_whole_audit_and_repeats(planted: Path, tmp_path: Path) -> N
     assert first.out == second.out
     found = json.loads(first.out)
     assert found == json.loads((run / "metrics.json").read_text())["audit"]
-    assert set(found["methods"]) == {
-        "random", "attention", "attention_x_gradient", "gradient_x_input", "integrated_gradients", "occlusion"
-    }  # fmt: skip
+    assert set(found["methods"]) == {"random", *audited_names()}
+    assert "attention" in audited_names() and "lime" not in audited_names()
 
 
 def test_an_audit_of_other_data_or_of_a_bundle_is_not_kept(planted: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_counter_example_shows_the_word_where_it_is_not_so(planted: Path, tmp_
     from textattn.explain.lexicon import lexicon
 
     texts = ["a great film"] * 9 + ["a great bore, they said, in a long text about nothing at all and more"]
-    found = lexicon(model, texts, ["pos"] * 9 + ["neg"], top=5)
+    found = lexicon(model, texts, [["pos"]] * 9 + [["neg"]], top=5)
     great = next(entry for entry in found["pos"] if entry.word == "great")
     assert (great.num_against, great.num_with) == (1, 10)
     assert great.counter_example.startswith("a great bore")

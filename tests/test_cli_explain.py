@@ -18,7 +18,7 @@ from rich.cells import cell_len
 
 import textattn
 from textattn.explain.explanations import Explanation
-from textattn.explain.terminal import SHADES, highlight, render
+from textattn.explain.terminal import SHADES, View, highlight, render
 from textattn.inference.classifier import Prediction
 from textattn.inference.words import Word
 
@@ -37,7 +37,7 @@ def explanation(weights: dict[str, float], labels: tuple[str, ...] = ("pos",), t
 
 
 def plain(explained: Explanation, *, color: bool = False, multi_label: bool = False, width: int = 80) -> list[str]:
-    lines = render(explained, 8, color=color, multi_label=multi_label, width=width)
+    lines = render(explained, View(8, width, color, multi_label))
     return ["".join(piece for piece, _ in line) for line in lines]
 
 

@@ -267,7 +267,7 @@ def test_every_command_takes_formulas(run: Path, tmp_path: Path) -> None:
     assert cli("explain", "--model", run, "--html", tmp_path / "x.html", "Fe2O3Fe").code == 0
     audited = cli("audit", "--model", run, "--split", "validation", "--methods", "attention,lime")
     assert audited.code == 0, audited.err
-    entries = lexicon(textattn.load(run), ["Fe2O3", "O2Fe", "FeO4", "Cu2O", "CuO3"], ["yes"] * 5)["yes"]
+    entries = lexicon(textattn.load(run), ["Fe2O3", "O2Fe", "FeO4", "Cu2O", "CuO3"], [["yes"]] * 5)["yes"]
     assert entries[0].word == "O"
     bundle = tmp_path / "model.zip"
     assert cli("export", "--model", run, "--bundle", bundle).code == 0

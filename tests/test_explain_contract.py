@@ -14,11 +14,14 @@ import textattn as package
 from textattn.api import Model
 from textattn.errors import ConfigError, InputError
 from textattn.explain.explanations import Explanation
-from textattn.explain.methods import METHODS, check_method
+from textattn.explain.methods import audited_names, find_method, method_names
+from textattn.explain.methods._base import Need
 from textattn.export.bundle import write_bundle
 
-GRADIENTS = ("attention_x_gradient", "gradient_x_input", "integrated_gradients")
-SAMPLED = ("lime", "kernel_shap")
+METHODS = method_names()
+GRADIENTS = tuple(name for name in METHODS if Need.TORCH in find_method(name).needs)
+SAMPLED = tuple(name for name in METHODS if name not in audited_names())
+UNSIGNED = tuple(name for name in METHODS if not find_method(name).signed)
 every_method = pytest.mark.parametrize("method", METHODS)
 every_gradient = pytest.mark.parametrize("method", GRADIENTS)
 
@@ -51,11 +54,11 @@ def test_a_word_has_the_sum_of_its_tokens(method: str, sub_words: Model) -> None
             ]
             pieces = max(pieces, len(own))
             same(word.weight, sum(own), 1e-9)
-            if method not in (*GRADIENTS, "attention"):
+            if method in ("occlusion", "lime", "kernel_shap"):
                 same(own, [word.weight / len(own)] * len(own), 1e-9)
         same(sum(explanation.weights), sum(word.weight for word in explanation.words), 1e-9)
-        assert explanation.signed == (method != "attention")
-        if method == "attention":
+        assert explanation.signed == (method not in UNSIGNED)
+        if method in UNSIGNED:
             same(sum(explanation.weights), 1)
     assert pieces > 2
 
@@ -151,7 +154,7 @@ def test_of_two_labels_what_is_for_one_is_against_the_other(method: str, output:
         for target, against in (("label 0", None), ("label 1", None), ("label 0", "label 1"))
     )
     assert [(e.target, e.against, e.method) for e in contrast] == [("label 0", "label 1", method)] * 2
-    same(weights(one), np.array(weights(other)) * (1 if method == "attention" else -1), 1e-4)
+    same(weights(one), np.array(weights(other)) * (1 if method in UNSIGNED else -1), 1e-4)
     same(weights(one), weights(contrast), 1e-4)
     assert max(map(abs, weights(one))) > 0.01
 
@@ -178,7 +181,7 @@ def test_texts_of_nothing_and_of_one_token(method: str, text: str, classifier: M
     (explanation,) = classifier.explain(text, method=method)
     assert len(explanation.weights) == len(explanation.tokens) == 1
     assert np.isfinite(explanation.weights).all()
-    if text != "good" and method in ("integrated_gradients", "occlusion", *SAMPLED):
+    if text != "good" and method in ("integrated_gradients", "occlusion", "lime", "kernel_shap"):
         # It is what it is compared with.
         same(explanation.weights, [0])
 
@@ -203,7 +206,7 @@ def test_an_unknown_method_is_named_with_those_there_are(classifier: Model) -> N
     assert error.hint == "--method integrated_gradients"
     assert refused(classifier, None, "?").hint == "--method occlusion"
     for method in METHODS:
-        check_method(method)
+        assert find_method(method).name == method
 
 
 @pytest.mark.parametrize("arguments", [("good", "occlusion"), ("label 1", "occlusion", "good")])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients
-from explain_models import MODELS, OUTPUTS, TEXTS, build, ids_of, logits, model_of, odds, same, targets_of
+from explain_models import MODELS, OUTPUTS, TEXTS, attribute, build, ids_of, logits, model_of, odds, same, targets_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from textattn.api import Model
 from textattn.explain import gradients
-from textattn.explain.methods import attribute
+from textattn.explain.methods import integrated_gradients
 from textattn.explain.targets import Targets
 from textattn.model.attention import WeightedPooling
 from textattn.storage.model_files import ModelConfig
@@ -209,8 +209,8 @@ def integrated_gradients_of(classifier: Model) -> set[int]:
 
 def test_a_sum_that_stays_off_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = build(spread=3.0)
-    monkeypatch.setattr(gradients, "FIRST_STEPS", 1)
-    monkeypatch.setattr(gradients, "MOST_STEPS", 1)
+    monkeypatch.setattr(integrated_gradients, "FIRST_STEPS", 1)
+    monkeypatch.setattr(integrated_gradients, "MOST_STEPS", 1)
     found = classifier.explain(TEXTS, method="integrated_gradients")
     errors = [explanation.completeness_error for explanation in found]
     assert max(error for error in errors if error is not None) > 0.05

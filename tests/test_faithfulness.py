@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 from fractions import Fraction
 from typing import Any
 
@@ -341,7 +342,7 @@ def test_an_interval_of_equal_values_or_of_one_has_no_width() -> None:
     for values in ([0.25] * 30, [0.25]):
         found = bootstrap(values)
         assert found is not None
-        assert tuple(found) == (0.25, 0.25, 0.25, len(values))
+        assert astuple(found) == (0.25, 0.25, 0.25, len(values))
 
 
 def test_the_interval_holds_the_mean_of_the_population_about_19_times_in_20() -> None:

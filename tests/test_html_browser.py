@@ -39,14 +39,14 @@ def texts() -> list[PageText]:
     cut, read = "skipped " * 40 + "end", [Word("end", 320, 323, 1.0)]
     shaded = " ".join(word.text for word in attended)
     return [
-        PageText(every("a touching good film", {"good": 1.0}), "pos", [(2, 15)]),
-        PageText(every("a dull long awful worst touching film , good", steps, NEG), "neg", [(2, 30)]),
-        PageText(every("An AWFUL film", {"AWFUL": 1.0}, NEG), "pos"),
-        PageText(every(LONG, {"great": 1.0}), "neg"),
+        PageText(every("a touching good film", {"good": 1.0}), ["pos"], [(2, 15)]),
+        PageText(every("a dull long awful worst touching film , good", steps, NEG), ["neg"], [(2, 30)]),
+        PageText(every("An AWFUL film", {"AWFUL": 1.0}, NEG), ["pos"]),
+        PageText(every(LONG, {"great": 1.0}), ["neg"]),
         PageText(every("Größe", {"Größe": 1.0})),
-        PageText(every(ARABIC * 60, {"excellent.": 0.0, "رائع": 1.0}), "pos"),
-        PageText([of_words(cut, read, m, truncated=True, completeness_error=0.01) for m in METHODS], "pos"),
-        PageText([of_words(shaded, attended, method) for method in METHODS], "pos"),
+        PageText(every(ARABIC * 60, {"excellent.": 0.0, "رائع": 1.0}), ["pos"]),
+        PageText([of_words(cut, read, m, truncated=True, completeness_error=0.01) for m in METHODS], ["pos"]),
+        PageText([of_words(shaded, attended, method) for method in METHODS], ["pos"]),
     ]
 
 
@@ -261,8 +261,8 @@ def test_nothing_runs_out_of_the_window(browse: Browse, width: int, method: str)
     long = "Donaudampfschifffahrtsgesellschaft" * 8
     label = Prediction(long, 0.9, {long: 0.9}, [long])
     hard = [
-        PageText([explain(f"{long} {long}", {long: 1.0}, m, label, against=long) for m in METHODS], long),
-        PageText([explain(ARABIC + long + "\tx" * 60, {long: 1.0}, m) for m in METHODS], long, [(0, 300)]),
+        PageText([explain(f"{long} {long}", {long: 1.0}, m, label, against=long) for m in METHODS], [long]),
+        PageText([explain(ARABIC + long + "\tx" * 60, {long: 1.0}, m) for m in METHODS], [long], [(0, 300)]),
     ]
     found = browse(
         render(*texts(), *hard, labels=[*LABELS, long], model=long, attention=long),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from explain_models import TEXTS as SENTENCES
+from explain_models import attribute, ids_of, logits, model_of, odds, split_of, targets_of
 from explain_models import build as classifier_of
-from explain_models import ids_of, logits, model_of, odds, split_of, targets_of
 from export_runs import close
 from inprocess import run as cli
 from reference import classify, of_ngrams
@@ -20,7 +20,6 @@ from small_models import MECHANISMS, TEXTS, UNK, build, padded
 import textattn
 from textattn.config.schema import TrainingConfig
 from textattn.explain.attention_checks import check_attention
-from textattn.explain.methods import attribute
 from textattn.export import graph
 from textattn.inference.onnx_session import OnnxSession
 from textattn.model.classifier import TextClassifier

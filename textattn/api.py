@@ -72,8 +72,7 @@ class Model(Classifier):
 
         Args:
             target: the label to explain; default is the predicted one.
-            method: `attention`, `attention_x_gradient`, `gradient_x_input`, `integrated_gradients`, `occlusion`, `lime`
-                or `kernel_shap`.
+            method: the name of a file in `textattn/explain/methods`, as for `textattn explain --method`.
             against: explain the target rather than this label, instead of rather than all others.
 
         Raises:
@@ -107,7 +106,7 @@ class Model(Classifier):
         Args:
             data, split, settings: as for `evaluate`; the labels are needed for evidence and accuracy only.
             examples: most texts, drawn at random (seeded).
-            methods: default: all but `lime` and `kernel_shap`, which take minutes.
+            methods: default: all for every model but those that take minutes, such as `lime`.
 
         Raises:
             ConfigError, InputError: as `evaluate` and `explain`.

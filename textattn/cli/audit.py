@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from textattn.cli.answers import open_model
-from textattn.cli.console import note, out, out_json, table
+from textattn.cli.console import enumerated, note, out, out_json, table
 from textattn.cli.options import Data, DataSettings, Device, Json, Quiet
 from textattn.cli.settings import data_settings
 from textattn.errors import InputError
+from textattn.explain.methods import audited_names, method_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from textattn.explain.audit_measures import Interval
+    from textattn.explain.audit_results import AttentionResult, AuditResult, MethodResult
+
+SLOW = tuple(name for name in method_names() if name not in audited_names())
 
 
 def audit(
@@ -38,7 +44,8 @@ def audit(
         typer.Option(
             "--methods",
             metavar="NAMES",
-            help="Methods with commas between them, or all; default: all but lime and kernel_shap, which take minutes.",
+            help="Methods with commas between them, or all; default: all but "
+            f"{enumerated(SLOW, 'and')}, which take minutes.",
         ),
     ] = None,
     json: Json = False,
@@ -54,8 +61,7 @@ def audit(
     """
     note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
-    from textattn.explain.audit import AUDITED, parse_methods
-    from textattn.explain.audit import audit as measure
+    from textattn.explain.audit import AUDITED, AuditSettings, measure, parse_methods
     from textattn.inference.evaluation import load_split
     from textattn.runs.audit_record import keep_audit
 
@@ -67,11 +73,12 @@ def audit(
     report = ConsoleReport()
     rows = load_split(classifier, data, split, values, report.note)
     report.stage(f"Auditing {classifier.path} on {min(examples, len(rows)):,} texts of {split}")
-    found = measure(classifier, rows, examples=examples, methods=chosen, others=others, report=report)
+    result = measure(classifier, rows, AuditSettings(examples, chosen), others, report)
+    found = result.to_json()
     if json:
         out_json(found, indent=True)
     else:
-        print_audit(found)
+        print_audit(result, found["verdict"])
     # A verdict on other data is not what explain and the model card speak of.
     if data is None:
         try:
@@ -83,74 +90,73 @@ def audit(
                 note(f"Kept in {kept}: metrics.json and README.md")
 
 
-def print_audit(found: Mapping[str, Any]) -> None:
+def print_audit(result: AuditResult, verdict: str) -> None:
     """The verdict, then a table of the methods and what was seen of the attention itself."""
-    out(found["verdict"])
+    out(verdict)
     out("")
-    header, rows = method_rows(found)
+    header, rows = method_rows(result.methods)
     for line in table(rows, header):
         out(line)
-    facts = found.get("attention")
-    if facts is not None:
+    if result.attention is not None:
         out("")
-        for line in table(attention_rows(found)):
+        for line in table(attention_rows(result.attention)):
             out(line)
-    if "seeds" in found:
-        agreed = found["seeds"]
+    if result.seeds is not None:
+        agreed = result.seeds
         out("")
-        tau = "–" if agreed["attention_tau"] is None else f"{agreed['attention_tau']:.2f}"
+        tau = "–" if agreed.attention_tau is None else f"{agreed.attention_tau:.2f}"
         out(
-            f"{agreed['num_models']} models: attention tau {tau}, Jensen-Shannon divergence "
-            f"{agreed['attention_jensen_shannon']:.3f}, equal answers {agreed['equal_answers']:.1%}"
+            f"{agreed.num_models} models: attention tau {tau}, Jensen-Shannon divergence "
+            f"{agreed.attention_jensen_shannon:.3f}, equal answers {agreed.equal_answers:.1%}"
         )
 
 
-def method_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def method_rows(methods: Mapping[str, MethodResult]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the methods with chance at the end."""
-    evidence = any("evidence" in measured for measured in found["methods"].values())
+    evidence = any(result.evidence is not None for result in methods.values())
     header = ["method", "comp", "comp mask", "suff", "suff mask", "top flips", "until flip", "texts"]
     header += ["AUPRC", "token F1", "IOU F1"] if evidence else []
-    names = sorted(found["methods"], key=lambda name: name == "random")
     rows = []
-    for name in names:
-        measured = found["methods"][name]
+    for name in sorted(methods, key=lambda name: name == "random"):
+        result = methods[name]
         row = [name]
-        for kind in ("comprehensiveness", "sufficiency"):
-            row += [f"{measured[kind][variant]['mean']:.3f}" for variant in ("deletion", "mask")]
-        row += [f"{measured['top_token_flips']:.1%}", f"{measured['erased_until_flip']:.0%}"]
-        row.append(str(measured["num_examples"]))
+        for curves in (result.comprehensiveness, result.sufficiency):
+            row += [_mean(curves["deletion"]), _mean(curves["mask"])]
+        row += [f"{result.top_token_flips:.1%}", f"{result.erased_until_flip:.0%}", str(result.num_examples)]
         if evidence:
-            agreed = measured.get("evidence")
+            agreed = result.evidence
             row += (
                 ["", "", ""]
                 if agreed is None
-                else [f"{agreed['auprc']['mean']:.3f}", f"{agreed['token_f1']['mean']:.3f}", f"{agreed['iou_f1']:.3f}"]
+                else [_mean(agreed.auprc), _mean(agreed.token_f1), f"{agreed.iou_f1:.3f}"]
             )
         rows.append(row)
     return header, rows
 
 
-def attention_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """What was seen of the attention itself, each with a few words on what it means."""
-    facts = found["attention"]
+def _mean(value: Interval | None) -> str:
+    return "–" if value is None else f"{value.mean:.3f}"
 
-    def interval(name: str) -> str:
-        value = facts[name]
-        return "–" if value is None else f"{value['mean']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+def attention_rows(facts: AttentionResult) -> list[list[str]]:
+    """What was seen of the attention itself, each with a few words on what it means."""
+
+    def interval(value: Interval | None) -> str:
+        return "–" if value is None else f"{value.mean:.2f} ({value.low:.2f} to {value.high:.2f})"
 
     rows = [
-        ["tau with gradients", interval("tau_gradient")],
-        ["tau with leave-one-out", interval("tau_leave_one_out")],
-        ["  (gradients with leave-one-out)", interval("tau_gradient_leave_one_out")],
-        ["answer moves, weights permuted", interval("permuted_total_variation")],
-        ["answer moves, equal weights", interval("uniform_total_variation")],
-        ["answers changed by equal weights", f"{facts['uniform_decisions_changed']:.1%}"],
-        ["answers changed by zeroing the top weight", f"{facts['top_weight_flips']:.1%}"],
-        ["  (by zeroing a random one)", f"{facts['random_weight_flips']:.1%}"],
-        ["weights zeroed until the answer changes", f"{facts['weights_erased_until_flip']:.0%}"],
-        ["  (in random order)", f"{facts['random_weights_erased_until_flip']:.0%}"],
-        ["conicity of the states", interval("conicity")],
+        ["tau with gradients", interval(facts.tau_gradient)],
+        ["tau with leave-one-out", interval(facts.tau_leave_one_out)],
+        ["  (gradients with leave-one-out)", interval(facts.tau_gradient_leave_one_out)],
+        ["answer moves, weights permuted", interval(facts.permuted_total_variation)],
+        ["answer moves, equal weights", interval(facts.uniform_total_variation)],
+        ["answers changed by equal weights", f"{facts.uniform_decisions_changed:.1%}"],
+        ["answers changed by zeroing the top weight", f"{facts.top_weight_flips:.1%}"],
+        ["  (by zeroing a random one)", f"{facts.random_weight_flips:.1%}"],
+        ["weights zeroed until the answer changes", f"{facts.weights_erased_until_flip:.0%}"],
+        ["  (in random order)", f"{facts.random_weights_erased_until_flip:.0%}"],
+        ["conicity of the states", interval(facts.conicity)],
     ]
-    if "accuracy" in facts:
-        rows.append(["accuracy, with equal weights", f"{facts['accuracy']:.3f}, {facts['uniform_accuracy']:.3f}"])
+    if facts.accuracy is not None:
+        rows.append(["accuracy, with equal weights", f"{facts.accuracy:.3f}, {facts.uniform_accuracy:.3f}"])
     return rows

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from textattn.cli.console import note, out, out_json, table
-from textattn.cli.options import Json
+from textattn.cli.options import Json, Quiet
 
 
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show or delete what is kept between runs.
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from textattn.errors import TextattnError
@@ -116,6 +116,11 @@ def out_json(value: Any, *, indent: bool = False) -> None:
     # Where the stream cannot say é, JSON's own escapes can.
     ascii_only = not sys.stdout.encoding.lower().startswith("utf")
     out(json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=2 if indent else None))
+
+
+def enumerated(names: Sequence[str], word: str) -> str:
+    """`a, b or c`, where `word` is "or"."""
+    return f" {word} ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def flush() -> None:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from textattn.cli.answers import check_arguments, open_model
-from textattn.cli.console import note
-from textattn.cli.explanations import WORDS, print_explanations
-from textattn.cli.options import Device, Json, Model, Runtime, Texts
+from textattn.cli.console import enumerated, note
+from textattn.cli.explanations import WORDS, Display, print_explanations
+from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError
+from textattn.explain.methods import DEFAULT, method_names, ngram_method_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from textattn.inference.classifier import Classifier
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -30,10 +29,10 @@ def explain(
         typer.Option(
             "--method",
             metavar="NAMES",
-            help="attention, attention_x_gradient, gradient_x_input, integrated_gradients, occlusion, lime or "
-            "kernel_shap, and ngrams for a model that has them; several with commas between them.",
+            help=f"{enumerated(method_names(), 'or')}, and {enumerated(ngram_method_names(), 'and')} "
+            "for a model that has them; several with commas between them.",
         ),
-    ] = "attention",
+    ] = DEFAULT,
     target: Annotated[
         str | None, typer.Option("--target", metavar="LABEL", help="Label to explain; default: the predicted one.")
     ] = None,
@@ -65,6 +64,7 @@ def explain(
     json: Json = False,
     device: Device = "cpu",
     runtime: Runtime = None,
+    quiet: Quiet = False,
 ) -> None:
     """Show which words count for the answer.
 
@@ -74,12 +74,14 @@ def explain(
     textattn explain --split test --examples 200 --html test.html
     textattn explain --json < reviews.txt
     """
-    from textattn.cli.texts import read_texts, require_texts
-    from textattn.explain.methods import METHODS, check_method
+    from textattn.cli.split_texts import LabelledTexts, texts_of_split
+    from textattn.cli.texts import WINDOW, read_texts, require_texts
+    from textattn.explain.explanations import AnsweredTexts, Question
+    from textattn.explain.methods import find_method
 
-    methods = tuple(METHODS) if method == "all" else tuple(dict.fromkeys(m.strip() for m in method.split(",")))
+    methods = method_names() if method == "all" else tuple(dict.fromkeys(m.strip() for m in method.split(",")))
     for name in methods:
-        check_method(name)
+        find_method(name)
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ConfigError(f"--plot: {plot} has none of the suffixes {', '.join(PLOTS)}", "--plot weights.png")
     if contrast is not None and target is not None:
@@ -90,59 +92,26 @@ def explain(
         require_texts(context, texts or [])
         check_arguments(texts or [])
     target, against = contrast or (target, None)
+    questions = [Question(name, target, against) for name in methods]
     classifier = open_model(model, device, runtime)
-    golds: Sequence[str] = ()
     groups: Iterable[Sequence[str]]
-    evidence: Sequence[Sequence[tuple[int, int]]] = ()
     if split is None:
+        labelled = LabelledTexts([])
         groups = read_texts(texts or [])
     else:
-        groups, golds, evidence = texts_of_split(classifier, split, examples)
+        labelled = texts_of_split(classifier, split, examples)
+        groups = [labelled.texts[first : first + WINDOW] for first in range(0, len(labelled.texts), WINDOW)]
     if html is None and plot is None:
-        print_explanations(
-            classifier,
-            groups,
-            methods=methods,
-            target=target,
-            against=against,
-            flip=flip,
-            golds=golds,
-            words=words,
-            full=full,
-            json=json,
-        )
+        print_explanations(classifier, groups, questions, Display(words, full, json, flip), labelled.golds)
         return
     from textattn.cli.pages import write_page, write_plots
-    from textattn.explain.explanations import explain_texts
 
     given = [text for group in groups for text in group]
-    by_method = [explain_texts(classifier, given, name, target, against) for name in methods]
+    answered = AnsweredTexts.of(classifier, given)
+    by_method = [answered.explain(question) for question in questions]
     if html is not None:
-        write_page(html, classifier, by_method, golds, evidence)
+        write_page(html, classifier, by_method, labelled)
         note(f"Written: {html} ({len(given):,} texts)")
     if plot is not None:
         for file in write_plots(plot, classifier, by_method):
             note(f"Written: {file}")
-
-
-def texts_of_split(
-    classifier: Classifier, name: str, examples: int
-) -> tuple[list[list[str]], list[str], list[list[tuple[int, int]]]]:
-    """Texts in groups, their true labels, and what people marked in them."""
-    import numpy as np
-
-    from textattn.cli.progress import ConsoleReport
-    from textattn.cli.texts import WINDOW
-    from textattn.inference.evaluation import load_split
-
-    rows = load_split(classifier, None, name, {}, ConsoleReport().note)
-    if len(rows) > examples:
-        rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:examples]))
-    labels = classifier.labels
-    golds = [
-        labels[row] if rows.labels.ndim == 1 else ", ".join(labels[i] for i in np.flatnonzero(row))
-        for row in rows.labels
-    ]
-    texts = list(rows)
-    marked = [[] if spans is None else [(int(a), int(b)) for a, b in spans] for spans in rows.evidence or []]
-    return [texts[first : first + WINDOW] for first in range(0, len(texts), WINDOW)], golds, marked

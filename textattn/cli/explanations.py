@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textattn.cli.answers import as_json
 from textattn.cli.console import flush, out, out_json, use_color
 
 if TYPE_CHECKING:
-    from textattn.explain.explanations import Explanation
+    from rich.console import Console
+
+    from textattn.explain.explanations import AnsweredTexts, Explanation, Question
     from textattn.explain.flips import Flip
     from textattn.inference.classifier import Classifier
+    from textattn.inference.words import Word
 
 # Between two explanations.
 RULE = 60
@@ -24,49 +28,62 @@ VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
 }
 
 
+@dataclass(frozen=True)
+class Display:
+    """What to show of explanations."""
+
+    words: int = WORDS
+    """Rows in the table of the strongest words."""
+    full: bool = False
+    """Whether a terminal shows long texts in full."""
+    json: bool = False
+    """Whether to print a JSON line for each text and method, instead of text for people."""
+    flip: bool = False
+    """Whether to look for a smallest set of words without which the answer is another."""
+
+
 def print_explanations(
     classifier: Classifier,
     groups: Iterable[Sequence[str]],
-    *,
-    methods: Sequence[str] = ("attention",),
-    target: str | None = None,
-    against: str | None = None,
-    flip: bool = False,
-    golds: Sequence[str] = (),
-    words: int = WORDS,
-    full: bool = False,
-    json: bool = False,
+    questions: Sequence[Question],
+    display: Display,
+    golds: Sequence[Sequence[str]] = (),
 ) -> None:
-    """Highlighted texts with their strongest words, or a JSON line each, as the groups come; then the verdict on them.
+    """Prints explanations as the groups come; then, for people, how far the methods can be trusted.
 
     Args:
-        golds: the true label of each text, where known.
+        questions: each is asked about every text.
+        golds: the true labels of each text, where known.
     """
-    from textattn.explain.explanations import explain_texts
-    from textattn.explain.trust import trust
+    from textattn.explain.explanations import AnsweredTexts
+    from textattn.explain.stored_audit import trust
 
     multi_label = classifier.config.multi_label
-    trusted = {method: trust(classifier, method) for method in methods}
+    trusted = {question.method: trust(classifier, question.method) for question in questions}
     shown = 0
     for texts in groups:
-        by_method = [explain_texts(classifier, texts, method, target, against) for method in methods]
-        flips = [_flip(classifier, text) for text in texts] if flip else [None] * len(texts)
-        for number, explanations in enumerate(zip(*by_method, strict=True)):
+        answered = AnsweredTexts.of(classifier, texts)
+        by_method = [answered.explain(question) for question in questions]
+        flips = _flips(answered) if display.flip else [None] * len(texts)
+        for flip, explanations in zip(flips, zip(*by_method, strict=True), strict=True):
             gold = golds[shown] if golds else None
             for explanation in explanations:
-                if json:
+                if display.json:
                     value = _explanation_as_json(explanation, multi_label) | {"verdict": trusted[explanation.method]}
-                    value |= {} if gold is None else {"gold": gold}
-                    value |= {"flip": _flip_as_json(flips[number])} if flip else {}
+                    if gold is not None:
+                        value["gold"] = list(gold) if multi_label else gold[0]
+                    if display.flip:
+                        value["flip"] = _flip_as_json(flip)
                     out_json(value)
                 else:
-                    first = shown == 0 and explanation is explanations[0]
-                    _print_explanation(explanation, words, multi_label, gold, separate=not first, full=full)
-            if flip and not json:
-                _print_flip(flips[number], multi_label)
+                    if shown or explanation is not explanations[0]:
+                        out("\n" + "-" * min(_terminal().width, RULE) + "\n")
+                    _print_explanation(explanation, display, multi_label, gold)
+            if display.flip and not display.json:
+                _print_flip(flip, multi_label)
             shown += 1
         flush()
-    if not json and shown:
+    if not display.json and shown:
         out("")
         for verdict in filter(None, trusted.values()):
             _print_wrapped(f"Trust: {verdict}")
@@ -77,6 +94,12 @@ def print_explanations(
             out(f"  textattn audit --model {shlex.quote(str(classifier.path))}")
 
 
+def _flips(answered: AnsweredTexts) -> list[Flip | None]:
+    from textattn.explain.flips import find_flip_of
+
+    return [find_flip_of(answered, row) for row in range(len(answered.texts))]
+
+
 def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[str, Any]:
     value = as_json(explanation.prediction, 1, multi_label) | {
         "text": explanation.text,
@@ -85,7 +108,7 @@ def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[st
         "tokens": explanation.tokens,
         "offsets": explanation.offsets,
         "weights": explanation.weights,
-        "words": [{"word": w.text, "start": w.start, "end": w.end, "weight": w.weight} for w in explanation.words],
+        "words": _words_as_json(explanation.words),
         "truncated": explanation.truncated,
     }
     if explanation.method == "attention":
@@ -97,22 +120,20 @@ def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[st
     return value
 
 
-def _flip(classifier: Classifier, text: str) -> Flip | None:
-    from textattn.explain.flips import find_flip
-
-    return find_flip(classifier, classifier.normalise(text)[0])
-
-
 def _flip_as_json(flip: Flip | None) -> dict[str, Any] | None:
     if flip is None:
         return None
     return {
-        "words": [{"word": w.text, "start": w.start, "end": w.end, "weight": w.weight} for w in flip.words],
+        "words": _words_as_json(flip.words),
         "label": flip.prediction.label,
         "score": flip.prediction.score,
         "labels": flip.prediction.labels,
         "is_smallest": flip.is_smallest,
     }
+
+
+def _words_as_json(words: Sequence[Word]) -> list[dict[str, Any]]:
+    return [{"word": word.text, "start": word.start, "end": word.end, "weight": word.weight} for word in words]
 
 
 def _print_flip(flip: Flip | None, multi_label: bool) -> None:
@@ -128,48 +149,55 @@ def _print_flip(flip: Flip | None, multi_label: bool) -> None:
 
 
 def _print_explanation(
-    explanation: Explanation, words: int, multi_label: bool, gold: str | None, *, separate: bool, full: bool
+    explanation: Explanation, display: Display, multi_label: bool, gold: Sequence[str] | None
 ) -> None:
     """On a terminal wrapped at words, long texts folded; in a pipe the text is passed on as it is."""
-    from textattn.explain.terminal import render
+    from textattn.explain.terminal import View, render
 
-    color, width, console = _terminal()
-    person = sys.stdout.isatty()
-    lines = render(
-        explanation, words, color=color, multi_label=multi_label, width=width, folded=person and not full, gold=gold
-    )
-    if separate:
-        out("\n" + "-" * min(width, RULE) + "\n")
-    for line in lines:
-        if console is not None:
+    terminal = _terminal()
+    folded = terminal.is_person and not display.full
+    view = View(display.words, terminal.width, terminal.color, multi_label, folded)
+    for line in render(explanation, view, gold):
+        if terminal.console is not None:
             from rich.text import Text
 
             pieces = [(piece.translate(VISIBLE), style) for piece, style in line]
-            console.print(Text.assemble(*pieces), soft_wrap=not person)
+            terminal.console.print(Text.assemble(*pieces), soft_wrap=not terminal.is_person)
         else:
             out("".join(piece for piece, _ in line))
 
 
 def _print_wrapped(text: str) -> None:
     """A sentence, wrapped for a person, one line for a program."""
-    _, width, _ = _terminal()
-    if sys.stdout.isatty():
+    terminal = _terminal()
+    if terminal.is_person:
         import textwrap
 
-        text = textwrap.fill(text.translate(VISIBLE), width)
+        text = textwrap.fill(text.translate(VISIBLE), terminal.width)
     out(text)
 
 
-def _terminal() -> tuple[bool, int, Any]:
-    """Whether to colour, how wide to write, and rich's console where a terminal needs one."""
+class _Terminal(NamedTuple):
+    """Where the output goes."""
+
+    is_person: bool
+    """Whether it is a terminal, and not a pipe or a file."""
+    width: int
+    color: bool
+    console: Console | None
+    """Where a terminal or colour needs rich."""
+
+
+def _terminal() -> _Terminal:
     import shutil
 
+    is_person = sys.stdout.isatty()
     color = use_color(sys.stdout)
-    if not color and not sys.stdout.isatty():
-        return False, shutil.get_terminal_size().columns, None
+    if not color and not is_person:
+        return _Terminal(False, shutil.get_terminal_size().columns, False, None)
     # Only a terminal needs rich.
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False, no_color=not color, force_terminal=color or None)
     color = color and console.color_system is not None
-    return color, console.width, console if color or sys.stdout.isatty() else None
+    return _Terminal(is_person, console.width, color, console if color or is_person else None)

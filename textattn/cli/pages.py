@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from textattn.cli.split_texts import LabelledTexts
 from textattn.errors import ConfigError
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
-from textattn.explain.trust import trust
+from textattn.explain.stored_audit import trust
 from textattn.inference.classifier import Classifier
 from textattn.storage.files import atomic_path, write_text
 
 
 def write_page(
-    file: Path,
-    classifier: Classifier,
-    by_method: Sequence[Sequence[Explanation]],
-    golds: Sequence[str],
-    evidence: Sequence[Sequence[tuple[int, int]]],
+    file: Path, classifier: Classifier, by_method: Sequence[Sequence[Explanation]], labelled: LabelledTexts
 ) -> None:
     """One HTML file.
 
     Args:
         by_method: for each method the explanations of all texts.
-        golds: the true label of each text; empty where they are not known.
-        evidence: what people marked in each text; empty where that is not known.
+        labelled: true labels and marks of the same texts, where known.
 
     Raises:
         ConfigError: the file cannot be written.
     """
+    golds, evidence = labelled.golds, labelled.evidence
     texts = [
         PageText(explanations, golds[number] if golds else None, evidence[number] if evidence else ())
         for number, explanations in enumerate(zip(*by_method, strict=True))

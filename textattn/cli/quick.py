@@ -22,9 +22,10 @@ def run_quickly(arguments: Sequence[str]) -> bool:
     if arguments[0] == "predict":
         print_predictions(classifier, [texts], json=json)
     else:
-        from textattn.cli.explanations import print_explanations
+        from textattn.cli.explanations import Display, print_explanations
+        from textattn.explain.explanations import Question
 
-        print_explanations(classifier, [texts], json=json)
+        print_explanations(classifier, [texts], [Question()], Display(json=json))
     return True
 
 

@@ -35,17 +35,17 @@ def words(
     textattn words
     textattn words --model runs/imdb --top 30
     """
-    from textattn.cli.explain import texts_of_split
     from textattn.cli.progress import ConsoleReport
+    from textattn.cli.split_texts import texts_of_split
     from textattn.explain.lexicon import lexicon
-    from textattn.explain.methods import check_method
+    from textattn.explain.methods import find_method
 
-    check_method(method)
+    find_method(method)
     classifier = open_model(model, device)
-    groups, golds, _ = texts_of_split(classifier, split, examples)
-    texts = [text for group in groups for text in group]
+    labelled = texts_of_split(classifier, split, examples)
+    texts = labelled.texts
     with ConsoleReport().progress("Explaining", len(texts), "texts") as advance:
-        found = lexicon(classifier, texts, golds, method=method, top=top, on_texts=advance)
+        found = lexicon(classifier, texts, labelled.golds, method=method, top=top, on_texts=advance)
     if json:
         out_json(
             {

@@ -1,4 +1,7 @@
-"""Does the attention of a model matter? Its weights exchanged for others, with the states as they are. In PyTorch."""
+"""Tests of whether a model's attention matters: other weights in place of its own, with the states held fixed.
+
+Jain & Wallace 2019 (permuted weights), Serrano & Smith 2019 (weights set to 0), and equal weights. In PyTorch.
+"""
 
 from __future__ import annotations
 

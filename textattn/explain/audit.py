@@ -6,7 +6,8 @@ Erasure is the primary evidence (DeYoung et al. 2020; Serrano & Smith 2019); ran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from textattn.data.evidence import marked_tokens
 from textattn.errors import ConfigError
-from textattn.explain.agreement import agreement
 from textattn.explain.audit_measures import (
+    Array,
     Interval,
     auprc,
     bootstrap,
@@ -27,15 +28,21 @@ from textattn.explain.audit_measures import (
     token_f1,
     total_variation,
 )
-from textattn.explain.erasure import falls, leave_one_out, logits_of, pack, rows_of
+from textattn.explain.audit_results import (
+    AttentionResult,
+    AuditResult,
+    EvidenceAgreement,
+    EvidenceFacts,
+    MethodResult,
+)
+from textattn.explain.erasure import pack
 from textattn.explain.erasure_curves import VARIANTS, Erased, erase_in_order
-from textattn.explain.gradients import FIRST_STEPS
-from textattn.explain.methods import METHODS, attribute, check_method
-from textattn.explain.surrogates import num_samples
+from textattn.explain.forward_pass import ForwardPass
+from textattn.explain.methods import audited_names, find_method, method_names
+from textattn.explain.methods._base import Method, Need
+from textattn.explain.seed_agreement import seed_agreement
 from textattn.explain.targets import Targets
-from textattn.explain.verdict import verdict
 from textattn.inference.classifier import Classifier
-from textattn.inference.session import Floats
 from textattn.report import Report
 from textattn.tokens.token_arrays import TokenArrays
 
@@ -43,13 +50,24 @@ if TYPE_CHECKING:
     from textattn.data.read import Split
 
 RANDOM = "random"
-AUDITED = ("attention", "attention_x_gradient", "gradient_x_input", "integrated_gradients", "occlusion")
-# Tokens that a method which runs a text many times may read; it then has as many of the texts as that is enough for.
+AUDITED = audited_names()
+# Tokens that a slow method may run through the model; it scores as many of the texts as that is enough for.
 TOKENS_FOR_SLOW_METHODS = 2_000_000
-# Going through a token forth and back in PyTorch takes about so many times as long as forth with ONNX Runtime.
-BACKWARD_COST = 6
 
 Scores = list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What to audit."""
+
+    examples: int = 500
+    """Most texts; of more, so many are drawn at random."""
+    methods: Sequence[str] = AUDITED
+    """Names of the methods to measure, besides a random ranking."""
+    seed: int = 0
+    slow_tokens: int = TOKENS_FOR_SLOW_METHODS
+    """Tokens that each slow method may run through the model; bounds its number of texts."""
 
 
 def audit(
@@ -63,147 +81,142 @@ def audit(
     slow_tokens: int = TOKENS_FOR_SLOW_METHODS,
     report: Report | None = None,
 ) -> dict[str, Any]:
+    """`measure`, as JSON. `verdict` in it is one sentence on the attention."""
+    settings = AuditSettings(examples, methods, seed, slow_tokens)
+    return measure(classifier, split, settings, others, report).to_json()
+
+
+def measure(
+    classifier: Classifier,
+    split: Split,
+    settings: AuditSettings,
+    others: Sequence[Classifier] = (),
+    report: Report | None = None,
+) -> AuditResult:
     """Measures the explanations of a model on some texts of a split, drawn at random.
 
     Probabilities are those of the network, as in the literature; calibration would make all differences larger or
     smaller, and no explanation better.
 
     Args:
-        examples: most texts.
-        methods: those to measure, besides a random ranking.
-        others: models trained alike with other seeds: does their attention agree?
-        slow_tokens: tokens that each method which runs a text many times may read; bounds its number of texts.
-
-    Returns:
-        For JSON. `methods`: for each its comprehensiveness and sufficiency, the share of answers that change without
-        its top token, the mean share erased until the answer changes, and where the data have evidence the agreement
-        with it. `attention`: what holds for attention alone. `verdict`: one sentence.
+        others: models trained alike with other seeds, whose attention is compared.
 
     Raises:
-        ConfigError: there is no such method.
-        InputError: the model has no model.safetensors; or a run in `others` does not fit.
+        ConfigError: there is no such method, or it does not apply to this model.
+        InputError: the model has no model.safetensors; or a model in `others` does not fit.
     """
-    for method in methods:
-        check_method(method)
+    methods = [find_method(name) for name in settings.methods]
     report = report or Report()
     classifier = classifier.uncalibrated()
-    generator = np.random.default_rng(seed)
-    if len(split) > examples:
-        split = split.take(np.sort(generator.permutation(len(split))[:examples]))
-    texts = _Texts(classifier, split, seed, slow_tokens)
-    measured: dict[str, Any] = {}
-    scores: dict[str, Scores] = {}
-    erased: dict[str, Erased] = {}
-    for method in [RANDOM, *methods]:
-        if method == "attention_x_gradient" and not texts.has_weights:
+    generator = np.random.default_rng(settings.seed)
+    if len(split) > settings.examples:
+        split = split.take(np.sort(generator.permutation(len(split))[: settings.examples]))
+    texts = _Texts(classifier, split, settings)
+    with report.progress(f"Auditing {RANDOM}", len(texts), "texts"):
+        scores: dict[str, Scores] = {RANDOM: texts.random_scores()}
+        chance = texts.erase(scores[RANDOM])
+    results = {RANDOM: texts.result(scores[RANDOM], chance, chance)}
+    for method in methods:
+        if Need.ATTENTION_WEIGHTS in method.needs and not texts.has_weights:
             continue
-        with report.progress(f"Auditing {method}", len(texts), "texts") as advance:
-            rows = texts.rows_for(method)
-            scores[method] = texts.scores(method, rows, advance)
-            erased[method] = texts.erase(scores[method])
-        over = erased[method].comprehensiveness["deletion"] - erased[RANDOM].comprehensiveness["deletion"][: len(rows)]
-        measured[method] = _as_json(erased[method], over, seed)
-        if (found := texts.agreement_with_evidence(scores[method])) is not None:
-            measured[method]["evidence"] = found
-    result: dict[str, Any] = {
-        "split": split.name,
-        "num_examples": len(texts),
-        "tokens_median": int(np.median(texts.tokens.lengths)),
-        "methods": measured,
-    }
-    if split.evidence is not None:
-        result["evidence"] = texts.facts_of_evidence()
+        with report.progress(f"Auditing {method.name}", len(texts), "texts") as advance:
+            scores[method.name] = texts.scores(method, advance)
+            erased = texts.erase(scores[method.name])
+        results[method.name] = texts.result(scores[method.name], erased, chance)
+    attention = None
     if "attention" in scores:
         with report.progress("Auditing the attention itself", len(texts), "texts"):
-            result["attention"] = texts.attention(scores["attention"])
-    if others:
-        result["seeds"] = agreement([classifier, *others], split)
-    result["verdict"] = verdict(result)
-    return result
+            attention = texts.attention(scores)
+    return AuditResult(
+        split=split.name,
+        num_examples=len(texts),
+        tokens_median=int(np.median(texts.tokens.lengths)),
+        methods=results,
+        evidence=None if split.evidence is None else texts.facts_of_evidence(),
+        attention=attention,
+        seeds=seed_agreement([classifier, *others], split) if others else None,
+    )
 
 
 class _Texts:
     """The texts of an audit and what the model answers to them."""
 
-    def __init__(self, classifier: Classifier, split: Split, seed: int, slow_tokens: int) -> None:
+    def __init__(self, classifier: Classifier, split: Split, settings: AuditSettings) -> None:
         from textattn.model.attention import WeightedPooling
 
         self.classifier = classifier
-        self.seed = seed
-        self.slow_tokens = slow_tokens
+        self.seed = settings.seed
+        self.slow_tokens = settings.slow_tokens
         self.split = split
-        self.tokens = classifier.tokenizer.encode(split)
-        self.ids = rows_of(self.tokens)
-        self.logits = logits_of(classifier, self.ids)
-        self.probs = classifier.logits_to_probabilities(self.logits)
-        self.answers = self.probs.argmax(axis=1)
-        self.has_weights = isinstance(classifier.torch_session.model.attention, WeightedPooling)
         self.evidence: list[NDArray[np.bool_] | None] = [None] * len(split)
         self.unread: list[float] = []
-        self._without: list[Floats] | None = None
-        if split.evidence is not None:
-            self._read_evidence(split)
+        self.tokens = classifier.tokenizer.encode(split) if split.evidence is None else self._read_evidence()
+        self.forward = ForwardPass.run(classifier, self.tokens)
+        self.probs = classifier.logits_to_probabilities(self.forward.logits)
+        self.answers = self.probs.argmax(axis=1)
+        self.has_weights = isinstance(classifier.torch_session.model.attention, WeightedPooling)
+        self._parts: dict[int, ForwardPass] = {}
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.forward)
 
-    def _read_evidence(self, split: Split) -> None:
-        assert split.evidence is not None
-        texts = list(split)
-        for number, (text, tokenized) in enumerate(
-            zip(texts, self.classifier.tokenizer.encode_with_offsets(texts), strict=True)
-        ):
-            spans = split.evidence[number]
+    def _read_evidence(self) -> TokenArrays:
+        """Finds the marked tokens; returns the tokens of all texts."""
+        assert self.split.evidence is not None
+        texts = list(self.split)
+        tokenized = self.classifier.tokenizer.encode_with_offsets(texts)
+        for number, (text, row) in enumerate(zip(texts, tokenized, strict=True)):
+            spans = self.split.evidence[number]
             if spans is None:
                 continue
-            self.evidence[number] = marked_tokens(spans, tokenized.offsets)
-            read = [marked_tokens(spans[i : i + 1], tokenized.offsets).any() for i in range(len(spans))]
+            self.evidence[number] = marked_tokens(spans, row.offsets)
+            read = [marked_tokens(spans[i : i + 1], row.offsets).any() for i in range(len(spans))]
             self.unread.append(1 - float(np.mean(read)) if text else 0.0)
+        return pack([np.array(row.input_ids, np.int32) for row in tokenized])
 
-    def rows_for(self, method: str) -> NDArray[np.int64]:
-        """The first texts, as many as the method has time for."""
-        lengths = self.tokens.lengths
-        if method == "occlusion":
-            cost = lengths**2
-        elif method == "integrated_gradients":
-            cost = BACKWARD_COST * 2 * FIRST_STEPS * lengths
-        elif method in ("lime", "kernel_shap"):
-            cost = np.array([num_samples(int(length)) * int(length) for length in lengths])
-        else:
-            return np.arange(len(self))
-        return np.arange(max(int((np.cumsum(cost) <= self.slow_tokens).sum()), 1))
+    def forward_for(self, method: Method) -> ForwardPass:
+        """The first texts, as many as the method has time for. Methods with as many share what they run."""
+        cost = method.cost(self.tokens.lengths)
+        if cost is None:
+            return self.forward
+        count = max(int((np.cumsum(cost) <= self.slow_tokens).sum()), 1)
+        return self._parts.setdefault(count, self.forward.first(count))
 
-    def scores(self, method: str, rows: NDArray[np.int64], advance: Any) -> Scores:
-        if method == RANDOM:
-            generator = np.random.default_rng([self.seed, 1])
-            return [generator.random(len(self.ids[row])) for row in rows]
-        if method == "occlusion":
-            return falls(self.logits[rows], self.without_each_token(advance), self._targets(rows))
-        return attribute(
-            self.classifier, self._tokens(rows), self._targets(rows), method, seed=self.seed, on_row=advance
-        ).scores
+    def random_scores(self) -> Scores:
+        """A ranking by chance."""
+        generator = np.random.default_rng([self.seed, 1])
+        return [generator.random(length) for length in self.tokens.lengths]
 
-    def without_each_token(self, advance: Any = None) -> list[Floats]:
-        """Logits (tokens, num_outputs) of the texts that there is time for; they are run once."""
-        if self._without is None:
-            rows = self.rows_for("occlusion")
-            each = [np.arange(len(self.ids[row])) for row in rows]
-            self._without = leave_one_out(self.classifier, self._tokens(rows), each, advance)
-        return self._without
-
-    def _tokens(self, rows: NDArray[np.int64]) -> TokenArrays:
-        return pack([self.ids[row] for row in rows])
-
-    def _targets(self, rows: NDArray[np.int64]) -> Targets:
-        return Targets(self.answers[rows], None, self.classifier.config.output)
+    def scores(self, method: Method, advance: Callable[[int], None] | None = None) -> Scores:
+        """(tokens,) scores for the answer to each text that the method has time for."""
+        method.check_model(self.classifier)
+        forward = self.forward_for(method)
+        targets = Targets(self.answers[: len(forward)], None, self.classifier.config.output)
+        return method.attribute(forward, targets, seed=self.seed, on_row=advance).scores
 
     def erase(self, scores: Scores) -> Erased:
+        """Erases the tokens with the highest scores."""
         generator = np.random.default_rng([self.seed, 2])
         orders = [order_by(row, generator) for row in scores]
-        return erase_in_order(self.classifier, self.ids[: len(scores)], orders, self.probs[: len(scores)])
+        return erase_in_order(self.classifier, self.forward.ids[: len(scores)], orders, self.probs[: len(scores)])
 
-    def agreement_with_evidence(self, scores: Scores) -> dict[str, Any] | None:
-        """ERASER's plausibility: of each text as many tokens are chosen as have evidence on average."""
+    def result(self, scores: Scores, erased: Erased, chance: Erased) -> MethodResult:
+        """The figures of a method; `chance` is what the erasure of random tokens did."""
+        count = len(scores)
+        return MethodResult(
+            num_examples=count,
+            comprehensiveness={v: bootstrap(erased.comprehensiveness[v], self.seed) for v in VARIANTS},
+            comprehensiveness_over_random=bootstrap(
+                erased.comprehensiveness["deletion"] - chance.comprehensiveness["deletion"][:count], self.seed
+            ),
+            sufficiency={v: bootstrap(erased.sufficiency[v], self.seed) for v in VARIANTS},
+            top_token_flips=float(erased.top_token_flips.mean()),
+            erased_until_flip=float(erased.erased_until_flip.mean()),
+            evidence=self._agreement_with_evidence(scores),
+        )
+
+    def _agreement_with_evidence(self, scores: Scores) -> EvidenceAgreement | None:
+        """ERASER's plausibility: in each text as many tokens are chosen as have evidence on average."""
         rows = [row for row in range(len(scores)) if self.evidence[row] is not None]
         if not rows:
             return None
@@ -221,87 +234,78 @@ class _Texts:
             precision, recall = iou_precision_recall(chosen, mask)
             precisions.append(precision)
             recalls.append(recall)
-        return {
-            "auprc": _interval(areas, self.seed),
-            "token_f1": _interval(token_f1s, self.seed),
-            "iou_f1": f1(float(np.mean(precisions)), float(np.mean(recalls))),
-        }
+        return EvidenceAgreement(
+            auprc=bootstrap(areas, self.seed),
+            token_f1=bootstrap(token_f1s, self.seed),
+            iou_f1=f1(float(np.mean(precisions)), float(np.mean(recalls))),
+        )
 
-    def facts_of_evidence(self) -> dict[str, Any]:
+    def facts_of_evidence(self) -> EvidenceFacts:
+        """What people marked."""
         known = [mask for mask in self.evidence if mask is not None]
-        return {
-            "num_examples": len(known),
-            "share_of_tokens": float(np.mean([mask.mean() for mask in known])) if known else None,
-            "share_not_read": float(np.mean(self.unread)) if self.unread else None,
-        }
+        return EvidenceFacts(
+            num_examples=len(known),
+            share_of_tokens=float(np.mean([mask.mean() for mask in known])) if known else None,
+            share_not_read=float(np.mean(self.unread)) if self.unread else None,
+        )
 
-    def attention(self, weights: Scores) -> dict[str, Any] | None:
-        """What holds for attention alone; None where the model has no weights of its own."""
+    def attention(self, scores: dict[str, Scores]) -> AttentionResult | None:
+        """What holds for attention alone; None where the model has no weights of its own.
+
+        Args:
+            scores: by method; gradients are computed where they are not among them.
+        """
         if not self.has_weights:
             return None
         from textattn.explain.attention_checks import check_attention
 
-        rows = np.arange(len(self))
-        gradients = attribute(self.classifier, self.tokens, self._targets(rows), "gradient_x_input").scores
         multi_label = self.classifier.config.multi_label
+
+        def distance(probs: Array, others: Array) -> NDArray[np.float64]:
+            return total_variation(probs, others, multi_label=multi_label)
+
+        def tau(first: Scores, second: Scores) -> Interval | None:
+            return bootstrap([kendall_tau(a, b) for a, b in zip(first, second, strict=False)], self.seed)
+
+        weights = scores["attention"]
+        gradients = scores.get("gradient_x_input") or self.scores(find_method("gradient_x_input"))
+        steepness = [np.abs(gradient) for gradient in gradients]
+        without = self.forward_for(find_method("occlusion")).without_each_word()
         changes = [
-            total_variation(self.classifier.logits_to_probabilities(logits), probs, multi_label=multi_label)
-            for logits, probs in zip(self.without_each_token(), self.probs, strict=False)
+            distance(self.classifier.logits_to_probabilities(logits), probs)
+            for logits, probs in zip(without, self.probs, strict=False)
         ]
         checks = check_attention(self.classifier, self.tokens, self.probs, self.seed)
-        distance = total_variation(checks.uniform, self.probs, multi_label=multi_label)
-        pairs = zip(weights, gradients, strict=True)
-        facts: dict[str, Any] = {
-            "tau_gradient": _interval([kendall_tau(a, np.abs(g)) for a, g in pairs], self.seed),
-            "tau_leave_one_out": _interval(
-                [kendall_tau(a, change) for a, change in zip(weights, changes, strict=False)], self.seed
-            ),
-            "tau_gradient_leave_one_out": _interval(
-                [kendall_tau(np.abs(g), change) for g, change in zip(gradients, changes, strict=False)], self.seed
-            ),
-            "conicity": _interval(checks.conicity, self.seed),
-            "permuted_total_variation": _interval(checks.permuted, self.seed),
-            "uniform_total_variation": _interval(distance, self.seed),
-            "uniform_decisions_changed": float((checks.uniform.argmax(axis=1) != self.answers).mean()),
-            "top_weight_flips": float(checks.top_weight_flips.mean()),
-            "random_weight_flips": float(checks.random_weight_flips.mean()),
-            "weights_erased_until_flip": float(checks.erased_until_flip.mean()),
-            "random_weights_erased_until_flip": float(checks.random_erased_until_flip.mean()),
-        }
+        uniform_answers = checks.uniform.argmax(axis=1)
         labels = self.split.labels
-        if labels.ndim == 1:
-            facts["accuracy"] = float((self.answers == labels).mean())
-            facts["uniform_accuracy"] = float((checks.uniform.argmax(axis=1) == labels).mean())
-        return facts
-
-
-def _as_json(erased: Erased, over_random: NDArray[np.float64], seed: int) -> dict[str, Any]:
-    return {
-        "num_examples": len(over_random),
-        "comprehensiveness": {v: _interval(erased.comprehensiveness[v], seed) for v in VARIANTS},
-        "comprehensiveness_over_random": _interval(over_random, seed),
-        "sufficiency": {v: _interval(erased.sufficiency[v], seed) for v in VARIANTS},
-        "top_token_flips": float(erased.top_token_flips.mean()),
-        "erased_until_flip": float(erased.erased_until_flip.mean()),
-    }
-
-
-def _interval(values: Any, seed: int) -> dict[str, Any] | None:
-    found: Interval | None = bootstrap(values, seed)
-    return None if found is None else found._asdict()
+        return AttentionResult(
+            tau_gradient=tau(weights, steepness),
+            tau_leave_one_out=tau(weights, changes),
+            tau_gradient_leave_one_out=tau(steepness, changes),
+            conicity=bootstrap(checks.conicity, self.seed),
+            permuted_total_variation=bootstrap(checks.permuted, self.seed),
+            uniform_total_variation=bootstrap(distance(checks.uniform, self.probs), self.seed),
+            uniform_decisions_changed=float((uniform_answers != self.answers).mean()),
+            top_weight_flips=float(checks.top_weight_flips.mean()),
+            random_weight_flips=float(checks.random_weight_flips.mean()),
+            weights_erased_until_flip=float(checks.erased_until_flip.mean()),
+            random_weights_erased_until_flip=float(checks.random_erased_until_flip.mean()),
+            accuracy=float((self.answers == labels).mean()) if labels.ndim == 1 else None,
+            uniform_accuracy=float((uniform_answers == labels).mean()) if labels.ndim == 1 else None,
+        )
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
-    """`--methods a,b` or `all`.
+    """The names in `--methods a,b`; `all` stands for the methods for every model.
 
     Raises:
         ConfigError: there is no such method.
     """
     if text == "all":
-        return tuple(METHODS)
+        return method_names()
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
         raise ConfigError("--methods: none given", f"--methods {','.join(AUDITED)}")
     for name in names:
-        check_method(name)
+        find_method(name)
     return names

@@ -1,4 +1,4 @@
-"""The measures of an audit, one text at a time, as the papers define them. Numpy only; no model, no sampling of texts.
+"""The measures of an audit, for one text at a time, as the papers define them. Numpy only; no model, no sampling.
 
 DeYoung et al. 2020 (ERASER): comprehensiveness, sufficiency, token F1, IOU F1, AUPRC. Jain & Wallace 2019: Kendall's
 tau, total variation. Mohankumar et al. 2020: conicity.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ LEAST_OVERLAP = 0.5
 RESAMPLES = 1000
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """A mean with its 95 % interval over texts."""
 
     mean: float

@@ -1,7 +1,8 @@
-"""Texts with some of their tokens erased, through the model. Needs no torch.
+"""Erases tokens from texts and runs the model on what is left. Needs no torch.
 
-Erasing means to take the tokens out (`deletion`, as in ERASER and leave-one-out) or to put the unknown token in their
-place (`mask`), which keeps the others where they were. A text with nothing left is one unknown token, as an empty text.
+To erase tokens is to delete them (`deletion`, as in ERASER and leave-one-out) or to put the unknown token in their
+place (`mask`), which keeps the others where they are. A text that loses all its tokens becomes one unknown token, like
+an empty text.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.explain.targets import Targets
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import Floats, run_in_batches
 from textattn.tokens.token_arrays import TokenArrays
@@ -20,23 +20,23 @@ from textattn.tokens.tokenizer import TextTokenizer
 
 Variant = Literal["deletion", "mask"]
 Kept = NDArray[np.bool_]
-# Tokens of the variants that are put together before they run: bounds memory.
+# Tokens of the erased texts that are held in memory before they run.
 TOKENS_AT_ONCE = 4_000_000
 
 
 def rows_of(tokens: TokenArrays) -> list[NDArray[np.int32]]:
-    """The ids of each text."""
+    """(tokens,) token ids of each text."""
     return [tokens.ids[first:last] for first, last in zip(tokens.starts[:-1], tokens.starts[1:], strict=True)]
 
 
 def pack(rows: Sequence[NDArray[np.int32]]) -> TokenArrays:
-    """The opposite of `rows_of`."""
+    """The texts as one array: the inverse of `rows_of`, with the counts of unknown and truncated ones at 0."""
     starts = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
     return TokenArrays(np.concatenate(rows) if rows else np.zeros(0, np.int32), starts, 0, 0)
 
 
 def erase(ids: NDArray[np.int32], kept: Kept, unk_id: int, variant: Variant = "deletion") -> NDArray[np.int32]:
-    """`ids` without the tokens where `kept` is False."""
+    """`ids`, (tokens,), without the tokens where `kept`, (tokens,), is False."""
     if variant == "mask":
         return np.where(kept, ids, np.int32(unk_id))
     return ids[kept] if kept.any() else np.array([unk_id], np.int32)
@@ -45,9 +45,10 @@ def erase(ids: NDArray[np.int32], kept: Kept, unk_id: int, variant: Variant = "d
 def logits_of(
     classifier: Classifier, rows: Iterable[NDArray[np.int32]], on_rows: Callable[[int], None] | None = None
 ) -> Floats:
-    """(rows, num_outputs), in the order of the rows, which may be very many.
+    """Logits of texts, (rows, num_outputs), in the order of the rows.
 
     Args:
+        rows: (tokens,) token ids of each text; consumed a part at a time, so there may be very many.
         on_rows: called with the number of rows done.
     """
     found: list[Floats] = []
@@ -104,21 +105,3 @@ def leave_one_out(
 
     logits = logits_of(classifier, variants, None if on_row is None else on_rows)
     return np.split(logits, ends[:-1])
-
-
-def occlusion(
-    classifier: Classifier,
-    tokens: TokenArrays,
-    targets: Targets,
-    words: Sequence[NDArray[np.int64]],
-    on_row: Callable[[int], None] | None = None,
-) -> list[NDArray[np.float64]]:
-    """For each text how far the log-odds fall without each of its words, (words,)."""
-    without = leave_one_out(classifier, tokens, words, on_row)
-    return falls(logits_of(classifier, rows_of(tokens)), without, targets)
-
-
-def falls(whole: Floats, without: Sequence[Floats], targets: Targets) -> list[NDArray[np.float64]]:
-    """From the logits of texts, (rows, num_outputs), and those `leave_one_out` gave: how far the log-odds fall."""
-    odds = targets.log_odds(whole)
-    return [odds[row] - targets.take([row] * len(logits)).log_odds(logits) for row, logits in enumerate(without)]

@@ -1,4 +1,8 @@
-"""What happens to the answers of many texts when their tokens are erased in some order."""
+"""Erasure curves: how the answers to texts change as more and more of their tokens are erased, in a given order.
+
+The measures are those of ERASER (DeYoung et al. 2020), and the share erased until the answer changes (Serrano & Smith
+2019).
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,21 @@ from textattn.inference.classifier import Classifier
 Ids = NDArray[np.int32]
 Order = NDArray[np.int64]
 VARIANTS: tuple[Variant, ...] = ("deletion", "mask")
-# Shares tried in turn, of the texts whose answer stands so far, to find how much has to go.
+# Shares of the tokens that are erased, one after the other, until the answer changes.
 STEPS = (*FRACTIONS, 0.75, 1.0)
 
 
 class Erased(NamedTuple):
-    """Each (rows,)."""
+    """What erasure did to the answers to some texts."""
 
     comprehensiveness: dict[Variant, NDArray[np.float64]]
+    """(rows,) fall of the probability without the first tokens, for each way to erase."""
     sufficiency: dict[Variant, NDArray[np.float64]]
+    """(rows,) fall of the probability with the first tokens alone, for each way to erase."""
     top_token_flips: NDArray[np.bool_]
-    """Whether another label is the answer without the first token alone."""
+    """(rows,) whether the answer changes when the first token is deleted."""
     erased_until_flip: NDArray[np.float64]
-    """Smallest share of STEPS without which it is; 1 also where it never is."""
+    """(rows,) smallest of STEPS at which the answer changes; 1 also where it never does."""
 
 
 def erase_in_order(
@@ -37,12 +43,12 @@ def erase_in_order(
     probs: NDArray[np.float64],
     on_rows: Callable[[int], None] | None = None,
 ) -> Erased:
-    """Erases the first tokens of each order.
+    """Erases the first tokens of each text in the order given for it.
 
     Args:
-        rows: token ids of each text.
-        orders: its tokens, the most important first.
-        probs: (rows, labels) the model's answers to the whole texts.
+        rows: (tokens,) token ids of each text.
+        orders: (tokens,) positions of its tokens, the most important first.
+        probs: (rows, labels) probabilities of the whole texts.
         on_rows: called with the number of erased texts that have run.
     """
     runner = _Runner(classifier, rows, orders, probs.argmax(axis=1), on_rows)
@@ -91,7 +97,7 @@ _Key = tuple[int, int, Variant, bool]
 
 
 class _Runner:
-    """Runs each erased text once, however often it is wanted: of short texts several shares are the same tokens."""
+    """Runs each erased text once, however often it is wanted: in short texts several shares are the same tokens."""
 
     def __init__(
         self,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from textattn.errors import ConfigError
-from textattn.explain.methods import UNSIGNED, attribute, check_method
+from textattn.explain.erasure import pack
+from textattn.explain.forward_pass import ForwardPass
+from textattn.explain.methods import DEFAULT, find_method, is_signed
 from textattn.explain.targets import Targets
 from textattn.inference.classifier import Classifier, Prediction, Text
-from textattn.inference.words import Word, find_words
+from textattn.inference.words import Word, WordSpans, find_words
+from textattn.tokens.tokenizer import TokenizedText
 
 
 @dataclass(frozen=True)
@@ -31,78 +34,121 @@ class Explanation:
     weights: list[float]
     """For each token. Attention: shares that sum to 1; else for the target (positive) or against it (negative)."""
     words: list[Word]
-    """Tokens put together to words, with the sums of their weights."""
+    """Words of the text, each with the sum of its tokens' weights."""
     truncated: bool
     """Whether part of the text was not read."""
     completeness_error: float | None = None
-    """Integrated gradients: how far the weights' sum is from the change they stand for, as a share of it."""
+    """Integrated gradients: how far the sum of the weights is from the change they stand for, as a share of it."""
 
     @property
     def signed(self) -> bool:
         """Whether weights are for the target or against it."""
-        return self.method not in UNSIGNED
+        return is_signed(self.method)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to explain about the answers to some texts."""
+
+    method: str = DEFAULT
+    """A name of `textattn.explain.methods`."""
+    target: str | None = None
+    """The label to explain; None: the predicted one, of each text."""
+    against: str | None = None
+    """Explain the target rather than this label; None: rather than all others."""
+    seed: int = 0
+    """Of methods that draw random numbers."""
+
+    def check(self, labels: Sequence[str]) -> None:
+        """Raises ConfigError for an unknown method or label, or a label explained against itself."""
+        find_method(self.method)
+        for name in (self.target, self.against):
+            if name is not None and name not in labels:
+                raise ConfigError(f"unknown label {name!r}; labels are: {', '.join(labels)}")
+        if self.against is not None and self.target == self.against:
+            raise ConfigError(f"a label cannot be explained against itself: {self.target!r}")
+
+
+@dataclass(frozen=True)
+class AnsweredTexts:
+    """Texts that were tokenised and answered once, for all that is then asked about them."""
+
+    texts: Sequence[str]
+    tokenized: Sequence[TokenizedText]
+    spans: Sequence[WordSpans]
+    forward: ForwardPass
+    predictions: Sequence[Prediction]
+
+    @classmethod
+    def of(cls, classifier: Classifier, texts: Text | Iterable[Text]) -> AnsweredTexts:
+        """Tokenises texts and runs the model on them.
+
+        Raises:
+            ConfigError: a text has the wrong number of segments.
+        """
+        texts = classifier.normalise(texts)
+        tokenized = classifier.tokenizer.encode_with_offsets(texts)
+        spans = [find_words(text, row) for text, row in zip(texts, tokenized, strict=True)]
+        tokens = pack([np.array(row.input_ids, np.int32) for row in tokenized])
+        forward = ForwardPass.run(classifier, tokens, [span.word_of for span in spans])
+        probs = classifier.logits_to_probabilities(forward.logits)
+        return cls(texts, tokenized, spans, forward, [classifier.prediction(row) for row in probs])
+
+    def explain(self, question: Question) -> list[Explanation]:
+        """An explanation for each text.
+
+        Raises:
+            ConfigError: unknown method or label, the method does not apply to this model, or the label explained,
+                which may be the predicted one, is `question.against`.
+            InputError: the method needs PyTorch weights and the model has none.
+        """
+        classifier, labels = self.forward.classifier, self.forward.classifier.labels
+        question.check(labels)
+        against = question.against
+        explained = [question.target or prediction.label for prediction in self.predictions]
+        if against in explained:
+            raise ConfigError(
+                f"the answer is {against!r} itself, which cannot be explained against {against!r}",
+                f"--contrast {next(label for label in labels if label != against)} {against}",
+            )
+        targets = Targets(
+            np.array([labels.index(name) for name in explained], np.int64),
+            None if against is None else labels.index(against),
+            classifier.config.output,
+        )
+        method = find_method(question.method)
+        method.check_model(classifier)
+        given = method.attribute(self.forward, targets, seed=question.seed)
+        errors = given.completeness_error
+        return [
+            Explanation(
+                text=text,
+                prediction=prediction,
+                target=name,
+                against=against,
+                method=question.method,
+                tokens=row.tokens,
+                offsets=row.offsets,
+                weights=[float(weight) for weight in scores],
+                words=span.words(text, scores.tolist()),
+                truncated=row.truncated,
+                completeness_error=None if errors is None else float(errors[number]),
+            )
+            for number, (text, prediction, name, row, span, scores) in enumerate(
+                zip(self.texts, self.predictions, explained, self.tokenized, self.spans, given.scores, strict=True)
+            )
+        ]
 
 
 def explain_texts(
     classifier: Classifier,
     texts: Text | Iterable[Text],
-    method: str = "attention",
+    method: str = DEFAULT,
     target: str | None = None,
     against: str | None = None,
     seed: int = 0,
 ) -> list[Explanation]:
-    """Explanations of texts.
-
-    Args:
-        target: the label to explain; default: the predicted one, of each text.
-        against: explain the target rather than this label.
-
-    Raises:
-        ConfigError: unknown method or label, the method does not apply to this model, or the label explained, which
-            may be the predicted one, is `against`.
-        InputError: the method needs PyTorch weights and the model has none.
-    """
-    check_method(method)
-    texts = classifier.normalise(texts)
-    labels = classifier.config.labels
-    for name in (target, against):
-        if name is not None and name not in labels:
-            raise ConfigError(f"unknown label {name!r}; labels are: {', '.join(labels)}")
-    if against is not None and target == against:
-        raise ConfigError(f"a label cannot be explained against itself: {target!r}")
-    tokens = classifier.tokenizer.encode(texts)
-    tokenized = classifier.tokenizer.encode_with_offsets(texts)
-    spans = [find_words(text, row) for text, row in zip(texts, tokenized, strict=True)]
-    probs = classifier.probabilities(tokens)
-    predictions = [classifier.prediction(row) for row in probs]
-    explained = [target or prediction.label for prediction in predictions]
-    if against in explained:
-        raise ConfigError(
-            f"the answer is {against!r} itself, which cannot be explained against {against!r}",
-            f"--contrast {next(label for label in labels if label != against)} {against}",
-        )
-    targets = Targets(
-        np.array([labels.index(name) for name in explained], np.int64),
-        None if against is None else labels.index(against),
-        classifier.config.output,
-    )
-    given = attribute(classifier, tokens, targets, method, [span.word_of for span in spans], seed=seed)
-    errors = given.completeness_error
-    return [
-        Explanation(
-            text=text,
-            prediction=prediction,
-            target=name,
-            against=against,
-            method=method,
-            tokens=row.tokens,
-            offsets=row.offsets,
-            weights=[float(weight) for weight in scores],
-            words=span.words(text, scores.tolist()),
-            truncated=row.truncated,
-            completeness_error=None if errors is None else float(errors[number]),
-        )
-        for number, (text, prediction, name, row, span, scores) in enumerate(
-            zip(texts, predictions, explained, tokenized, spans, given.scores, strict=True)
-        )
-    ]
+    """Explanations of texts by one method, see `Question` and `AnsweredTexts.explain`."""
+    question = Question(method, target, against, seed)
+    question.check(classifier.labels)
+    return AnsweredTexts.of(classifier, texts).explain(question)

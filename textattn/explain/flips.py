@@ -9,10 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.explain.erasure import erase, logits_of, rows_of
+from textattn.explain.erasure import erase, logits_of
+from textattn.explain.explanations import AnsweredTexts
 from textattn.explain.targets import Targets
 from textattn.inference.classifier import Classifier, Prediction, Text
-from textattn.inference.words import Word, find_words
+from textattn.inference.words import Word
 
 # Pairs of words that are all tried; with more of them the pairs are found like larger sets.
 MOST_PAIRS = 5_000
@@ -33,11 +34,16 @@ class Flip:
 def find_flip(classifier: Classifier, text: Text) -> Flip | None:
     """A smallest set of words without which the answer is another one; None where not even an empty text changes it.
 
-    Single words and, in texts that are not too long, pairs are all tried. Beyond that words are taken out one by one,
+    Single words and, in texts that are not too long, pairs are all tried. Beyond that, words are taken out one by one,
     each time the one that matters most of those left, until the answer changes; then words that turned out not to be
     needed are put back. A multi-label answer is the set of its labels.
     """
-    search = _Search(classifier, *classifier.normalise([text]))
+    return find_flip_of(AnsweredTexts.of(classifier, [text]), 0)
+
+
+def find_flip_of(answered: AnsweredTexts, row: int) -> Flip | None:
+    """`find_flip` for one of several texts that the model has answered."""
+    search = _Search(answered, row)
     count = len(search.words)
     if count == 0:
         return None
@@ -58,20 +64,17 @@ def find_flip(classifier: Classifier, text: Text) -> Flip | None:
 class _Search:
     """One text, its answer, and the answers without some of its words."""
 
-    def __init__(self, classifier: Classifier, text: str) -> None:
-        self.classifier = classifier
-        self.text = text
-        tokens = classifier.tokenizer.encode([text])
-        (tokenized,) = classifier.tokenizer.encode_with_offsets([text])
-        self.spans = find_words(text, tokenized)
+    def __init__(self, answered: AnsweredTexts, row: int) -> None:
+        self.classifier = answered.forward.classifier
+        self.text = answered.texts[row]
+        self.spans = answered.spans[row]
         # What has no extent in the text cannot be taken out of it.
-        self.words = [word for word, (start, end) in enumerate(self.spans.spans) if text[start:end].strip()]
-        (self.ids,) = rows_of(tokens)
-        whole = logits_of(classifier, [self.ids])
-        (self.answer,) = self._answers(whole)
-        top = int(classifier.config.labels.index(self.answer.label))
-        self.targets = Targets(np.array([top]), None, classifier.config.output)
-        self.whole = float(self.targets.log_odds(whole)[0])
+        self.words = [word for word, (start, end) in enumerate(self.spans.spans) if self.text[start:end].strip()]
+        self.ids = answered.forward.ids[row]
+        self.answer = answered.predictions[row]
+        top = self.classifier.labels.index(self.answer.label)
+        self.targets = Targets(np.array([top]), None, self.classifier.config.output)
+        self.whole = float(self.targets.log_odds(answered.forward.logits[row : row + 1])[0])
 
     def first(self, sets: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
         """Of the sets that change the answer the one after which the old answer is least likely."""

@@ -1,15 +1,14 @@
-"""Explanations from gradients, in PyTorch.
+"""What the methods that use gradients share: the model in PyTorch, its inputs in batches, and the log-odds of targets.
 
-Integrated gradients equal Captum's (tests), without importing it: that takes as long as the answer, most of it for
-matplotlib. All methods are with respect to the log-odds of `textattn.explain.targets`, without dropout, and sum over
-the embedding's dimensions, so that a token has one number with a sign: for the label or against it. What a token adds
-to the logits as part of n-grams is an input like its embedding.
+Gradients are with respect to the log-odds of `textattn.explain.targets`, without dropout. The inputs are the embeddings
+and what each token adds to the logits as part of n-grams. A token's score is the sum over all its numbers, so that it
+is one number with a sign: for the label or against it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,161 +17,121 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textattn.errors import ConfigError
+from textattn.explain.forward_pass import ForwardPass
 from textattn.explain.targets import Targets
-from textattn.inference.torch_session import TorchSession
 from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import TextClassifier
 from textattn.tokens.batches import collate, sorted_batches
-from textattn.tokens.token_arrays import TokenArrays
 
-# Tokens of a batch with its padding; integrated gradients run so many tokens at a time.
+# Tokens of a batch with its padding; bounds memory.
 MAX_TOKENS = 16_384
-# Integrated gradients: points of the Gauss-Legendre rule at first; doubled for texts whose sum is further than
-# TOLERANCE from what it should be, at most to MOST_STEPS.
-FIRST_STEPS = 16
-MOST_STEPS = 512
-TOLERANCE = 0.01
-# Log-odds, in nats: smaller changes are not divided by.
-LEAST_CHANGE = 0.05
+
+Inputs = tuple[Tensor, Tensor]
+"""Embeddings, (batch, seq, embedding_dim), and what the n-grams contribute, (batch, seq, num_outputs)."""
 
 
-_Inputs = tuple[Tensor, Tensor]
-_Forward = Callable[[_Inputs, Tensor, Tensor], Tensor]
+class Batch(NamedTuple):
+    """Some of the texts, padded."""
 
-
-class Gradients(NamedTuple):
-    """Scores of many texts."""
-
-    scores: list[NDArray[np.float64]]
-    """(tokens,) for each text"""
-    completeness_error: NDArray[np.float64] | None
-    """(rows,) integrated gradients: how far their sum is from the change of the log-odds, as a share of it"""
-
-
-class _Batch(NamedTuple):
     rows: NDArray[np.int64]
+    """(batch,) which texts they are."""
     input_ids: Tensor
     """(batch, seq)"""
     mask: Tensor
     """(batch, seq)"""
     labels: Tensor
-    """(batch,)"""
+    """(batch,) the label to explain."""
+
+    def repeat(self, times: int) -> Batch:
+        """All texts so many times, one copy of the whole batch after the other."""
+        return Batch(
+            np.tile(self.rows, times), self.input_ids.repeat(times, 1), self.mask.repeat(times, 1),
+            self.labels.repeat(times),
+        )  # fmt: skip
 
 
-def gradient_x_input(session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int) -> Gradients:
-    """Gradient times embedding (Shrikumar et al. 2016)."""
-    scores: dict[int, NDArray[np.float64]] = {}
-    with _ready(session) as model:
-        forward = _forward(model, targets)
-        for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
-            inputs = _inputs(model, batch)
-            gradients = torch.autograd.grad(forward(inputs, batch.mask, batch.labels).sum(), inputs)
-            _store(scores, batch, tuple(x * gradient for x, gradient in zip(inputs, gradients, strict=True)))
-    return Gradients([scores[row] for row in range(len(tokens))], None)
+class GradientSession:
+    """Texts and targets, ready for gradients. `gradient_session` opens one."""
+
+    def __init__(self, model: TextClassifier, device: torch.device, forward: ForwardPass, targets: Targets) -> None:
+        self.model = model
+        self.device = device
+        self.forward = forward
+        self.targets = targets
+        self._scores: dict[int, NDArray[np.float64]] = {}
+
+    def batches(self, max_tokens: int | None = None, rows: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """The texts in batches of similar length.
+
+        Args:
+            max_tokens: of a batch with its padding; default MAX_TOKENS.
+            rows: which texts; default: all.
+        """
+        tokens = self.forward.tokens
+        rows = np.arange(len(tokens)) if rows is None else rows
+        for indices in sorted_batches(tokens.lengths[rows], max_tokens or MAX_TOKENS):
+            chosen = rows[indices]
+            pad_id = self.forward.classifier.tokenizer.pad_id
+            input_ids, mask = (torch.from_numpy(a).to(self.device) for a in collate(tokens, chosen, pad_id))
+            labels = torch.from_numpy(self.targets.labels[chosen]).to(self.device)
+            yield Batch(chosen, input_ids, mask, labels)
+
+    def inputs(self, batch: Batch) -> Inputs:
+        """The inputs of a batch, which ask for gradients."""
+        with torch.no_grad():
+            contributions = self.model.ngram_contributions(batch.input_ids, batch.mask)
+            embeddings = self.model.embedding(batch.input_ids)
+        return embeddings.requires_grad_(), contributions.requires_grad_()
+
+    def log_odds(self, inputs: Inputs, batch: Batch) -> Tensor:
+        """(batch,) the log-odds of the batch's targets, of any inputs."""
+        embeddings, contributions = inputs
+        logits = self.model.forward_from_embeddings(embeddings, batch.mask, contributions.sum(1)).logits
+        return self.log_odds_of(logits, batch)
+
+    def log_odds_of(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(batch, num_outputs) -> (batch,)."""
+        return log_odds(logits, batch.labels, self.targets)
+
+    def gradients(self, inputs: Inputs, batch: Batch) -> tuple[Tensor, ...]:
+        """Gradients of the log-odds with respect to the inputs, in their shapes."""
+        return torch.autograd.grad(self.log_odds(inputs, batch).sum(), inputs)
+
+    def store(self, batch: Batch, *parts: Tensor) -> None:
+        """Keeps scores of a batch: of each token the sum over the last dimension of all parts, (batch, seq, size)."""
+        lengths = batch.mask.sum(1).tolist()
+        total = sum(part.detach().double().sum(-1) for part in parts)
+        assert isinstance(total, Tensor)
+        for row, length, values in zip(batch.rows.tolist(), lengths, total.cpu().numpy(), strict=True):
+            self._scores[row] = values[:length]
+
+    @property
+    def scores(self) -> list[NDArray[np.float64]]:
+        """(tokens,) for each text, in order; every text must have been stored."""
+        return [self._scores[row] for row in range(len(self.forward))]
 
 
-def integrated_gradients(
-    session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int, unk_id: int
-) -> Gradients:
-    """Integrated gradients (Sundararajan et al. 2017) from the unknown token at every place.
+@contextlib.contextmanager
+def gradient_session(forward: ForwardPass, targets: Targets) -> Iterator[GradientSession]:
+    """Opens the model for gradients with respect to its inputs; restores its parameters at the end.
 
-    The unknown token stands for "some word": word dropout has shown it to the model in training. The scores of a text
-    sum to how far its log-odds are from those of a text of unknown tokens; the number of steps doubles until they do.
-    """
-    scores: dict[int, NDArray[np.float64]] = {}
-    errors = np.full(len(tokens), np.inf)
-    with _ready(session) as model:
-        forward = _forward(model, targets)
-        steps, left = FIRST_STEPS, np.arange(len(tokens))
-        while len(left):
-            for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS // 4, left):
-                inputs = _inputs(model, batch)
-                # N-grams with an unknown token do not count.
-                baseline = (
-                    model.embedding(torch.full_like(batch.input_ids, unk_id)).detach(),
-                    torch.zeros_like(inputs[1]),
-                )
-                given = _path_integral(forward, inputs, baseline, batch, steps)
-                with torch.inference_mode():
-                    change, start = (forward(x, batch.mask, batch.labels) for x in (inputs, baseline))
-                    change = change - start
-                missing = sum(part.flatten(1).sum(1) for part in given) - change
-                errors[batch.rows] = (missing.abs() / change.abs().clamp(min=LEAST_CHANGE)).double().cpu().numpy()
-                _store(scores, batch, given)
-            left = left[errors[left] > TOLERANCE]
-            steps *= 2
-            if steps > MOST_STEPS:
-                break
-    return Gradients([scores[row] for row in range(len(tokens))], errors)
-
-
-def _path_integral(
-    forward: _Forward, inputs: _Inputs, baseline: _Inputs, batch: _Batch, steps: int
-) -> tuple[Tensor, Tensor]:
-    """(x - x') times the mean gradient between baseline x' and input x, by the Gauss-Legendre rule with `steps` points.
-
-    Of the shape of the inputs (Sundararajan et al. 2017, eq. 1).
-    """
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    at_once = max(1, MAX_TOKENS // batch.mask.numel())
-    change = [(x - start).detach() for x, start in zip(inputs, baseline, strict=True)]
-    means = [torch.zeros_like(x) for x in change]
-    for first in range(0, steps, at_once):
-        place, weight = (torch.from_numpy(a[first : first + at_once] / 2).to(change[0]) for a in (places, weights))
-        embeddings, contributions = (
-            (start + (place + 0.5).view(-1, 1, 1, 1) * x).flatten(0, 1).requires_grad_()
-            for start, x in zip(baseline, change, strict=True)
-        )
-        between = embeddings, contributions
-        answers = forward(between, batch.mask.repeat(len(place), 1), batch.labels.repeat(len(place)))
-        for mean, gradient in zip(means, torch.autograd.grad(answers.sum(), between), strict=True):
-            mean += torch.tensordot(weight, gradient.view(len(place), *mean.shape), dims=1)
-    return change[0] * means[0], change[1] * means[1]
-
-
-def attention_x_gradient(session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int) -> Gradients:
-    """Attention weight times the gradient with respect to it, the states held fixed (Serrano & Smith 2019, section 4).
-
-    Raises:
-        ConfigError: the model has no attention weights of its own.
-    """
-    scores: dict[int, NDArray[np.float64]] = {}
-    with _ready(session) as model:
-        attention = weighted_pooling(model, "attention_x_gradient")
-        for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
-            with torch.no_grad():
-                states = model.states(model.embedding(batch.input_ids), batch.mask)
-                weights = attention.weigh(states.scored, batch.mask.bool())
-                ngram_logits = model.ngram_contributions(batch.input_ids, batch.mask).sum(1)
-            weights.requires_grad_()  # (batch, heads, seq)
-            logits = model.classifier(attention.pool(states.pooled, weights, batch.mask.bool())) + ngram_logits
-            (gradient,) = torch.autograd.grad(log_odds(logits, batch.labels, targets).sum(), weights)
-            _store(scores, batch, ((weights * gradient).sum(1, keepdim=True).transpose(1, 2),))
-    return Gradients([scores[row] for row in range(len(tokens))], None)
-
-
-def ngrams(session: TorchSession, tokens: TokenArrays, targets: Targets, pad_id: int) -> Gradients:
-    """What each token, as part of n-grams, adds to the label's logit rather than to the others' (their mean). Exact.
+    Meanwhile the parameters ask for no gradients, and cuDNN is off, because its LSTM has no backward pass outside of
+    training.
 
     Raises:
-        ConfigError: the model has no n-grams.
+        InputError: the model has no weights that PyTorch could load.
     """
-    if session.model.ngrams is None:
-        raise ConfigError("ngrams: this model has no linear part (model.ngrams)", "--method gradient_x_input")
-    scores: dict[int, NDArray[np.float64]] = {}
-    with _ready(session) as model:
-        for batch in _batches(session, tokens, targets, pad_id, MAX_TOKENS):
-            shares = model.ngram_contributions(batch.input_ids, batch.mask)
-            num_outputs = shares.shape[2]
-            own = torch.nn.functional.one_hot(batch.labels, num_outputs).to(shares) if num_outputs > 1 else None
-            if own is None:
-                direction = (2 * batch.labels - 1).to(shares)[:, None]
-            elif targets.against is not None:
-                direction = own - torch.eye(num_outputs).to(shares)[targets.against]
-            else:
-                direction = own if targets.output == "sigmoid" else own - (1 - own) / (num_outputs - 1)
-            _store(scores, batch, (shares * direction[:, None],))
-    return Gradients([scores[row] for row in range(len(tokens))], None)
+    session = forward.classifier.torch_session
+    model = session.model
+    needed = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.backends.cudnn.flags(enabled=False):
+        for parameter in needed:
+            parameter.requires_grad_(False)
+        try:
+            yield GradientSession(model, session.device, forward, targets)
+        finally:
+            for parameter in needed:
+                parameter.requires_grad_()
 
 
 def weighted_pooling(model: TextClassifier, method: str) -> WeightedPooling:
@@ -198,58 +157,3 @@ def log_odds(logits: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     if targets.output == "sigmoid":
         return own
     return own - logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
-
-
-@contextlib.contextmanager
-def _ready(session: TorchSession) -> Iterator[TextClassifier]:
-    """The model, its weights without gradients, and cuDNN off: its LSTM has no backward pass outside of training."""
-    model = session.model
-    needed = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with torch.backends.cudnn.flags(enabled=False):
-        for parameter in needed:
-            parameter.requires_grad_(False)
-        try:
-            yield model
-        finally:
-            for parameter in needed:
-                parameter.requires_grad_()
-
-
-def _forward(model: TextClassifier, targets: Targets) -> _Forward:
-    def forward(inputs: _Inputs, mask: Tensor, labels: Tensor) -> Tensor:
-        embeddings, contributions = inputs
-        return log_odds(model.forward_from_embeddings(embeddings, mask, contributions.sum(1)).logits, labels, targets)
-
-    return forward
-
-
-def _inputs(model: TextClassifier, batch: _Batch) -> _Inputs:
-    """Embeddings, (batch, seq, embedding_dim), and what the n-grams contribute, (batch, seq, num_outputs)."""
-    with torch.no_grad():
-        contributions = model.ngram_contributions(batch.input_ids, batch.mask)
-        embeddings = model.embedding(batch.input_ids)
-    return embeddings.requires_grad_(), contributions.requires_grad_()
-
-
-def _batches(
-    session: TorchSession,
-    tokens: TokenArrays,
-    targets: Targets,
-    pad_id: int,
-    max_tokens: int,
-    rows: NDArray[np.int64] | None = None,
-) -> Iterator[_Batch]:
-    rows = np.arange(len(tokens)) if rows is None else rows
-    for indices in sorted_batches(tokens.lengths[rows], max_tokens):
-        chosen = rows[indices]
-        input_ids, mask = (torch.from_numpy(a).to(session.device) for a in collate(tokens, chosen, pad_id))
-        yield _Batch(chosen, input_ids, mask, torch.from_numpy(targets.labels[chosen]).to(session.device))
-
-
-def _store(scores: dict[int, NDArray[np.float64]], batch: _Batch, given: tuple[Tensor, ...]) -> None:
-    """given: (batch, seq, size) each; a token's score is the sum of all its numbers."""
-    lengths = batch.mask.sum(1).tolist()
-    total = sum(part.detach().double().sum(-1) for part in given)
-    assert isinstance(total, Tensor)
-    for row, length, values in zip(batch.rows.tolist(), lengths, total.cpu().numpy(), strict=True):
-        scores[row] = values[:length]

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from textattn.explain.explanations import Explanation
-from textattn.explain.methods import METHODS, NGRAMS, UNSIGNED
+from textattn.explain.methods import find_method, is_signed
 from textattn.inference.classifier import Prediction
 
 # Shades of a hue; a word is marked from the first strength on, and a passage with one of the second is telling.
@@ -44,18 +44,15 @@ class PageText:
 
     explanations: Sequence[Explanation]
     """One for each method, all of the same text."""
-    gold: str | None = None
-    """Its true label where known; of several labels: joined by ", "."""
+    gold: Sequence[str] | None = None
+    """Its true labels; None where they are not known."""
     evidence: Sequence[tuple[int, int]] = ()
     """Characters that people marked, half-open."""
 
     @property
     def right(self) -> bool | None:
         """Whether all true labels were given and no other; None where they are not known."""
-        if self.gold is None:
-            return None
-        # Piece by piece, as a label may hold a comma itself and the order may differ.
-        return sorted(self.gold.split(", ")) == sorted(", ".join(self.prediction.labels).split(", "))
+        return None if self.gold is None else set(self.gold) == set(self.prediction.labels)
 
     @property
     def prediction(self) -> Prediction:
@@ -72,7 +69,7 @@ def render_page(texts: Sequence[PageText], verdicts: Mapping[str, str], *, label
         model: its name.
     """
     methods = list(dict.fromkeys(explanation.method for text in texts for explanation in text.explanations))
-    gold = _Choices([_gold_labels(text.gold, labels) for text in texts], labels)
+    gold = _Choices([text.gold for text in texts], labels)
     given = _Choices([text.prediction.labels for text in texts], labels)
     answers = [text.right for text in texts if text.right is not None]
     right = {"1": ("right", answers.count(True)), "0": ("wrong", answers.count(False))} if answers else {}
@@ -108,15 +105,6 @@ class _Choices:
         self.values = [" ".join(value[name] for name in names or ()) for names in rows]
 
 
-def _gold_labels(gold: str | None, labels: Sequence[str]) -> list[str] | None:
-    if gold is None or not gold:
-        return None if gold is None else []
-    if gold in labels:
-        return [gold]
-    # A label may hold a comma itself.
-    return [name for name in labels if f", {name}, " in f", {gold}, "] or [gold]
-
-
 def _shown(text: str) -> str:
     """Escaped for content and for attributes, control characters made visible."""
     return escape(_visible(text))
@@ -145,17 +133,16 @@ def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
     """A method with its verdict and its legend."""
     said = f'<p class="verdict">{_shown(verdict)}</p>' if verdict else ""
     shades = range(1, SHADES + 1)
-    if method in UNSIGNED:
+    if not is_signed(method):
         legend = f"<span>less {_ramp('a', shades)} more attention</span>"
     else:
         against = _ramp("c", reversed(shades))
         legend = f"<span>{against} against the label</span><span>{_ramp('p', shades)} for it</span>"
     if evidence:
         legend += '<span><span class="ev">word</span> marked by people</span>'
-    says = (METHODS | NGRAMS).get(method, "")
     return (
         f'<section data-method="{index}"{" hidden" if index else ""}><h2>{_shown(method)} '
-        f'<small>{_shown(says)}</small></h2>{said}<p class="legend">{legend}</p></section>'
+        f'<small>{_shown(find_method(method).says)}</small></h2>{said}<p class="legend">{legend}</p></section>'
     )
 
 
@@ -206,9 +193,10 @@ def _answer(prediction: Prediction) -> str:
 def _marker(text: PageText) -> str:
     if text.gold is None:
         return ""
+    gold = f"<bdi>{_shown(', '.join(text.gold))}</bdi>"
     if text.right:
-        return f'<p class="marker right">✓ right<span class="unseen">: <bdi>{_shown(text.gold)}</bdi></span></p>'
-    return f'<p class="marker wrong">✗ wrong: <bdi>{_shown(text.gold) or "no label"}</bdi></p>'
+        return f'<p class="marker right">✓ right<span class="unseen">: {gold}</span></p>'
+    return f'<p class="marker wrong">✗ wrong: {gold if text.gold else "<bdi>no label</bdi>"}</p>'
 
 
 def _panel(index: int, explanation: Explanation, shape: _Shape) -> str:

@@ -56,7 +56,7 @@ class _Seen:
 def lexicon(
     classifier: Classifier,
     texts: Sequence[str],
-    golds: Sequence[str],
+    golds: Sequence[Sequence[str]],
     *,
     method: str = "gradient_x_input",
     top: int = 20,
@@ -65,8 +65,8 @@ def lexicon(
     """For each label the words that count most for it, in the texts that got it.
 
     Args:
-        golds: the true label of each text; empty where not known (several labels: joined by ", ").
-        method: how words are weighed; attention knows no label, its words are those the model looked at.
+        golds: the true labels of each text; empty where they are not known.
+        method: how words are weighed. Attention is the same for every label: its words are those the model looked at.
         top: words for each label.
         on_texts: called with the number of texts done.
 
@@ -89,13 +89,16 @@ def lexicon(
                 texts_with[word].append(number)
         if on_texts is not None:
             on_texts(first + len(group))
-    return {
-        label: [
-            _entry(word, found, label, texts, golds, texts_with[word], formulas)
-            for word, found in _strongest(words, top)
-        ]
-        for label, words in seen.items()
-    }
+    found: dict[str, list[Entry]] = {}
+    for label, words in seen.items():
+        against = {number for number, gold in enumerate(golds) if label not in gold}
+        found[label] = []
+        for word, scores in _strongest(words, top):
+            rows = texts_with[word]
+            examples = [_snippet(texts[row], word) for row in rows if row in against]
+            suspect = "" if formulas else _suspect(word, scores)
+            found[label].append(_entry(word, scores, examples, len(rows) if golds else 0, suspect))
+    return found
 
 
 def _words(explanation: Explanation, formulas: bool) -> Iterator[tuple[str, float, tuple[str, str]]]:
@@ -119,25 +122,16 @@ def _low(scores: Sequence[float]) -> float:
     return float(np.mean(scores) - 1.96 * np.std(scores, ddof=1) / np.sqrt(len(scores)))
 
 
-def _entry(
-    word: str,
-    found: _Seen,
-    label: str,
-    texts: Sequence[str],
-    golds: Sequence[str],
-    rows: Sequence[int],
-    formulas: bool,
-) -> Entry:
-    against = [row for row in rows if golds and label not in golds[row].split(", ")]
+def _entry(word: str, found: _Seen, counter_examples: Sequence[str], num_with: int, suspect: str) -> Entry:
     return Entry(
         word=word,
         score=float(np.mean(found.scores)),
         low=_low(found.scores),
         num_texts=len(found.scores),
-        num_against=len(against),
-        num_with=len(rows) if golds else 0,
-        counter_example=_snippet(texts[against[0]], word) if against else "",
-        suspect="" if formulas else _suspect(word, found),
+        num_against=len(counter_examples),
+        num_with=num_with,
+        counter_example=counter_examples[0] if counter_examples else "",
+        suspect=suspect,
     )
 
 

@@ -79,13 +79,12 @@ def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np
     import torch
 
     session = classifier.torch_session
-    tokens = classifier.tokenizer.encode([explanation.text])
-    input_ids = torch.from_numpy(tokens.ids[:].astype(np.int64))[None].to(session.device)
+    (tokenized,) = classifier.tokenizer.encode_with_offsets([explanation.text])
+    input_ids = torch.tensor([tokenized.input_ids], device=session.device)
     with torch.inference_mode():
         weights = session.model(input_ids, torch.ones_like(input_ids)).head_weights
     if weights is None or weights.shape[1] < 2:
         return None
-    (tokenized,) = classifier.tokenizer.encode_with_offsets([explanation.text])
     spans = find_words(explanation.text, tokenized)
     by_word = []
     for head in weights[0].double().tolist():

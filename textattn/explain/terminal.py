@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 
@@ -25,29 +26,32 @@ Line = list[tuple[str, str]]
 """Pieces of text, each with a style of rich ("" for none)."""
 
 
-def render(
-    explanation: Explanation,
-    words: int,
-    *,
-    color: bool,
-    multi_label: bool,
-    width: int,
-    folded: bool = False,
-    gold: str | None = None,
-) -> Iterator[Line]:
+@dataclass(frozen=True)
+class View:
+    """How to show explanations."""
+
+    rows: int
+    """Rows in the table of the strongest words."""
+    width: int
+    """Cells of the terminal, for the table."""
+    color: bool
+    """Whether colour marks words; without it the strongest words stand in brackets."""
+    multi_label: bool
+    """Whether to name all labels given."""
+    folded: bool = False
+    """Whether to leave out those passages of a long text in which no word is marked."""
+
+
+def render(explanation: Explanation, view: View, gold: Sequence[str] | None = None) -> Iterator[Line]:
     """Lines to print; the first holds the text as it is, line ends and all.
 
     Args:
-        words: rows of the table.
-        color: highlight by colour; without it the strongest words stand in brackets.
-        multi_label: name all labels given.
-        width: cells of the terminal, for the table.
-        gold: the true label, where known.
-        folded: leave out those passages of a long text in which no word is marked.
+        gold: the true labels, where known.
     """
-    yield highlight(explanation, color, folded) if explanation.text.strip() else [("(an empty text)", "")]
+    color = view.color
+    yield highlight(explanation, color, view.folded) if explanation.text.strip() else [("(an empty text)", "")]
     yield []
-    yield _answer(explanation, color, multi_label, gold)
+    yield _answer(explanation, view, gold)
     if explanation.signed:
         yield from _what_is_explained(explanation, color)
     elif explanation.target not in (explanation.prediction.label, *explanation.prediction.labels):
@@ -56,10 +60,10 @@ def render(
         yield [("Attention is the same for every label.", "")]
     if explanation.truncated:
         yield [("The text is longer than the model reads; the rest was left out.", "")]
-    strongest = sorted((w for w in explanation.words if w.text.strip()), key=lambda w: -abs(w.weight))[:words]
+    strongest = sorted((w for w in explanation.words if w.text.strip()), key=lambda w: -abs(w.weight))[: view.rows]
     if strongest:
         yield []
-        yield from _table(strongest, _Scale(explanation), color, width)
+        yield from _table(strongest, _Scale(explanation), color, view.width)
 
 
 class _Scale:
@@ -112,12 +116,14 @@ def _gap(passage: Fold, color: bool) -> tuple[str, str]:
     return f"[… {passage.num_words} words …] ", "dim" if color else ""
 
 
-def _answer(explanation: Explanation, color: bool, multi_label: bool, gold: str | None) -> Line:
+def _answer(explanation: Explanation, view: View, gold: Sequence[str] | None) -> Line:
     prediction = explanation.prediction
-    bold = "bold" if color else ""
-    given = ", ".join(prediction.labels) if multi_label else prediction.label
-    true = [] if gold is None else [(f"  true: {gold} ({'right' if gold == given else 'wrong'})", "")]
-    if not multi_label:
+    bold = "bold" if view.color else ""
+    given = prediction.labels if view.multi_label else [prediction.label]
+    true: Line = []
+    if gold is not None:
+        true = [(f"  true: {', '.join(gold)} ({'right' if set(gold) == set(given) else 'wrong'})", "")]
+    if not view.multi_label:
         return [("label: ", ""), (prediction.label, bold), (f"  score: {prediction.score:.4f}", ""), *true]
     line: Line = [("labels: ", "")]
     for label in prediction.labels:

@@ -117,12 +117,15 @@ class TextTokenizer:
             num_unknown += int((ids == self.unk_id).sum())
             largest = max(largest, int(ids.max()))
             tokens.extend(ids, [len(row) for row in rows])
-        if largest >= self.vocab_size:
-            raise InputError(f"{self.where}: damaged (token {largest} of {self.vocab_size})")
+        self._check_ids(largest)
         return tokens.finish(num_truncated, num_unknown)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """The same tokens as `encode`, with strings, character offsets and words."""
+        """The same tokens as `encode`, with strings, character offsets and words.
+
+        Raises:
+            InputError: the tokenizer is damaged.
+        """
         if self.kind == COMPOSITION:
             written = [self._write_out(text) for text in texts]
             rows = self._encode_with_offsets([formula.text for formula in written])
@@ -162,7 +165,13 @@ class TextTokenizer:
                         truncated or cut,
                     )
                 )
+        self._check_ids(max((max(row.input_ids) for row in rows), default=0))
         return rows
+
+    def _check_ids(self, largest: int) -> None:
+        """Raises InputError where an id has no row in the embedding."""
+        if largest >= self.vocab_size:
+            raise InputError(f"{self.where}: damaged (token {largest} of {self.vocab_size})")
 
     def _encode(self, texts: list[str], *, offsets: bool = True) -> list[Encoding]:
         encode = self.backend.encode_batch if offsets else self.backend.encode_batch_fast

@@ -1,15 +1,16 @@
-"""Do models that differ only in their seed attend to the same words?"""
+"""Agreement of models trained with different seeds: do they attend to the same words?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from textattn.errors import InputError
 from textattn.explain.audit_measures import jensen_shannon, kendall_tau
+from textattn.explain.audit_results import SeedAgreement
 from textattn.explain.explanations import explain_texts
 from textattn.inference.classifier import Classifier
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from textattn.data.read import Split
 
 
-def agreement(classifiers: Sequence[Classifier], split: Split) -> dict[str, Any]:
-    """Mean agreement over texts and pairs of models, on words: tau and divergence of attention, share of equal answers.
+def seed_agreement(classifiers: Sequence[Classifier], split: Split) -> SeedAgreement:
+    """Compares the attention and the answers of every pair of models on the same texts.
 
     Raises:
-        InputError: the models have other labels, or cut texts into other words.
+        InputError: the models differ in their labels, or in the words they cut texts into.
     """
     first = classifiers[0]
     for other in classifiers[1:]:
@@ -31,7 +32,7 @@ def agreement(classifiers: Sequence[Classifier], split: Split) -> dict[str, Any]
                 f"{', '.join(first.labels)}"
             )
     texts = list(split)
-    explained = [explain_texts(classifier, texts) for classifier in classifiers]
+    explained = [explain_texts(classifier, texts, "attention") for classifier in classifiers]
     taus, divergences, equal = [], [], []
     for a, b in combinations(range(len(classifiers)), 2):
         for one, two in zip(explained[a], explained[b], strict=True):
@@ -44,9 +45,9 @@ def agreement(classifiers: Sequence[Classifier], split: Split) -> dict[str, Any]
             taus.append(kendall_tau(p, q))
             divergences.append(jensen_shannon(p, q))
             equal.append(one.prediction.labels == two.prediction.labels)
-    return {
-        "num_models": len(classifiers),
-        "attention_tau": float(np.nanmean(taus)) if not np.isnan(taus).all() else None,
-        "attention_jensen_shannon": float(np.mean(divergences)),
-        "equal_answers": float(np.mean(equal)),
-    }
+    return SeedAgreement(
+        num_models=len(classifiers),
+        attention_tau=float(np.nanmean(taus)) if not np.isnan(taus).all() else None,
+        attention_jensen_shannon=float(np.mean(divergences)),
+        equal_answers=float(np.mean(equal)),
+    )

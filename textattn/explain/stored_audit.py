@@ -1,4 +1,4 @@
-"""What the audit of a model said, read from its files. Light to import."""
+"""Reads the audit that a run keeps in its metrics.json. Light to import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from textattn.storage.run_dir import METRICS
 
 
 def stored_audit(classifier: Classifier) -> dict[str, Any] | None:
-    """The audit in metrics.json; None where there is none that can be read: it is no reason not to explain."""
+    """The audit in metrics.json, of this version or an older one.
+
+    None where there is none, or it cannot be read: a damaged audit must not keep anybody from explaining.
+    """
     if not classifier.files.has(METRICS):
         return None
     try:
@@ -26,6 +29,6 @@ def stored_audit(classifier: Classifier) -> dict[str, Any] | None:
 
 
 def trust(classifier: Classifier, method: str) -> str | None:
-    """The verdict on a method for this model, in one sentence; None where nothing was measured."""
+    """The verdict on a method for this model, in one sentence; None where the model has not been audited."""
     audit = stored_audit(classifier)
     return None if audit is None else verdict(audit, method)

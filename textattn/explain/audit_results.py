@@ -1,0 +1,123 @@
+"""The figures of an audit, and their form in metrics.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from textattn.explain.audit_measures import Interval
+from textattn.explain.erasure import Variant
+from textattn.explain.verdict import verdict
+
+
+@dataclass(frozen=True)
+class EvidenceAgreement:
+    """How well the scores of a method agree with what people marked (ERASER's plausibility)."""
+
+    auprc: Interval | None
+    token_f1: Interval | None
+    iou_f1: float
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What the erasure of a method's top tokens did to the answers."""
+
+    num_examples: int
+    comprehensiveness: dict[Variant, Interval | None]
+    comprehensiveness_over_random: Interval | None
+    """Of deletion, less that of a random ranking of the same texts."""
+    sufficiency: dict[Variant, Interval | None]
+    top_token_flips: float
+    """Share of the texts whose answer changes without the top token."""
+    erased_until_flip: float
+    """Mean share of the tokens erased until the answer changes."""
+    evidence: EvidenceAgreement | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Without `evidence` where no text has any."""
+        value = asdict(self)
+        return value if self.evidence is not None else {key: value[key] for key in value if key != "evidence"}
+
+
+@dataclass(frozen=True)
+class AttentionResult:
+    """What holds for the attention alone; see `textattn.explain.attention_checks`."""
+
+    tau_gradient: Interval | None
+    tau_leave_one_out: Interval | None
+    tau_gradient_leave_one_out: Interval | None
+    conicity: Interval | None
+    permuted_total_variation: Interval | None
+    uniform_total_variation: Interval | None
+    uniform_decisions_changed: float
+    top_weight_flips: float
+    random_weight_flips: float
+    weights_erased_until_flip: float
+    random_weights_erased_until_flip: float
+    accuracy: float | None = None
+    """None for multi-label data."""
+    uniform_accuracy: float | None = None
+    """With equal weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the accuracies of multi-label data."""
+        value = asdict(self)
+        return {key: value[key] for key in value if "accuracy" not in key or value[key] is not None}
+
+
+@dataclass(frozen=True)
+class EvidenceFacts:
+    """What people marked in the texts."""
+
+    num_examples: int
+    """Texts with marks."""
+    share_of_tokens: float | None
+    share_not_read: float | None
+    """Mean share of the marked spans of a text that truncation cut off."""
+
+
+@dataclass(frozen=True)
+class SeedAgreement:
+    """Means over texts and pairs of models, of words."""
+
+    num_models: int
+    attention_tau: float | None
+    """None where the attention of all texts is constant."""
+    attention_jensen_shannon: float
+    equal_answers: float
+    """Share of the answers that are the same."""
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """All figures of an audit."""
+
+    split: str
+    num_examples: int
+    tokens_median: int
+    methods: dict[str, MethodResult]
+    """By name; `random` is chance."""
+    evidence: EvidenceFacts | None
+    """None where the data have none."""
+    attention: AttentionResult | None
+    """None where attention was not audited or the model has no weights of its own."""
+    seeds: SeedAgreement | None
+    """None for a single model."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept in metrics.json, with the verdict on attention."""
+        value: dict[str, Any] = {
+            "split": self.split,
+            "num_examples": self.num_examples,
+            "tokens_median": self.tokens_median,
+            "methods": {name: result.to_json() for name, result in self.methods.items()},
+        }
+        if self.evidence is not None:
+            value["evidence"] = asdict(self.evidence)
+        if "attention" in self.methods:
+            value["attention"] = None if self.attention is None else self.attention.to_json()
+        if self.seeds is not None:
+            value["seeds"] = asdict(self.seeds)
+        value["verdict"] = verdict(value)
+        return value
