@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class OnnxSession:
 
     # What the gates of so many tokens take stays in the caches of a processor.
     max_tokens = 4096
+    on_one_thread: Callable[[], None] | None = None
 
     def __init__(self, model: bytes | Path, where: str) -> None:
         """Reads the graph.

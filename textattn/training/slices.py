@@ -9,7 +9,8 @@ are added depend on the config alone, so the trained weights do not depend on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,6 +25,17 @@ from textattn.training.mean import Mean
 # 67,000 with 64), and few enough that a batch has work for several threads.
 ROWS = 16
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on the calling thread alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cut(rows: NDArray[np.int64], processes: int = 1, size: int = ROWS) -> list[NDArray[np.int64]]:
