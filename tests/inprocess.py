@@ -45,5 +45,5 @@ def run(*arguments: str | Path, stdin: bytes = b"", encoding: str = "utf-8", **e
             console._quiet = console._debug = False
     assert isinstance(code, int)
     out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams[1:])  # type: ignore[attr-defined]
-    assert "Traceback" not in err
+    assert "Traceback" not in err or "--debug" in words or environment.get("TEXTATTN_DEBUG")
     return Result(code, out, err)

@@ -153,7 +153,7 @@ COMMANDS = [
         "out.csv.partial: holds 'thesis', which no prediction left there; nothing was changed",
         "--output another-name", **{"out__csv__partial/thesis": "mine"}),
     ask("predict: no such format", f"{BULK} --output out.doc", 2,
-        "--output: out.doc has none of the suffixes .txt, .csv, .tsv, .jsonl, .parquet", "--output-format jsonl"),
+        "--output: out.doc has none of the suffixes .txt, .csv, ***", "--output-format jsonl"),
     ask("predict: on from damage", f"{BULK} --output out.csv --resume", 3, "out.csv.partial/state.json: damaged (***)",
         **{"out__csv__partial/state__json": "{"}),
     Case("predict: no room", {}, f"{BULK} --output out.csv", 1, "a file would grow larger than is allowed here",

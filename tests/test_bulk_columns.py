@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bulk_jobs
 import pytest
-from bulk_jobs import ROWS, SCHEMA, TEXTS, answered, bulk, expected, read, write
+from bulk_jobs import FORMATS, ROWS, SCHEMA, TEXTS, answered, bulk, expected, read, write
 
 import textattn
 from textattn.api import Model
@@ -90,3 +90,38 @@ def test_a_multi_label_model_gives_all_labels_of_a_row(multi_label_run: Path, ta
     labels = [json.loads(row["labels"]) if target == "csv" else row["labels"] for row in found]
     assert labels == [p.labels for p in predictions]
     assert list(found[0]) == ["text", "label", "score", "labels", "score:neg", "score:pos"]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
+def test_every_output_gives_the_labels_that_are_printed(
+    trained_run: Path, multi_label_run: Path, several: bool, share: float
+) -> None:
+    """`--min-score` at a share of the scores: `?` where no label is probable enough, nothing where none is given."""
+    run = multi_label_run if several else trained_run
+    texts = [f"{word} thing {i}" for i in range(4) for word in ("good", "bad", "both", "nothing", "?")]
+    write("in.txt", [{"text": text} for text in texts])
+    classifier = textattn.load(run)
+    scores = sorted(prediction.score for prediction in classifier.predict(texts))
+    limit = scores[int(share * len(scores))] if share else 0.0
+    options = ("--model", str(run), "--min-score", repr(limit))
+    printed = bulk(*options, "-i", "in.txt").out
+    for target in FORMATS:
+        assert bulk(*options, "-i", "in.txt", "-o", f"out.{target}").code == 0
+    assert Path("out.txt").read_text("utf-8") == printed
+    lines = [line.split("\t") for line in printed.splitlines()]
+    predictions = classifier.predict(texts, min_score=limit)
+    assert [line[0] for line in lines] == ["?" if p.score < limit else ",".join(p.labels) for p in predictions]
+    assert (lines[0] == ["?", f"{predictions[0].score:.4f}"]) == (predictions[0].score < limit)
+    assert any(line[0] == "?" for line in lines) == bool(share)
+    assert share or any(line[0] == "" for line in lines) == several
+    for target in set(FORMATS) - {"txt"}:
+        for (labels, _), row in zip(lines, read(f"out.{target}"), strict=True):
+            if labels == "?":
+                assert row["label"] in ("", None)
+            given = [] if labels in ("?", "") else labels.split(",")
+            if several:
+                assert (json.loads(row["labels"]) if isinstance(row["labels"], str) else row["labels"]) == given
+            else:
+                assert (row["label"] or None) == (given[0] if given else None)

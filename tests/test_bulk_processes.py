@@ -31,7 +31,7 @@ here, small = bulk_jobs.here, bulk_jobs.small
 MAIN = """
 import os, signal, sys
 import textattn.data.chunks as chunks
-import textattn.data.write as write
+from textattn.data.formats import Format
 chunks.MAX_ROWS = chunks.BATCH_ROWS = int(os.environ["ROWS"])
 {more}
 from textattn.__main__ import run
@@ -105,7 +105,7 @@ def test_a_kill_while_the_parts_are_put_together_leaves_nothing_either(
     small(50)
     write("in.csv", many[:100])
     job = ("-i", "in.csv", "-o", "out.csv", "-q")
-    kill = "write.join_texts = lambda parts, head, out: (out.write(head), out.flush(), os.kill(os.getpid(), 9))"
+    kill = "Format.join = lambda kind, parts, columns, output: (output.write_bytes(b'id'), os.kill(os.getpid(), 9))"
     with start(50, *job, more=kill) as process:
         assert process.wait(60) == -signal.SIGKILL
     assert not Path("out.csv").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import textattn
 from textattn.cli.console import display_width, table
 from textattn.cli.evaluate import METRICS
 from textattn.config import load_config, shipped_configs
+from textattn.errors import CheckFailed, ConfigError, Elsewhere, InputError, TrainingError
 
 COMMANDS = {
     "train": ["textattn train quickstart", "textattn train my.yaml data.path=reviews.csv training.epochs=2"],
@@ -34,7 +37,7 @@ COMMANDS = {
     "compare": ["textattn compare runs/plain runs/faithful", "textattn compare runs/imdb/* --split validation --json"],
     "words": ["textattn words", "textattn words --model runs/imdb --top 30"],
     "cache": ["textattn cache", "textattn cache --clear"],
-    "info": ["textattn info", "textattn info --model runs/imdb --json"],
+    "info": ["textattn info", "textattn info runs/imdb", "textattn info --model runs/imdb --json"],
     "check": ["textattn check quickstart", "textattn check my.yaml data.path=reviews.csv"],
     "configs": [],
     "configs ls": [],
@@ -86,28 +89,57 @@ def test_a_misspelt_command_is_recognised() -> None:
     assert done.err.endswith("Error: No such command 'trian'. Did you mean 'train'?\n")
 
 
-@pytest.mark.parametrize("variable", [{}, {"TEXTATTN_DEBUG": "1"}])
-def test_a_bug_is_called_one_and_debug_shows_where(variable: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+FAILURES = {
+    "a bug": (KeyError("oops"), 1, "Error: KeyError: 'oops'\nHint: this is a bug: "),
+    "a full disk": (OSError(28, "No space left on device"), 1, "Error: the disk is full\n"),
+    "no permission": (PermissionError(13, "Permission denied", "x"), 3, "Error: x: Permission denied\n"),
+    "a wrong setting": (ConfigError("wrong"), 2, "Error: wrong\n"),
+    "a missing file": (InputError("missing", "look"), 3, "Error: missing\nHint: look\n"),
+    "a failed check": (CheckFailed("worse"), 4, "Error: worse\n"),
+    "a failed training": (TrainingError("diverged"), 1, "Error: diverged\n"),
+    "another process": (Elsewhere(3), 3, ""),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_debug_shows_where_an_error_comes_from_and_changes_no_exit_code(
+    failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, code, message = FAILURES[failure]
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("textattn.config.json_schema", fail)
+    monkeypatch.setattr("textattn.cli.SECONDS_TO_SPEAK", 0)
+    plain = cli("schema")
+    assert (plain.code, plain.out) == (code, "")
+    assert plain.err.startswith(message)
+    for done in (cli("--debug", "schema"), cli("schema", TEXTATTN_DEBUG="1")):
+        assert (done.code, done.out) == (code, "")
+        if message:
+            assert done.err.startswith("Traceback (most recent call last):\n") and ", in fail\n" in done.err
+            assert f"\n{message}" in done.err
+
+
+def test_debug_keeps_the_exit_code_of_a_process(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "textattn", "--debug", "info", str(tmp_path / "none")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert (
+        done.stderr.startswith("Traceback") and f"\nError: --model: no such folder: {tmp_path / 'none'}" in done.stderr
+    )
+
+
+def test_a_bug_says_how_to_report_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise KeyError("oops")
 
     monkeypatch.setattr("textattn.config.json_schema", fail)
-    if variable:
-        with pytest.raises(KeyError):
-            cli("schema", **variable)
-        return
-    done = cli("schema")
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("Error: KeyError: 'oops'\nHint: this is a bug: run it again as `textattn --debug …` ")
-
-
-def test_a_full_disk_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("textattn.config.json_schema", fail)
-    done = cli("schema")
-    assert (done.code, done.err.splitlines()[0]) == (1, "Error: the disk is full")
+    hint = "Hint: this is a bug: {} at https://github.com/textattn/textattn/issues\n"
+    ask = "run it again as `textattn --debug …` and report what it prints"
+    assert cli("schema").err.endswith(hint.format(ask))
+    assert cli("--debug", "schema").err.endswith(hint.format("report what is printed above"))
 
 
 def test_errors_are_colored_where_asked_for() -> None:
@@ -199,6 +231,13 @@ def test_info_says_what_a_model_is(trained_run: Path) -> None:
     value = json.loads(cli("info", "--model", trained_run, "--json").out)
     assert value["metrics"] == metrics
     assert value["labels"] == ["neg", "pos"]
+
+
+def test_info_takes_the_model_by_place_and_by_name(trained_run: Path) -> None:
+    by_name = cli("info", "--model", trained_run)
+    assert cli("info", trained_run) == cli("info", trained_run, "-q") == cli("-q", "info", trained_run) == by_name
+    done = cli("info", trained_run, "--model", trained_run)
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: give either MODEL or --model, not both")
 
 
 def test_check_trains_nothing_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

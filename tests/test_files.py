@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textattn.data.files import RowProblem, open_file
+from textattn.data.files import open_file
+from textattn.data.table import RowProblem
 from textattn.errors import InputError
 
 
@@ -233,6 +234,6 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path: Path, suffix: str) -
 
 
 def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
-    message = "unknown kind of file; readable are .csv, .tsv, .jsonl, .parquet"
-    assert error(write(tmp_path / "x.xlsx", "")) == f"x.xlsx: {message}"
+    message = error(write(tmp_path / "x.xlsx", ""))
+    assert message.startswith("x.xlsx: unknown kind of file; readable are .csv, ")
     assert rows(write(tmp_path / "X.CSV", "a\n1\n")) == [(2, "1")]

@@ -53,6 +53,22 @@ for key, settings in json.load(sys.stdin).items():
         answers[key] = [error.message, error.hint, time.monotonic() - start + waited]
 print(json.dumps(answers))
 """
+# Trains by the settings on standard input, and answers what the run recorded of its data and what is read afterwards.
+TRAIN_SCRIPT = """
+import json, sys
+import textattn
+from textattn.inference.evaluation import read_labelled
+run = textattn.train(json.load(sys.stdin))
+model = textattn.load(run)
+recorded = json.loads((run / "environment.json").read_text())["dataset"]["splits"]
+loaded = {split: read_labelled(model, None, split, {}) for split in recorded}
+again = {split: {"num_examples": len(l.rows), "sha256": l.rows.fingerprint()} for split, l in loaded.items()}
+changes = [one.change for one in loaded.values()]
+metrics = json.loads((run / "metrics.json").read_text())["validation"]
+measured = model.evaluate(split="validation")
+same = {key: measured[key] == metrics[key] for key in ("num_examples", "accuracy", "log_loss")}
+print(json.dumps({"recorded": recorded, "again": again, "changes": changes, "same": same}))
+"""
 PLAIN = {
     "labels": ["neg", "pos"],
     "revision": COMMIT,
@@ -111,12 +127,17 @@ def hub(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[str]
 
 
 def ask(endpoint: str, home: Path, questions: dict[str, dict[str, Any]], **variables: str) -> dict[str, Any]:
-    """What SCRIPT answers in a process of its own, for the client reads its environment when it is imported."""
+    """What SCRIPT answers to the questions."""
+    return converse(SCRIPT, endpoint, home, questions, **variables)
+
+
+def converse(script: str, endpoint: str, home: Path, message: dict[str, Any], **variables: str) -> dict[str, Any]:
+    """What a script answers in a process of its own, for the client reads its environment when it is imported."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
     environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, cwd=Path(__file__).parent.parent,
-        input=json.dumps(questions), capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-c", script], env=environment, cwd=Path(__file__).parent.parent,
+        input=json.dumps(message), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers: dict[str, Any] = json.loads(done.stdout)
@@ -221,6 +242,27 @@ def test_of_a_large_one_what_is_wanted_is_drawn_from_the_first_rows(streamed: St
     assert found["drawn"]["sizes"] == {"train": 50} and found["drawn again"] == found["drawn"]
     rows = [int(text.split()[2]) for text in found["drawn"]["first"]]
     assert rows != sorted(rows) and 1000 < max(rows) < 11_000
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("rows", ["random", "last"])
+def test_evaluation_rebuilds_the_splits_of_training(hub: str, tmp_path: Path, streaming: bool, rows: str) -> None:
+    """Whatever the seed draws: a validation row that was trained on would be measured too well."""
+    data = {"path": "tiny/many", "streaming": streaming, "max_train_examples": 60, "validation_rows": rows}
+    settings = {
+        "seed": 7,
+        "recipe": "plain",
+        "data": data | {"validation_fraction": 0.5},
+        "tokenizer": {"vocab_size": 100, "min_frequency": 1},
+        "model": {"embedding_dim": 8, "hidden_size": 8},
+        "training": {"epochs": 1},
+        "output": {"dir": str(tmp_path / "run"), "plots": False, "audit_examples": 0},
+    }
+    found = converse(TRAIN_SCRIPT, hub, tmp_path / "home", settings)
+    assert {split: part["num_examples"] for split, part in found["recorded"].items()} == {"train": 30, "validation": 30}
+    assert found["again"] == found["recorded"]
+    assert found["changes"] == [None, None]
+    assert all(found["same"].values()), found["same"]
 
 
 def test_texts_without_labels_from_elsewhere(online: dict[str, Any], shared: Path) -> None:

@@ -39,13 +39,12 @@ def main() -> None:
         # What comes after this may end the process at once, and a full disk is to be noticed here.
         sys.stdout.flush()
     except TextattnError as error:
-        if is_debug():
-            raise
         if isinstance(error, Elsewhere):
             # torchrun ends all as soon as it sees that one has ended: that must be the one with the message.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(SECONDS_TO_SPEAK)
         else:
+            _trace()
             print_error(error)
             # All is said; what torchrun sends the others of a training need not interrupt the end of this one.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -55,8 +54,7 @@ def main() -> None:
         _end_stdout()
         sys.exit(1)
     except Exception as error:
-        if is_debug():
-            raise
+        _trace()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _end_stdout()
             if error.errno == errno.EFBIG:
@@ -68,13 +66,21 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in NOT_OURS and isinstance(error.filename, str):
             print_error(InputError(f"{error.filename}: {error.strerror}"))
             sys.exit(InputError.exit_code)
-        print_error(
-            TextattnError(
-                f"{type(error).__name__}: {error}",
-                f"this is a bug: run it again as `textattn --debug …` and report what it prints at {ISSUES}",
-            )
+        report = (
+            "report what is printed above"
+            if is_debug()
+            else "run it again as `textattn --debug …` and report what it prints"
         )
+        print_error(TextattnError(f"{type(error).__name__}: {error}", f"this is a bug: {report} at {ISSUES}"))
         sys.exit(1)
+
+
+def _trace() -> None:
+    """With --debug, shows where the error that is being handled was raised."""
+    if is_debug():
+        import traceback
+
+        traceback.print_exc()
 
 
 def _end_stdout() -> None:

@@ -11,9 +11,6 @@ from textattn.errors import InputError
 if TYPE_CHECKING:
     from textattn.inference.classifier import Classifier, Prediction
 
-# In the place of a label that is not given.
-UNSURE = "?"
-
 
 def open_model(model: str | None, device: str = "cpu", runtime: str | None = None) -> Classifier:
     """The model of --model."""
@@ -56,11 +53,8 @@ def print_predictions(
             if json:
                 unsure_or_not = {"label": None} if is_unsure else {}
                 out_json(as_json(prediction, top_k, multi_label) | unsure_or_not | {"text": text})
-            elif multi_label and top_k == 1:
-                given = prediction.labels
-                out(f"{','.join(given)}\t{','.join(f'{prediction.scores[label]:.4f}' for label in given)}")
-            elif is_unsure:
-                out(f"{UNSURE}\t{prediction.score:.4f}")
+            elif top_k == 1:
+                out(prediction.line(min_score))
             else:
                 out("\t".join(f"{label}\t{score:.4f}" for label, score in _top(prediction, top_k)))
         flush()

@@ -43,6 +43,9 @@ def evaluate(
     textattn evaluate
     textattn evaluate more.csv text=review label=stars
     textattn evaluate --split validation --fail-under accuracy=0.9
+
+    Without DATA the splits of training are read again; a warning says where a split has changed since, and so does
+    "data_changed": true in the output of --json.
     """
     from textattn.cli.answers import open_model
 
@@ -50,15 +53,19 @@ def evaluate(
     data, values = data_settings(data, settings)
     classifier = open_model(model, device, runtime)
     from textattn.cli.progress import ConsoleReport
-    from textattn.inference.evaluation import load_split, measure
+    from textattn.inference.evaluation import measure, read_labelled
 
     report = ConsoleReport()
     report.stage(f"Measuring {classifier.path} on the {split} split of {data or 'its own data'}")
-    rows = load_split(classifier, data, split, values, report.note)
-    with report.progress("Measuring", len(rows), "texts") as advance:
-        metrics = measure(classifier, rows, split, advance)
+    loaded = read_labelled(classifier, data, split, values)
+    for text in loaded.notes:
+        report.note(text)
+    if loaded.change is not None:
+        note(loaded.change, "Warning")
+    with report.progress("Measuring", len(loaded.rows), "texts") as advance:
+        metrics = measure(classifier, loaded.rows, split, advance)
     if json:
-        out_json(metrics, indent=True)
+        out_json(metrics | ({} if loaded.change is None else {"data_changed": True}), indent=True)
     else:
         _print(metrics)
     _check(metrics, limits)

@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from textattn.cli.console import out, out_json, table
-from textattn.cli.options import Json, Model
-from textattn.errors import InputError
+from textattn.cli.options import Json, Model, Quiet
+from textattn.errors import ConfigError, InputError
 
 
 @contextlib.contextmanager
 def _damage_named(where: str) -> Iterator[None]:
-    """What is JSON, but not what a run wrote, is said to be so."""
+    """Reports a file that is JSON, but not as a run writes it, as damaged."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{where}: damaged ({error!r})") from None
 
 
-def info(model: Model = None, json: Json = False) -> None:
+def info(
+    path: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)
+    ] = None,
+    model: Model = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show what a model is and what it reached.
 
     \b
     textattn info
+    textattn info runs/imdb
     textattn info --model runs/imdb --json
     """
+    if path is not None and model is not None:
+        raise ConfigError("give either MODEL or --model, not both", f"textattn info {shlex.quote(path)}")
     from textattn.storage.model_files import ModelFiles, find_model, read_model_config
     from textattn.storage.run_dir import ENVIRONMENT, METRICS, ONNX, ONNX_INT8, WEIGHTS
 
-    files = ModelFiles(find_model(model))
+    files = ModelFiles(find_model(path or model))
     config = read_model_config(files)
     facts: dict[str, Any] = {
         "path": str(files.path),

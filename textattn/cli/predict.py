@@ -16,9 +16,9 @@ from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from textattn.data.files import Table
+    from textattn.data.formats import Format
+    from textattn.data.table import Table
     from textattn.inference.bulk import BulkJob, Summary
-    from textattn.inference.classifier import Classifier
 
 
 def predict(
@@ -31,7 +31,7 @@ def predict(
             "--input",
             "-i",
             metavar="FILE",
-            help="txt (a text a line), csv, tsv, jsonl, parquet; '*.csv'; - is stdin.",
+            help="A text a line (txt), or a table such as csv or parquet; '*.csv'; - is stdin.",
         ),
     ] = None,
     output: Annotated[
@@ -48,7 +48,7 @@ def predict(
     output_format: Annotated[
         str | None, typer.Option("--output-format", metavar="FORMAT", help="Default: by the suffix; jsonl for stdout.")
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of txt, csv, tsv and jsonl.")] = "utf-8",
+    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of txt, csv and the like.")] = "utf-8",
     attention: Annotated[bool, typer.Option("--attention", help="Add tokens, their places and weights.")] = False,
     on_error: Annotated[
         str, typer.Option("--on-error", metavar="stop|skip", help="What to do with a row that has no text.")
@@ -78,11 +78,10 @@ def predict(
     With --min-score 0.8 a text whose most probable label has less gets none: ? on stdout, null in JSON and parquet.
     """
     from textattn.cli.texts import input_files, open_tables, read_texts, require_texts
-    from textattn.data import write
 
     for name, value in (("--input-format", input_format), ("--output-format", output_format)):
-        if value is not None and value not in write.FORMATS:
-            raise ConfigError(f"{name}: must be one of {', '.join(write.FORMATS)}, got {value!r}", f"{name} csv")
+        if value is not None:
+            _check_format(name, value)
     if on_error not in ("stop", "skip"):
         raise ConfigError(f"--on-error: must be stop or skip, got {on_error!r}", "--on-error skip")
     if input and texts:
@@ -108,81 +107,75 @@ def predict(
         classifier = open_model(model, device, runtime)
         print_predictions(classifier, read_texts(texts or []), top_k=top_k, min_score=min_score, json=json)
         return
+    from textattn.inference.bulk import BulkJob, BulkOptions
+
     with open_tables(files, input_format, encoding) as tables:
         classifier = open_model(model, device, runtime)
         columns = text_column or classifier.config.text_columns
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
+        skip = on_error == "skip"
         if output is None:
-            _print_lines(classifier, tables, columns, on_error == "skip", top_k, min_score, json)
-        else:
-            _write(
-                classifier, tables, columns, output, output_format,
-                attention=attention, skip=on_error == "skip", resume=resume, overwrite=overwrite,
-                min_score=min_score, json=json,
-            )  # fmt: skip
+            texts_of_tables = _texts_of(tables, columns, skip)
+            print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
+            return
+        kind = _output_format(output, output_format)
+        if output == "-" and resume:
+            raise ConfigError("--resume needs a file that was written to", "--output answers.jsonl")
+        job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
+        _write(job, output, resume=resume, overwrite=overwrite, json=json)
 
 
-def _print_lines(
-    classifier: Classifier,
-    tables: list[Table],
-    columns: list[str],
-    skip: bool,
-    top_k: int,
-    min_score: float,
-    json: bool,
-) -> None:
+def _check_format(option: str, name: str) -> None:
+    from textattn.data.formats import all_formats
+
+    names = [kind.name for kind in all_formats()]
+    if name not in names:
+        raise ConfigError(f"{option}: must be one of {', '.join(names)}, got {name!r}", f"{option} csv")
+
+
+def _output_format(output: str, name: str | None) -> Format:
+    from textattn.data.formats import all_formats, format_named, format_of
+
+    default = format_named("jsonl") if output == "-" else format_of(output)
+    kind = format_named(name) if name else default
+    if kind is None:
+        suffixes = ", ".join(suffix for kind in all_formats() for suffix in kind.suffixes)
+        raise ConfigError(f"--output: {output} has none of the suffixes {suffixes}", "--output-format jsonl")
+    if output == "-" and not kind.streams:
+        raise ConfigError(f"--output -: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
+    return kind
+
+
+def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[list[str]]:
+    """The texts of tables, chunk by chunk.
+
+    Raises:
+        InputError: a row has no text and is not to be skipped.
+    """
     from textattn.data.chunks import read_chunks
     from textattn.errors import InputError
 
-    def groups() -> Iterator[list[str]]:
-        for table in tables:
-            for chunk in read_chunks(table, columns):
-                if chunk.problems and not skip:
-                    # Those before the row that ends the job are answered.
-                    yield chunk.texts[: chunk.places[0]]
-                    raise InputError(str(chunk.problems[0]), "--on-error skip leaves such rows out")
-                yield chunk.texts
-                for problem in chunk.problems:
-                    note(f"{problem}; skipped", "Warning")
-
-    print_predictions(classifier, groups(), top_k=top_k, min_score=min_score, json=json)
+    for table in tables:
+        for chunk in read_chunks(table, columns):
+            if chunk.problems and not skip:
+                # The rows before the one that ends the job are answered.
+                yield chunk.texts[: chunk.places[0]]
+                raise InputError(str(chunk.problems[0]), "--on-error skip leaves such rows out")
+            yield chunk.texts
+            for problem in chunk.problems:
+                note(f"{problem}; skipped", "Warning")
 
 
-def _write(
-    classifier: Classifier,
-    tables: list[Table],
-    columns: list[str],
-    output: str,
-    output_format: str | None,
-    *,
-    attention: bool,
-    skip: bool,
-    resume: bool,
-    overwrite: bool,
-    min_score: float,
-    json: bool,
-) -> None:
+def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.data import write
-    from textattn.inference.bulk import BulkJob, predict_to_file, predict_to_stream
+    from textattn.inference.bulk import predict_to_file, predict_to_stream
 
-    to_stream = output == "-"
-    kind = output_format or ("jsonl" if to_stream else write.format_of(Path(output)))
-    if kind is None:
-        raise ConfigError(
-            f"--output: {output} has none of the suffixes .{', .'.join(write.FORMATS)}", "--output-format jsonl"
-        )
-    if to_stream and kind == "parquet":
-        raise ConfigError("--output -: parquet needs a file", "--output answers.parquet")
-    if to_stream and resume:
-        raise ConfigError("--resume needs a file that was written to", "--output answers.jsonl")
-    job = BulkJob(classifier, tables, columns, kind, attention, skip, min_score)
     report = ConsoleReport()
     started = time.monotonic()
-    total = sum(table.size() for table in tables if table.size is not None)
+    total = sum(table.size() for table in job.tables if table.size is not None)
     with report.progress("Predicting", total, "rows") as advance:
-        if to_stream:
+        if output == "-":
             summary = predict_to_stream(job, sys.stdout.buffer, advance)
         else:
             try:
@@ -203,7 +196,7 @@ def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json
     resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
     skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
     where = "" if output == "-" else f": {output}"
-    note_unsure(job.min_score, summary.unsure, summary.rows)
+    note_unsure(job.options.min_score, summary.unsure, summary.rows)
     note(f"{summary.rows:,} row{'s' * (summary.rows != 1)} answered{resumed}{skipped} in {seconds:.1f} s{where}")
     if json and output != "-":
         out_json(

@@ -18,7 +18,7 @@ from textattn.errors import InputError
 if TYPE_CHECKING:
     import typer
 
-    from textattn.data.files import Table
+    from textattn.data.table import Table
 
 # Texts answered together: bounds memory, and is enough to sort into batches of similar length.
 WINDOW = 2048
@@ -73,13 +73,13 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
     """The tables in files; stdin and pipes are copied to a file first, because a table is read more than once.
 
     Args:
-        kind: their format; default: by the suffix, and plain text where that says nothing.
+        kind: the name of their format; default: by the suffix, and txt for any other suffix.
 
     Raises:
         InputError: a file cannot be read, or the columns of two files differ.
     """
-    from textattn.config.schema import FILE_SUFFIXES
-    from textattn.data.files import open_file, open_lines
+    from textattn.data.files import open_file
+    from textattn.data.formats import format_named, format_of
 
     with contextlib.ExitStack() as stack:
         tables: list[Table] = []
@@ -90,8 +90,9 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
                 if name == "-" or path.is_fifo():
                     path = _copy(stack, name)
                     copies[path] = "stdin" if name == "-" else name
-                suffix = f".{kind}" if kind else path.suffix.lower()
-                opened = open_file(path, encoding, suffix) if suffix in FILE_SUFFIXES else open_lines(path, encoding)
+                # Any other file is plain text, whatever its suffix.
+                given = format_named(kind) if kind else format_of(path)
+                opened = open_file(path, encoding, given or format_named("txt"))
                 tables.append(replace(opened, origin=copies.get(path, opened.origin)))
             for table in tables[1:]:
                 if sorted(table.columns) != sorted(tables[0].columns):

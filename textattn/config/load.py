@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from textattn.config.removed import drop_removed
-from textattn.config.schema import FILE_SUFFIXES, Config, Section
+from textattn.config.schema import Config, Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_value, parse_yaml, scalar
+from textattn.data.formats import is_table
 from textattn.errors import ConfigError, Problem
 
 PACKAGE = Path(__file__).parent.parent
@@ -141,7 +142,7 @@ def _read_source(source: str) -> tuple[str, str]:
     try:
         if source == "-":
             return sys.stdin.read(), origin
-        if Path(source).suffix.lower() in FILE_SUFFIXES and Path(source).is_file():
+        if is_table(source) and Path(source).is_file():
             return dump_yaml({"data": {"path": source}}), origin
         if not Path(source).exists() or Path(source).is_dir():
             shipped = shipped_configs()

@@ -18,8 +18,6 @@ NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 Files = Name | list[Name]
-# Of the kinds of files that are read.
-FILE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 ATTENTION = part_names("attention", default="additive")
 ENCODERS = (*part_names("encoders", default="lstm"), "none")
@@ -40,7 +38,7 @@ class Section(BaseModel):
 
 
 class DataFiles(Section):
-    """Files of each split: a path or a list of paths (globs allowed); csv, tsv, jsonl or parquet."""
+    """Files of each split: a path or a list of paths (globs allowed), in formats such as csv or parquet."""
 
     train: Files
     """Files of the training split."""
@@ -78,7 +76,7 @@ class DataConfig(Section):
     """Where the texts and labels come from."""
 
     path: Name | None = None
-    """A Hub id (`stanfordnlp/imdb`), a folder, a csv/tsv/jsonl/parquet file, or `bundled:reviews`. Or `files`."""
+    """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Or `files`."""
     files: DataFiles | None = None
     """Files by split, instead of `path`."""
     name: Name | None = None
@@ -123,7 +121,7 @@ class DataConfig(Section):
     on_bad_row: Literal["error", "skip"] = "error"
     """A row without text or label, or a ragged one: stop with its file, row and column, or skip it and count it."""
     encoding: Name = "utf-8"
-    """Text encoding of csv, tsv and jsonl files."""
+    """Encoding of text files, such as csv and jsonl."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from textattn.config.schema import DataConfig
-from textattn.data.files import Table
 from textattn.data.labels import shortened
+from textattn.data.table import Table
 from textattn.errors import InputError
 
 
@@ -32,18 +32,8 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
             f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            None if meant is None else _separator_hint(table) or f"{section}.{key}={shlex.quote(meant)}",
+            None if meant is None else table.advice or f"{section}.{key}={shlex.quote(meant)}",
         )
-
-
-def _separator_hint(table: Table) -> str | None:
-    """Where the header is one name that holds another separator."""
-    if len(table.columns) == 1 and not table.origin.endswith((".jsonl", ".parquet")):
-        if ";" in table.columns[0]:
-            return "save the file with , instead of ; between its columns"
-        if "\t" in table.columns[0]:
-            return "columns separated by tabs are read from a file that ends in .tsv"
-    return None
 
 
 def text_problem(segments: list[Any], columns: list[str]) -> str | None:

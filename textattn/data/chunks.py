@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from textattn.data.files import RowProblem, Table
 from textattn.data.segments import join_segments
+from textattn.data.table import RowProblem, Table
 from textattn.errors import InputError
 
 # Rows and characters of a chunk: enough to sort into batches of similar length, little enough for any memory.

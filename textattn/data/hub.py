@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textattn.data.files import Row, RowProblem, Table, class_names_of
+from textattn.data.formats._delimited import separator_advice
+from textattn.data.table import Row, RowProblem, Table, class_names_of
 from textattn.errors import InputError
 from textattn.storage.hub import first_line, offline_variable
 
@@ -119,7 +120,15 @@ def _table(path: str, split: str, dataset: Any, commit: str | None, fingerprint:
                     yield number, list(row)
 
     class_names = {} if dataset.features is None else class_names_of(dataset.features.arrow_schema)
-    return Table(f"{path}[{split}]", list(names), rows, class_names, commit, fingerprint=fingerprint)
+    return Table(
+        f"{path}[{split}]",
+        list(names),
+        rows,
+        class_names,
+        advice=separator_advice(names),
+        revision=commit,
+        fingerprint=fingerprint,
+    )
 
 
 def _commit(dataset: Any) -> str | None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from textattn.config.schema import DataConfig
 from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
 from textattn.data.evidence import Spans, parse_evidence
-from textattn.data.files import RowProblem, Table
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
+from textattn.data.table import RowProblem, Table
 from textattn.data.texts import Texts, TextsWriter
 from textattn.errors import InputError
 
@@ -166,13 +166,19 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
     )
 
 
-def read_split(config: DataConfig, split: str, labels: list[str], multi_label: bool) -> tuple[Split, list[str]]:
+def read_split(
+    config: DataConfig, split: str, labels: list[str], multi_label: bool, seed: int = 0
+) -> tuple[Split, list[str]]:
     """One labelled split for a model that exists already, its labels matched by name; and notes as in `Corpus`.
+
+    Args:
+        labels: those of the model.
+        seed: of the rows drawn where `streaming` reads a part.
 
     Raises:
         InputError: as `read_corpus`; also a label the model does not know.
     """
-    tables = open_tables(config)
+    tables = open_tables(config, seed)
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     found = split if split in tables else named.get(split)
     if config.path is not None and is_file(config.path) and found not in tables:

@@ -10,8 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from textattn.config.schema import FILE_SUFFIXES, DataConfig, DataFiles
-from textattn.data.files import Table, open_file, refuse_pipe
+from textattn.config.schema import DataConfig, DataFiles
+from textattn.data.files import open_file, refuse_pipe
+from textattn.data.formats import is_table
+from textattn.data.table import Table
 from textattn.errors import InputError
 
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -127,7 +129,7 @@ def source_files(config: DataConfig) -> list[Path]:
 
 def is_file(path: str) -> bool:
     """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
-    return Path(path).is_file() or (Path(path).suffix.lower() in FILE_SUFFIXES and not Path(path).is_dir())
+    return Path(path).is_file() or (is_table(path) and not Path(path).is_dir())
 
 
 def _expand(files: str | Sequence[str]) -> list[Path]:

@@ -1,8 +1,8 @@
 """Predictions for files of any size: chunk by chunk, in order, in bounded memory, and resumable.
 
-While it goes on, the answers lie as one part a chunk in OUTPUT.partial/, beside a state.json that says which rows they
-belong to; both are written atomically. At the end the parts are put together to OUTPUT. A run that was killed goes on
-after the last part; the rows of the parts that are there are read again, but only to see that they are the same.
+During a job the answers lie in the folder OUTPUT.partial/, one part for each chunk, beside a state.json that says which
+rows they belong to; both are written atomically. At the end the parts are joined to OUTPUT. A job that was killed goes
+on after the last part; the rows of the existing parts are read again, but only to check that they are the same.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from textattn.data import write
 from textattn.data.chunks import Chunk, read_chunks
-from textattn.data.files import Table
+from textattn.data.formats import AnsweredRows, Format
+from textattn.data.table import Table
 from textattn.errors import ConfigError, InputError
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import run_in_batches
 from textattn.storage.files import atomic_path, read_json, write_json
 
+if TYPE_CHECKING:
+    from textattn.data.formats import Column
+
 STATE = "state.json"
-# What lies in the folder of a run that is going on, half-written files included.
+# What lies in the folder of a job that is going on, half-written files included.
 OURS = re.compile(r"state\.json|joined|\d{6}\.\w+|\..*\.tmp")
-# In front of a name of ours that the input already uses.
+# In front of a column name of ours that the input already uses.
 PREFIX = "predicted_"
 # Skipped rows that are named one by one.
 NAMED_PROBLEMS = 10
@@ -40,21 +43,33 @@ Advance = Callable[[int], None]
 
 @dataclass
 class Summary:
-    """What was done."""
+    """Counts of a job."""
 
     rows: int = 0
-    """Answered."""
+    """Rows answered."""
     skipped: int = 0
     tokens: int = 0
-    """Read by the model."""
+    """Tokens read by the model."""
     truncated: int = 0
     """Texts longer than the model reads."""
     unsure: int = 0
-    """Whose most probable label is not probable enough to be given."""
+    """Rows whose most probable label is less probable than `min_score`."""
     resumed: int = 0
-    """Rows, of those answered, that an earlier run had answered."""
+    """Rows, of those answered, that an earlier job answered."""
     problems: list[str] = field(default_factory=list)
     """The first of the rows skipped."""
+
+
+@dataclass(frozen=True)
+class BulkOptions:
+    """How rows are answered."""
+
+    attention: bool = False
+    """Add tokens, their offsets and weights."""
+    skip: bool = False
+    """Leave out rows that cannot be answered; otherwise the first one ends the job."""
+    min_score: float = 0.0
+    """Give no label that is less probable."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +80,20 @@ class BulkJob:
     tables: list[Table]
     columns: list[str]
     """Those with the text."""
-    kind: str
-    """Format of the output."""
-    attention: bool = False
-    """Add tokens, their offsets and weights."""
-    skip: bool = False
-    """Leave out rows that cannot be answered; otherwise the first one ends the job."""
-    min_score: float = 0.0
-    """Give no label that is less probable."""
+    format: Format
+    """Of the output."""
+    options: BulkOptions = BulkOptions()
 
     def input_columns(self) -> list[str]:
         """The columns of all files together."""
         return list(dict.fromkeys(name for table in self.tables for name in table.columns))
 
     def added_columns(self) -> list[str]:
-        """The names of our own columns: `predicted_` stands before one that the input uses."""
+        """The columns of the answers: `predicted_` stands before a name that the input uses."""
         labels = self.classifier.labels
         names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
         names += [f"score:{label}" for label in labels]
-        names += ["tokens", "starts", "ends", "weights"] if self.attention else []
+        names += ["tokens", "starts", "ends", "weights"] if self.options.attention else []
         names += ["file"] if len(self.tables) > 1 else []
         taken = set(self.input_columns())
         unique: list[str] = []
@@ -94,17 +104,21 @@ class BulkJob:
             unique.append(name)
         return unique
 
+    def output_columns(self) -> list[str]:
+        """All columns of the output."""
+        return [*self.input_columns(), *self.added_columns()]
+
     def settings(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
+        """What must be the same for a job to be resumed."""
         return {
             "model": self.classifier.fingerprint(),
             "input": [table.origin for table in self.tables],
             "text": self.columns,
             "columns": self.input_columns(),
-            "format": self.kind,
-            "attention": self.attention,
-            "on_error": "skip" if self.skip else "stop",
-            "min_score": self.min_score,
+            "format": self.format.name,
+            "attention": self.options.attention,
+            "on_error": "skip" if self.options.skip else "stop",
+            "min_score": self.options.min_score,
         }
 
     def chunks(self, advance: Advance) -> Iterator[Chunk]:
@@ -114,43 +128,39 @@ class BulkJob:
             InputError: a file cannot be read.
         """
         before = 0
-        header = self.input_columns() if self.kind in ("csv", "tsv") else None
+        header = self.input_columns() if self.format.fixed_columns else None
         for table in self.tables:
             for chunk in read_chunks(table, self.columns, self.added_columns(), header):
                 yield chunk
                 advance(before + chunk.last_row)
             before += table.size() if table.size is not None else 0
 
-    def answer(self, chunk: Chunk, summary: Summary) -> dict[str, write.Column]:
-        """Our columns for the rows of a chunk, which are counted in `summary`.
+    def answer(self, chunk: Chunk, summary: Summary) -> AnsweredRows:
+        """The rows of a chunk with their answers; counts them in `summary`.
 
         Raises:
             InputError: a row cannot be answered and is not to be skipped.
         """
-        for problem in chunk.problems:
-            if not self.skip:
-                raise InputError(str(problem), "--on-error skip")
-            if summary.skipped < NAMED_PROBLEMS:
-                summary.problems.append(str(problem))
-            summary.skipped += 1
-        classifier = self.classifier
+        self._count_problems(chunk, summary)
+        classifier, min_score = self.classifier, self.options.min_score
         texts = classifier.normalise(chunk.texts)
         tokens = classifier.tokenizer.encode(texts)
         summary.rows += len(chunk)
         summary.tokens += len(tokens.ids)
         summary.truncated += tokens.num_truncated
-        outputs = run_in_batches(classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.attention)
+        outputs = run_in_batches(
+            classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.options.attention
+        )
         probs = classifier.logits_to_probabilities(outputs.logits)
-        labels = classifier.labels
         top, scores = probs.argmax(axis=1), probs.max(axis=1, initial=0.0)
-        sure = scores >= self.min_score
+        sure = scores >= min_score
         summary.unsure += int(np.count_nonzero(~sure))
-        given = [labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
-        values: list[write.Column] = [given, scores]
+        labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
+        values: list[Column] = [labels, scores]
         if classifier.config.multi_label:
-            values.append([classifier.prediction(row, self.min_score).labels for row in probs])
+            values.append([classifier.prediction(row, min_score).labels for row in probs])
         values += [probs[:, i] for i in range(probs.shape[1])]
-        if self.attention:
+        if self.options.attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
             values += [
                 [text.tokens for text in located],
@@ -160,21 +170,35 @@ class BulkJob:
             ]
         if len(self.tables) > 1:
             values.append([chunk.origin] * len(chunk))
-        return dict(zip(self.added_columns(), values, strict=True))
+        return AnsweredRows(
+            self.input_columns(),
+            chunk.records,
+            chunk.batches,
+            dict(zip(self.added_columns(), values, strict=True)),
+            lambda: (classifier.prediction(row, min_score).line(min_score) for row in probs),
+        )
+
+    def _count_problems(self, chunk: Chunk, summary: Summary) -> None:
+        for problem in chunk.problems:
+            if not self.options.skip:
+                raise InputError(str(problem), "--on-error skip")
+            if summary.skipped < NAMED_PROBLEMS:
+                summary.problems.append(str(problem))
+            summary.skipped += 1
 
 
 def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summary:
-    """Answers every row on a stream, chunk after chunk. Parquet is not possible: it ends with its index.
+    """Answers every row on a stream, chunk after chunk, in a format that can be streamed.
 
     Raises:
         InputError: a file cannot be read, or a row cannot be answered.
     """
     summary = Summary()
-    stream.write(write.header(job.kind, job.input_columns(), job.added_columns()))
+    stream.write(job.format.head(job.output_columns()))
     for chunk in job.chunks(advance):
-        # What comes before a row that ends the job is answered.
-        good = chunk.head(chunk.places[0]) if chunk.problems and not job.skip else chunk
-        stream.write(write.to_bytes(job.kind, good, job.answer(good, summary), job.input_columns()))
+        # The rows before one that ends the job are answered.
+        good = chunk.head(chunk.places[0]) if chunk.problems and not job.options.skip else chunk
+        job.format.write(job.answer(good, summary), stream)
         stream.flush()
         if good is not chunk:
             job.answer(chunk, summary)
@@ -182,19 +206,19 @@ def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summa
 
 
 def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool) -> Summary:
-    """Answers every row in a file that appears when all is done.
+    """Answers every row in a file that appears when all are answered.
 
     Args:
-        resume: go on where an interrupted run stopped.
-        overwrite: replace the file, and what an interrupted run left.
+        resume: go on where an interrupted job stopped.
+        overwrite: replace the file and the parts of an interrupted job.
 
     Raises:
-        ConfigError: there is an output or half of one, and neither is given; or the job is not the interrupted one.
+        ConfigError: the output or parts of it exist, and neither is given; or the interrupted job is another one.
         InputError: a file cannot be read, or a row cannot be answered; what was answered before is kept.
     """
-    parts = _Parts(output, job.settings())
+    parts = _Parts(output, job)
     if output.is_dir():
-        raise ConfigError(f"--output: {output} is a folder", f"--output {output / f'predictions.{job.kind}'}")
+        raise ConfigError(f"--output: {output} is a folder", f"--output {output / f'predictions.{job.format.name}'}")
     if output.exists() and any(output.samefile(table.origin) for table in job.tables if Path(table.origin).exists()):
         raise ConfigError(f"--output: {output} is the input; nothing was changed", "another name")
     if output.exists() and not overwrite and not (resume and parts.exist()):
@@ -204,10 +228,10 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
     summary, digest, count = parts.state()
     parts.create()
     chunks = job.chunks(advance)
-    found = ""
+    read_again = ""
     for _ in range(count):
-        found = _digest(found, next(chunks, Chunk("")))
-    if found != digest:
+        read_again = _digest(read_again, next(chunks, Chunk("")))
+    if read_again != digest:
         raise ConfigError(
             f"{parts.folder}: rows that were answered before have changed since; nothing was changed",
             "--overwrite begins again",
@@ -216,7 +240,7 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         for chunk in chunks:
             answers = job.answer(chunk, summary)
             digest = _digest(digest, chunk)
-            parts.add(count, chunk, answers, job)
+            parts.add(count, answers)
             count += 1
             parts.save(summary, digest, count)
     except InputError as error:
@@ -226,19 +250,20 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         hint = f"mend it and go on with --resume: {summary.rows:,} rows are answered in {parts.folder}"
         raise InputError(error.message, f"{hint}; or {error.hint}" if error.hint else hint) from None
     if not count:
-        # No rows: a file without any, but with its columns.
-        parts.add(count, Chunk(""), job.answer(Chunk(""), summary), job)
+        # An input without rows gives a file without rows, but with all columns.
+        parts.add(count, job.answer(Chunk(""), summary))
         count = 1
-    parts.join(output, count, job)
+    parts.join(output, count)
     return summary
 
 
 class _Parts:
-    """The folder of a run that is going on."""
+    """The folder of a job that is going on."""
 
-    def __init__(self, output: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, output: Path, job: BulkJob) -> None:
         self.folder = output.with_name(output.name + ".partial")
-        self.settings = settings
+        self.job = job
+        self.settings = job.settings()
 
     def exist(self) -> bool:
         return (self.folder / STATE).is_file()
@@ -278,12 +303,12 @@ class _Parts:
             ) from None
 
     def state(self) -> tuple[Summary, str, int]:
-        """Of the run that left the folder: its summary, the digest of the rows it answered, its number of parts."""
+        """The summary of the job that left the folder, the digest of the rows it answered, and its number of parts."""
         if not self.exist():
             return Summary(), "", 0
         value = read_json(self.folder / STATE)
         try:
-            value["settings"].setdefault("min_score", 0.0)  # of before there was one
+            value["settings"].setdefault("min_score", 0.0)  # from before this setting existed
             changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
             summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -297,37 +322,29 @@ class _Parts:
         summary.resumed = summary.rows
         return summary, digest, count
 
-    def add(self, number: int, chunk: Chunk, answers: dict[str, write.Column], job: BulkJob) -> None:
-        with atomic_path(self._part(number)) as temporary:
-            if job.kind == "parquet":
-                write.write_batch(temporary, write.to_batch(chunk, answers, job.input_columns()))
-            else:
-                temporary.write_bytes(write.to_bytes(job.kind, chunk, answers, job.input_columns()))
+    def add(self, number: int, rows: AnsweredRows) -> None:
+        with atomic_path(self._part(number)) as temporary, temporary.open("wb") as file:
+            self.job.format.write(rows, file)
 
     def save(self, summary: Summary, digest: str, count: int) -> None:
         state = {"settings": self.settings, "summary": asdict(summary), "digest": digest, "parts": count}
         write_json(self.folder / STATE, state)
 
-    def join(self, output: Path, count: int, job: BulkJob) -> None:
-        parts = [self._part(number) for number in range(count)]
-        # In the folder, so that nothing is left beside the output by a run that is killed now.
+    def join(self, output: Path, count: int) -> None:
+        # In the folder, so that a job that is killed now leaves nothing beside the output.
         joined = self.folder / "joined"
-        if job.kind == "parquet":
-            write.join_parquet(parts, joined)
-        else:
-            with joined.open("wb") as out:
-                write.join_texts(parts, write.header(job.kind, job.input_columns(), job.added_columns()), out)
+        self.job.format.join([self._part(number) for number in range(count)], self.job.output_columns(), joined)
         with joined.open("rb+") as file:
             os.fsync(file.fileno())
         joined.replace(output)
         self.remove()
 
     def _part(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.{self.settings['format']}"
+        return self.folder / f"{number:06d}.{self.job.format.name}"
 
 
 def _digest(before: str, chunk: Chunk) -> str:
-    """Of all rows up to this chunk, answered and skipped."""
+    """The digest of all rows up to and including this chunk, answered and skipped."""
     digest = hashlib.sha256(before.encode())
     digest.update(repr((chunk.records, chunk.problems)).encode("utf-8", "surrogatepass"))
     for batch in chunk.batches:

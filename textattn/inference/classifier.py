@@ -32,6 +32,8 @@ T = TypeVar("T")
 Text = str | Sequence[str]
 # Name -> the file it runs, in the order of preference.
 RUNTIMES = {"onnx": ONNX, "int8": ONNX_INT8, "torch": WEIGHTS}
+# Printed in the place of a label where none is probable enough.
+UNSURE = "?"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -48,6 +50,13 @@ class Prediction:
     labels: list[str]
     """The labels given: the one above, or for a multi-label model all from their thresholds on. None of them with a
     probability below `min_score`, so that there may be no label."""
+
+    def line(self, min_score: float = 0.0) -> str:
+        """`label<TAB>score` of the labels given, several joined by commas; `?` and the score of the most probable label
+        where even that is less probable than `min_score`."""
+        if self.score < min_score:
+            return f"{UNSURE}\t{self.score:.4f}"
+        return f"{','.join(self.labels)}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
 
 
 class Classifier:

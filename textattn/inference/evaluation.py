@@ -1,21 +1,34 @@
-"""Measuring a loaded model on a labelled split."""
+"""Measuring a loaded model on a labelled split: of any data, or of those it was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textattn.config import Config, config_from_mapping
 from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
+from textattn.data.sources import open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError
 from textattn.measure.metrics import compute_metrics
-from textattn.storage.run_dir import TRAINING_CONFIG
+from textattn.storage.run_dir import ENVIRONMENT, TRAINING_CONFIG
 
 if TYPE_CHECKING:
     from textattn.inference.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class LoadedSplit:
+    """A labelled split, and what the user should know about it."""
+
+    rows: Split
+    notes: list[str]
+    """Such as rows skipped."""
+    change: str | None = None
+    """How it differs from the split that the model was trained with; None if it does not, or if that is not known."""
 
 
 def load_split(
@@ -25,11 +38,25 @@ def load_split(
     settings: dict[str, Any],
     on_note: Callable[[str], None] | None = None,
 ) -> Split:
-    """A split of `data`, or of what the model was trained on; a validation split set aside from train is found again.
+    """The rows of `read_labelled`.
 
     Args:
-        settings: see `Classifier.evaluate`.
-        on_note: called with what the user should know, such as rows skipped.
+        on_note: called with each note, and with the change of the data since training.
+    """
+    loaded = read_labelled(classifier, data, split, settings)
+    if on_note is not None:
+        for note in loaded.notes:
+            on_note(note)
+        if loaded.change is not None:
+            on_note(loaded.change)
+    return loaded.rows
+
+
+def read_labelled(classifier: Classifier, data: str | Path | None, split: str, settings: dict[str, Any]) -> LoadedSplit:
+    """A split of `data`, or of what the model was trained on: then the splits are drawn as training drew them.
+
+    Args:
+        settings: see `Model.evaluate`.
 
     Raises:
         InputError: there is no such split, or it cannot be read.
@@ -43,20 +70,19 @@ def load_split(
         )
     values = base.data.model_dump() if base is not None else {}
     if data is not None:
-        # What belongs to the other source only must not be carried over.
+        # These settings are about the place of the training data.
         values |= {"path": str(data), "files": None, "name": None, "revision": None}
-    # Nor are the texts without labels read again: nobody says what is right for them.
+    # Texts without labels are not read again: nobody says what is right for them.
     values |= {"unlabelled": None, "teacher": None}
     config = config_from_mapping({"data": values | settings}).data
-    if data is None and base is not None and split in ("train", "validation", "test"):
-        corpus = prepare_splits(read_corpus(config), config, base.seed)
-        rows, notes = _own_split(classifier, corpus, split), corpus.notes
-    else:
-        rows, notes = read_split(config, split, classifier.config.labels, classifier.config.multi_label)
-    if on_note is not None:
-        for note in notes:
-            on_note(note)
-    return rows
+    # Of a streamed data set the seed decides which rows are drawn, and of others which are set aside.
+    seed = base.seed if data is None and base is not None else 0
+    if data is None and split in ("train", "validation", "test"):
+        corpus = prepare_splits(read_corpus(config, open_hub(config, seed)), config, seed)
+        rows = _own_split(classifier, corpus, split)
+        return LoadedSplit(rows, corpus.notes, _change_since_training(classifier, rows))
+    rows, notes = read_split(config, split, classifier.labels, classifier.config.multi_label, seed)
+    return LoadedSplit(rows, notes)
 
 
 def _own_split(classifier: Classifier, corpus: Corpus, split: str) -> Split:
@@ -69,6 +95,30 @@ def _own_split(classifier: Classifier, corpus: Corpus, split: str) -> Split:
             f"those of the model {', '.join(classifier.config.labels)}"
         )
     return splits[split]
+
+
+def _change_since_training(classifier: Classifier, rows: Split) -> str | None:
+    """How a split differs from the one that environment.json records; None if it does not, or nothing is recorded."""
+    if not classifier.files.has(ENVIRONMENT):
+        return None
+    try:
+        dataset = classifier.files.read_json(ENVIRONMENT)["dataset"]
+        recorded = dataset["splits"][rows.name]
+        before, fingerprint = int(recorded["num_examples"]), recorded.get("sha256")
+        pseudo_labelled = int(dataset.get("num_pseudo_labelled", 0)) if rows.name == "train" else 0
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    if pseudo_labelled:
+        # The record covers the rows that a teacher labelled as well, and they are not read again.
+        before, fingerprint = before - pseudo_labelled, None
+    if before != len(rows):
+        return f"the {rows.name} split has changed since training: {before:,} rows then, {len(rows):,} now"
+    if fingerprint not in (None, rows.fingerprint()):
+        return (
+            f"the {rows.name} split has changed since training: {before:,} rows then and now, "
+            "but their texts, labels or order differ"
+        )
+    return None
 
 
 def measure(

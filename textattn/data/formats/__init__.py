@@ -1,0 +1,131 @@
+"""The file formats: one file of this folder each, named after the format, with one class that derives from `Format`.
+
+A file in this folder is a format as soon as it is there; files that begin with an underscore hold what formats share.
+Nothing is imported before a format is asked for, and the formats themselves import pyarrow and numpy only when they
+read or write.
+"""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from textattn.data.table import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Column = list[Any] | NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class AnsweredRows:
+    """Rows of the input with the answers of a model, to be written."""
+
+    columns: list[str]
+    """The columns of the input, in order."""
+    records: list[dict[str, Any]]
+    """The rows of the input; empty where `batches` holds them."""
+    batches: list[Any]
+    """The rows of the input as Arrow record batches, where it has types of its own."""
+    answers: dict[str, Column]
+    """The columns to add, each with a value for every row."""
+    lines: Callable[[], Iterable[str]]
+    """Each answer as a line of text, the way it is printed."""
+
+
+class Format(ABC):
+    """A file format: how to read a table from a file of this format and how to write answered rows to one.
+
+    Rows are written part by part; every part is a file of the format, except that text formats have no header there.
+    """
+
+    suffixes: tuple[str, ...]
+    """The suffixes of its files, in lower case and with the dot; the first is the usual one."""
+    labelled = True
+    """Whether it holds columns, and so can hold labels; otherwise it is for prediction only."""
+    fixed_columns = False
+    """Whether a header names all columns before the first row is written, so that no row can bring another."""
+    streams = True
+    """Whether answers can be written to a stream; otherwise the file is complete only at its end."""
+    magic = b""
+    """How its files begin, where that is always the same: tells a file that was given the wrong name."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file that defines it."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def open(self, path: Path, encoding: str) -> Table:
+        """The table in a file.
+
+        Raises:
+            InputError: the file is empty, damaged or of another format; the rows of the table raise it as well.
+            OSError, UnicodeError, LookupError: the file or its encoding; `open_file` turns them into InputError.
+        """
+
+    @abstractmethod
+    def write(self, rows: AnsweredRows, file: BinaryIO) -> None:
+        """Writes one part."""
+
+    def head(self, columns: Sequence[str]) -> bytes:
+        """The bytes before the rows.
+
+        Args:
+            columns: of the input and of the answers.
+        """
+        return b""
+
+    def join(self, parts: Sequence[Path], columns: Sequence[str], output: Path) -> None:
+        """Puts the parts together into one file."""
+        with output.open("wb") as out:
+            out.write(self.head(columns))
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, out)
+
+
+@cache
+def all_formats() -> tuple[Format, ...]:
+    """Every format of this folder: those without labels first, then by the length of the name."""
+    from pkgutil import iter_modules
+
+    names = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
+    return tuple(sorted(map(_load, names), key=lambda kind: (kind.labelled, len(kind.name), kind.name)))
+
+
+def _load(name: str) -> Format:
+    """The format that a file of this folder defines."""
+    module = import_module(f"{__name__}.{name}")
+    (kind,) = (value for value in vars(module).values() if _is_format(value) and value.__module__ == module.__name__)
+    loaded: Format = kind()
+    return loaded
+
+
+def _is_format(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Format)
+
+
+def format_named(name: str) -> Format | None:
+    """The format of that name; None if there is none."""
+    return next((kind for kind in all_formats() if kind.name == name), None)
+
+
+def format_of(path: str | Path) -> Format | None:
+    """The format of a file, by its suffix; None if that is not the suffix of a format."""
+    suffix = Path(path).suffix.lower()
+    return next((kind for kind in all_formats() if suffix in kind.suffixes), None)
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether a file is, by its suffix, of a format that can hold labels."""
+    kind = format_of(path)
+    return kind is not None and kind.labelled
