@@ -143,7 +143,10 @@ def test_other_encodings(tmp_path: Path) -> None:
 def test_a_wrong_encoding_is_an_input_error_with_a_hint(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "text,label\na,1\n")
     assert error(path, encoding="utf-16").startswith("x.csv: not utf-16 (")
-    assert error(path, encoding="utf-9") == "unknown encoding 'utf-9'"
+    for name in ("utf-9", "rot13", "\udcff"):
+        for suffix in (".csv", ".jsonl"):
+            assert error(write(path.with_suffix(suffix), '{"a": 1}'), encoding=name) == f"unknown encoding {name!r}"
+    write(path, "text,label\na,1\n")
     with pytest.raises(InputError) as caught:
         open_file(write(path, b"caf\xe9\n"))
     assert caught.value.hint == "data.encoding=cp1252 (or whatever the file was saved in)"

@@ -187,7 +187,7 @@ def test_predicting_to_a_file_stopped_and_gone_on_with(place: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         "Error: out.csv.partial: an interrupted run is there; nothing was changed\n"
-        "Hint: --resume goes on with it, --overwrite begins again\n"
+        "Hint: --resume continues it, --overwrite begins again\n"
     )
     done = cli(*words, "--resume")
     assert done.code == 0

@@ -72,7 +72,7 @@ class Model(Classifier):
 
         Args:
             target: the label to explain; default is the predicted one.
-            method: the name of a file in `textattn/explain/methods`, as for `textattn explain --method`.
+            method: the name of a file in `textattn/explain/methods`, as for `textattn explain`.
             against: explain the target rather than this label, instead of rather than all others.
 
         Raises:

@@ -8,7 +8,7 @@ and `Hint: …`; any other exception is a bug and is reported as one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,19 @@ class Option:
         return self.name if self.value is None else f"{self.name}={self.value!r}"
 
 
-Part = str | Option
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a config with a value to give it, in a hint."""
+
+    name: str
+    value: str
+
+    def render(self, command_line: bool) -> str:
+        """`data.path=FOLDER`, on the command line and in Python."""
+        return f"{self.name}={self.value}"
+
+
+Part = str | Option | Setting
 Hint = Part | Sequence[Part] | None
 
 
@@ -48,7 +60,7 @@ class Problem:
 
     def render(self, command_line: bool) -> str:
         """place: setting: problem."""
-        setting = self.setting.render(command_line) if isinstance(self.setting, Option) else self.setting
+        setting = None if self.setting is None else _rendered(self.setting, command_line)
         return ": ".join(part for part in (self.place, setting, self.problem) if part)
 
 
@@ -88,11 +100,31 @@ class TextattnError(Exception):
 
     def render(self, command_line: bool) -> tuple[str, str | None]:
         """The message and the hint, with options as the command line or as Python spells them."""
-        parts = [self.remedy] if isinstance(self.remedy, (str, Option)) else self.remedy
         message = "\n".join(problem.render(command_line) for problem in self.problems)
+        parts = self._parts()
+        return message, None if parts is None else "".join(_rendered(part, command_line) for part in parts)
+
+    def in_section(self, section: str, other: str) -> tuple[list[Problem], Hint]:
+        """Problems and hint for the same settings in another section of the config, to raise anew."""
+
+        def moved(name: str) -> str:
+            return other + name.removeprefix(section) if name.startswith(f"{section}.") else name
+
+        problems = [
+            replace(problem, setting=moved(problem.setting) if isinstance(problem.setting, str) else problem.setting)
+            for problem in self.problems
+        ]
+        parts = self._parts()
         if parts is None:
-            return message, None
-        return message, "".join(part.render(command_line) if isinstance(part, Option) else part for part in parts)
+            return problems, None
+        return problems, [replace(p, name=moved(p.name)) if isinstance(p, Setting) else p for p in parts]
+
+    def _parts(self) -> Sequence[Part] | None:
+        return [self.remedy] if isinstance(self.remedy, (str, Option, Setting)) else self.remedy
+
+
+def _rendered(part: Part, command_line: bool) -> str:
+    return part if isinstance(part, str) else part.render(command_line)
 
 
 class ConfigError(TextattnError):

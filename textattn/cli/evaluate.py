@@ -10,7 +10,7 @@ import typer
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import Data, DataSettings, Device, Json, Model, Quiet, Runtime
 from textattn.cli.settings import data_settings
-from textattn.errors import CheckFailed, ConfigError
+from textattn.errors import CheckFailed, ConfigError, Option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +76,15 @@ def _limit(text: str) -> tuple[str, float]:
     if name not in METRICS:
         near = get_close_matches(name, METRICS, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else f"; metrics are: {', '.join(METRICS)}"
-        raise ConfigError(f"--fail-under: unknown metric {name!r}{meant}", "--fail-under accuracy=0.9")
+        raise ConfigError(
+            f"unknown metric {name!r}{meant}", Option("fail_under", "accuracy=0.9"), setting=Option("fail_under")
+        )
     try:
         return name, float(value)
     except ValueError:
-        raise ConfigError(f"--fail-under: expected metric=number, got {text!r}", "--fail-under accuracy=0.9") from None
+        raise ConfigError(
+            f"expected metric=number, got {text!r}", Option("fail_under", "accuracy=0.9"), setting=Option("fail_under")
+        ) from None
 
 
 def _print(metrics: Mapping[str, Any]) -> None:

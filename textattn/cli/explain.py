@@ -11,7 +11,7 @@ from textattn.cli.answers import check_arguments, open_model
 from textattn.cli.console import enumerated, note
 from textattn.cli.explanations import WORDS, Display, print_explanations
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.explain.methods import DEFAULT, method_names, ngram_method_names
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def explain(
     for name in methods:
         find_method(name)
     if plot is not None and plot.suffix.lower() not in PLOTS:
-        raise ConfigError(f"--plot: {plot} has none of the suffixes {', '.join(PLOTS)}", "--plot weights.png")
+        raise ConfigError(
+            f"{plot} has none of the suffixes {', '.join(PLOTS)}", Option("plot", "weights.png"), setting=Option("plot")
+        )
     if contrast is not None and target is not None:
         raise ConfigError("give either --target or --contrast", f"--contrast {contrast[0]} {contrast[1]}")
     if split is not None and texts:

@@ -40,13 +40,15 @@ def export(
     model.onnx is compared with torch, int8 measured on the validation data of the run, before anything is written.
     """
     from textattn.cli.progress import ConsoleReport
-    from textattn.errors import ConfigError
+    from textattn.errors import ConfigError, Option
     from textattn.storage.model_files import find_model
     from textattn.storage.run_dir import ONNX, ONNX_INT8
 
     run = find_model(model)
     if run.is_file():
-        raise ConfigError(f"--model: {run} is a bundle; export needs the run directory it was made from")
+        raise ConfigError(
+            f"{run} is a bundle; export needs the run directory it was made from", setting=Option("model")
+        )
     from textattn.export.bundle import check_bundle, write_bundle
 
     if bundle is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textattn.cli.split_texts import LabelledTexts
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.stored_audit import trust
@@ -37,7 +37,9 @@ def write_page(
     try:
         write_text(file, page)
     except OSError as error:
-        raise ConfigError(f"--html: {file} cannot be written: {error.strerror or error}", "--html page.html") from None
+        raise ConfigError(
+            f"{file} cannot be written: {error.strerror or error}", Option("html", "page.html"), setting=Option("html")
+        ) from None
 
 
 def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence[Explanation]]) -> list[Path]:
@@ -56,6 +58,8 @@ def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence
                 draw(explanation, classifier, temporary, path.suffix[1:].lower())
         except OSError as error:
             raise ConfigError(
-                f"--plot: {path} cannot be written: {error.strerror or error}", "--plot weights.png"
+                f"{path} cannot be written: {error.strerror or error}",
+                Option("plot", "weights.png"),
+                setting=Option("plot"),
             ) from None
     return files

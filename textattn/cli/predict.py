@@ -13,7 +13,7 @@ import typer
 from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
 from textattn.cli.console import note, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 
 if TYPE_CHECKING:
     from textattn.data.formats import Format
@@ -83,7 +83,9 @@ def predict(
         if value is not None:
             _check_format(name, value)
     if on_error not in ("stop", "skip"):
-        raise ConfigError(f"--on-error: must be stop or skip, got {on_error!r}", "--on-error skip")
+        raise ConfigError(
+            f"must be stop or skip, got {on_error!r}", Option("on_error", "skip"), setting=Option("on_error")
+        )
     if input and texts:
         raise ConfigError("give either texts or --input, not both")
     if output is None:
@@ -92,13 +94,13 @@ def predict(
             ("--overwrite", overwrite),
         ):  # fmt: skip
             if given:
-                raise ConfigError(f"{name} needs --output", "--output answers.jsonl")
+                raise ConfigError(f"{name} needs --output", Option("output", "answers.jsonl"))
     if output is not None and top_k != 1:
         raise ConfigError("--top-k is for answers that are printed; --output holds the score of every label")
     if min_score and top_k != 1:
         raise ConfigError("--top-k lists labels whatever their probability, --min-score leaves out", "one of the two")
     if output is not None and texts and list(texts) != ["-"]:
-        raise ConfigError("--output needs --input", "--input reviews.csv")
+        raise ConfigError("--output needs --input", Option("input", "reviews.csv"))
     require_texts(context, texts or input or [])
     check_arguments(texts or [])
     files = input_files(input or ["-"])
@@ -121,7 +123,7 @@ def predict(
             return
         kind = _output_format(output, output_format)
         if output == "-" and resume:
-            raise ConfigError("--resume needs a file that was written to", "--output answers.jsonl")
+            raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
 
@@ -141,7 +143,9 @@ def _output_format(output: str, name: str | None) -> Format:
     kind = format_named(name) if name else default
     if kind is None:
         suffixes = ", ".join(suffix for kind in all_formats() for suffix in kind.suffixes)
-        raise ConfigError(f"--output: {output} has none of the suffixes {suffixes}", "--output-format jsonl")
+        raise ConfigError(
+            f"{output} has none of the suffixes {suffixes}", Option("output_format", "jsonl"), setting=Option("output")
+        )
     if output == "-" and not kind.streams:
         raise ConfigError(f"--output -: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
     return kind

@@ -8,7 +8,7 @@ from typing import Any
 
 from textattn.data.segments import join_segments
 from textattn.data.table import RowProblem, Table
-from textattn.errors import InputError
+from textattn.errors import InputError, Option
 
 # Rows and characters of a chunk: enough to sort into batches of similar length, little enough for any memory.
 MAX_ROWS = 8192
@@ -68,7 +68,7 @@ def read_chunks(
     if missing:
         raise InputError(
             f"column {missing[0]!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            f"--text-column {table.columns[0]}",
+            Option("text_column", table.columns[0]),
         )
     if table.batches is not None:
         return _from_batches(table, columns)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from textattn.data.formats import Format, all_formats, format_of
-from textattn.data.formats._text import wrong_encoding
 from textattn.data.table import Table
 from textattn.errors import InputError
 
@@ -25,9 +24,8 @@ def open_file(path: Path, encoding: str = "utf-8", kind: Format | None = None) -
         return kind.open(path, encoding)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except UnicodeError as error:
-        raise wrong_encoding(path, encoding, error) from None
-    except LookupError:
+    except (LookupError, UnicodeError):
+        # Python cannot even look for a name that is not text.
         raise InputError(f"unknown encoding {encoding!r}", "data.encoding=utf-8") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None

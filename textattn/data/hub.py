@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textattn.data.formats._delimited import separator_advice
-from textattn.data.table import Row, RowProblem, Table, class_names_of
-from textattn.errors import InputError
+from textattn.data.table import Row, RowProblem, Table, class_names_of, separator_advice
+from textattn.errors import InputError, Setting
 from textattn.storage.hub import first_line, offline_variable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -83,18 +82,21 @@ def _explained(path: str) -> Iterator[None]:
         if offline_variable():
             raise _unreachable(path, error) from None
         raise InputError(
-            f"data.path: {path!r} is neither a file nor a folder here, nor a data set on the Hub "
+            f"{path!r} is neither a file nor a folder here, nor a data set on the Hub "
             f"(private and gated ones need `hf auth login`)",
             f"https://huggingface.co/datasets?search={path.split('/')[-1]}",
+            setting="data.path",
         ) from None
     except (HfHubHTTPError, ConnectionError) as error:
         raise _unreachable(path, error) from None
     except datasets.exceptions.DatasetGenerationError as error:
-        raise InputError(f"data.path: {path}: could not be read: {error.__cause__ or error}") from None
+        raise InputError(f"{path}: could not be read: {error.__cause__ or error}", setting="data.path") from None
     except (ValueError, RuntimeError, OSError) as error:
         # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
         message = " ".join(str(error).split("\nExample of usage")[0].split("\n"))
-        raise InputError(f"data.path: {path}: {message}", "data.name=SUBSET" if "onfig" in message else None) from None
+        raise InputError(
+            f"{path}: {message}", Setting("data.name", "SUBSET") if "onfig" in message else None, setting="data.path"
+        ) from None
 
 
 def _is_local(path: str) -> bool:
@@ -147,14 +149,19 @@ def _check_repo_id(path: str) -> None:
     except HFValidationError:
         looks_local = True
     if looks_local:
-        raise InputError(f"data.path: no such file or folder: {path}")
+        raise InputError(f"no such file or folder: {path}", setting="data.path")
 
 
 def _unreachable(path: str, error: Exception) -> InputError:
     variable = offline_variable()
     reason = f"{variable} is set" if variable else f"no connection ({first_line(error)})"
     return InputError(
-        f"data.path: {path!r} is no file or folder here, and the Hugging Face Hub was not reached: {reason}",
-        (f"unset {variable}, or " if variable else "connect, or ")
-        + "give a local copy: data.path=FOLDER_OR_FILE; offline at once: textattn train quickstart",
+        f"{path!r} is no file or folder here, and the Hugging Face Hub was not reached: {reason}",
+        (
+            f"unset {variable}, or " if variable else "connect, or ",
+            "give a local copy: ",
+            Setting("data.path", "FOLDER_OR_FILE"),
+            "; offline at once: textattn train quickstart",
+        ),
+        setting="data.path",
     )

@@ -19,7 +19,7 @@ from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
 from textattn.data.table import RowProblem, Table
 from textattn.data.texts import Texts, TextsWriter
-from textattn.errors import InputError
+from textattn.errors import InputError, Option
 
 SHOWN_PROBLEMS = 10
 
@@ -185,7 +185,7 @@ def read_split(
         # A single file is whatever split it is asked to be.
         found = next(iter(tables))
     if found not in tables:
-        raise InputError(f"no split {split!r}; splits are: {', '.join(tables)}", f"--split {next(iter(tables))}")
+        raise InputError(f"no split {split!r}; splits are: {', '.join(tables)}", Option("split", next(iter(tables))))
     notes: list[str] = []
     rows = _read_rows(tables[found], config, notes)
     names = _class_names(tables[found], config) or config.label_names
@@ -250,7 +250,7 @@ def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, not
     found = []
     for split in dict.fromkeys(config.unlabelled.splits or tables):
         if split not in tables:
-            raise InputError(f"data.unlabelled.splits: no split {split!r}; splits are: {', '.join(tables)}")
+            raise InputError(f"no split {split!r}; splits are: {', '.join(tables)}", setting="data.unlabelled.splits")
         found.append(_read_rows(tables[split], source, notes, labelled=False).texts)
     return found
 

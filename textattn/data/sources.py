@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -18,7 +17,6 @@ from textattn.errors import InputError
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 BUNDLED = "bundled:"
-SETTINGS = re.compile(r"\bdata\.(path|name)\b")
 # Split name -> its tables.
 Tables = dict[str, list[Table]]
 
@@ -64,8 +62,7 @@ def _open(source: DataConfig, seed: int, elsewhere: bool) -> Tables:
         if not elsewhere:
             raise
         # The same settings stand in another section.
-        message, hint = (text and SETTINGS.sub(r"data.unlabelled.\1", text) for text in (error.message, error.hint))
-        raise InputError(str(message), hint) from None
+        raise InputError(*error.in_section("data", "data.unlabelled")) from None
 
 
 def open_tables(config: DataConfig, seed: int = 0) -> Tables:
@@ -88,7 +85,7 @@ def open_tables(config: DataConfig, seed: int = 0) -> Tables:
         folder = CORPUS / path.removeprefix(BUNDLED)
         found = {file.stem: [open_file(file)] for file in sorted(folder.glob("*.jsonl"))}
         if not found:
-            raise InputError(f"data.path: no bundled corpus {path!r}; there is bundled:reviews")
+            raise InputError(f"no bundled corpus {path!r}; there is bundled:reviews", setting="data.path")
         return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
     if is_file(path):
         return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}

@@ -31,7 +31,9 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
         train = train.take(np.sort(chosen))
         if (train.labels.any(axis=0) if corpus.multi_label else np.bincount(train.labels) > 0).sum() < 2:
             raise ConfigError(
-                f"data.max_train_examples: the {len(train)} drawn have one label only", "data.max_train_examples=null"
+                f"the {len(train)} drawn have one label only",
+                "data.max_train_examples=null",
+                setting="data.max_train_examples",
             )
     if corpus.validation is not None:
         return replace(corpus, train=train)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,16 @@ class Table:
     """Arrow record batches of at most so many rows; None where rows come one by one."""
     size: Callable[[], int] | None = None
     """The approximate number of the last row, for a progress bar: the lines of a text file."""
+
+
+def separator_advice(columns: Sequence[str]) -> str | None:
+    """What to do about a header that is a single name with another separator in it."""
+    if len(columns) == 1:
+        if ";" in columns[0]:
+            return "save the file with , instead of ; between its columns"
+        if "\t" in columns[0]:
+            return "columns separated by tabs are read from a file that ends in .tsv"
+    return None
 
 
 def class_names_of(schema: Any) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.evidence import marked_tokens
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.explain.audit_measures import (
     Array,
     Interval,
@@ -305,7 +305,7 @@ def parse_methods(text: str) -> tuple[str, ...]:
         return method_names()
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise ConfigError("--methods: none given", f"--methods {','.join(AUDITED)}")
+        raise ConfigError("none given", Option("methods", ",".join(AUDITED)), setting=Option("methods"))
     for name in names:
         find_method(name)
     return names

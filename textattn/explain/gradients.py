@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.explain.forward_pass import ForwardPass
 from textattn.explain.targets import Targets
 from textattn.model.attention import WeightedPooling
@@ -144,7 +144,9 @@ def weighted_pooling(model: TextClassifier, method: str) -> WeightedPooling:
     """
     if not isinstance(model.attention, WeightedPooling):
         name = model.architecture.attention
-        raise ConfigError(f"{method}: this model has no attention weights, it pools with {name}", "--method occlusion")
+        raise ConfigError(
+            f"{method}: this model has no attention weights, it pools with {name}", Option("method", "occlusion")
+        )
     return model.attention
 
 

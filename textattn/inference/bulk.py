@@ -22,7 +22,7 @@ import numpy as np
 from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.table import Table
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option, Part
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import run_in_batches
 from textattn.storage.files import atomic_path, read_json, write_json
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from textattn.data.formats import Column
 
 STATE = "state.json"
+RESUME, OVERWRITE = Option("resume", flag=True), Option("overwrite", flag=True)
 # What lies in the folder of a job that is going on, half-written files included.
 OURS = re.compile(r"state\.json|joined|\d{6}\.\w+|\..*\.tmp")
 # In front of a column name of ours that the input already uses.
@@ -181,7 +182,7 @@ class BulkJob:
     def _count_problems(self, chunk: Chunk, summary: Summary) -> None:
         for problem in chunk.problems:
             if not self.options.skip:
-                raise InputError(str(problem), "--on-error skip")
+                raise InputError(str(problem), Option("on_error", "skip"))
             if summary.skipped < NAMED_PROBLEMS:
                 summary.problems.append(str(problem))
             summary.skipped += 1
@@ -218,11 +219,15 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
     """
     parts = _Parts(output, job)
     if output.is_dir():
-        raise ConfigError(f"--output: {output} is a folder", f"--output {output / f'predictions.{job.format.name}'}")
+        raise ConfigError(
+            f"{output} is a folder",
+            Option("output", output / f"predictions.{job.format.name}"),
+            setting=Option("output"),
+        )
     if output.exists() and any(output.samefile(table.origin) for table in job.tables if Path(table.origin).exists()):
-        raise ConfigError(f"--output: {output} is the input; nothing was changed", "another name")
+        raise ConfigError(f"{output} is the input; nothing was changed", "another name", setting=Option("output"))
     if output.exists() and not overwrite and not (resume and parts.exist()):
-        raise ConfigError(f"--output: {output} exists; nothing was changed", "--overwrite")
+        raise ConfigError(f"{output} exists; nothing was changed", OVERWRITE, setting=Option("output"))
     if not resume:
         parts.clear(overwrite)
     summary, digest, count = parts.state()
@@ -234,7 +239,7 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
     if read_again != digest:
         raise ConfigError(
             f"{parts.folder}: rows that were answered before have changed since; nothing was changed",
-            "--overwrite begins again",
+            (OVERWRITE, " begins again"),
         )
     try:
         for chunk in chunks:
@@ -247,8 +252,10 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         if not count:
             parts.remove()
             raise
-        hint = f"mend it and go on with --resume: {summary.rows:,} rows are answered in {parts.folder}"
-        raise InputError(error.message, f"{hint}; or {error.hint}" if error.hint else hint) from None
+        hint: list[Part] = [
+            "correct it and continue with ", RESUME, f": {summary.rows:,} rows are answered in {parts.folder}",
+        ]  # fmt: skip
+        raise InputError(error.problems, [*hint, "; or ", error.hint] if error.hint else hint) from None
     if not count:
         # An input without rows gives a file without rows, but with all columns.
         parts.add(count, job.answer(Chunk(""), summary))
@@ -273,12 +280,12 @@ class _Parts:
         if strange:
             raise ConfigError(
                 f"{self.folder}: holds {strange[0]!r}, which no prediction left there; nothing was changed",
-                "--output another-name",
+                Option("output", "another-name"),
             )
         if self.exist() and not overwrite:
             raise ConfigError(
                 f"{self.folder}: an interrupted run is there; nothing was changed",
-                "--resume goes on with it, --overwrite begins again",
+                (RESUME, " continues it, ", OVERWRITE, " begins again"),
             )
         self.remove()
 
@@ -299,7 +306,9 @@ class _Parts:
                 pass
         except OSError as error:
             raise ConfigError(
-                f"--output: {self.folder} cannot be written: {error.strerror or error}", "--output /some/other/file"
+                f"{self.folder} cannot be written: {error.strerror or error}",
+                Option("output", "/some/other/file"),
+                setting=Option("output"),
             ) from None
 
     def state(self) -> tuple[Summary, str, int]:
@@ -312,12 +321,13 @@ class _Parts:
             changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
             summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{self.folder / STATE}: damaged ({error!r})", "--overwrite begins again") from None
+            raise InputError(f"{self.folder / STATE}: damaged ({error!r})", (OVERWRITE, " begins again")) from None
         if changed:
             before = "; ".join(f"{name} was {value['settings'].get(name)!r}" for name in changed)
             raise ConfigError(
-                f"--resume: not the same job as in {self.folder}: {before}; nothing was changed",
-                "--overwrite begins again",
+                f"not the same job as in {self.folder}: {before}; nothing was changed",
+                (OVERWRITE, " begins again"),
+                setting=Option("resume"),
             )
         summary.resumed = summary.rows
         return summary, digest, count

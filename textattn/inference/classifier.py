@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.session import Floats, Session, run_in_batches
 from textattn.storage.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
@@ -124,7 +124,7 @@ class Classifier:
         if not self.files.has(WEIGHTS):
             raise InputError(
                 f"{self.files.where(WEIGHTS)}: no such file, and gradients need it; a bundle has none",
-                "--method occlusion",
+                Option("method", "occlusion"),
             )
         session = TorchSession.load(self.files, self.config)
         content = self.files.read(TOKENIZER)
@@ -256,10 +256,10 @@ class _Background(Generic[T]):
 
 def _choose_runtime(files: ModelFiles, device: str, runtime: str | None) -> str:
     if runtime is not None and runtime not in RUNTIMES:
-        raise ConfigError(f"runtime: must be {', '.join(RUNTIMES)}, got {runtime!r}", "--runtime onnx")
+        raise ConfigError(f"runtime: must be {', '.join(RUNTIMES)}, got {runtime!r}", Option("runtime", "onnx"))
     if device != "cpu":
         if runtime not in (None, "torch"):
-            raise ConfigError(f"runtime {runtime} runs on the cpu only, not on {device!r}", "--runtime torch")
+            raise ConfigError(f"runtime {runtime} runs on the cpu only, not on {device!r}", Option("runtime", "torch"))
         return "torch"
     if runtime is None:
         return next((name for name, file in RUNTIMES.items() if files.has(file)), "torch")

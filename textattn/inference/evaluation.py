@@ -12,7 +12,7 @@ from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.sources import open_hub
 from textattn.data.splits import prepare_splits
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option
 from textattn.measure.metrics import compute_metrics
 from textattn.storage.run_dir import ENVIRONMENT, TRAINING_CONFIG
 
@@ -88,7 +88,9 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
 def _own_split(classifier: Classifier, corpus: Corpus, split: str) -> Split:
     splits = corpus.splits()
     if split not in splits:
-        raise InputError(f"the data have no {split} split; splits are: {', '.join(splits)}", f"--split {[*splits][-1]}")
+        raise InputError(
+            f"the data have no {split} split; splits are: {', '.join(splits)}", Option("split", [*splits][-1])
+        )
     if corpus.labels != classifier.config.labels:
         raise InputError(
             f"the data of this model have changed: their labels are {', '.join(corpus.labels)}, "

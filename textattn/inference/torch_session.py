@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.session import BatchOutput
 from textattn.storage.model_files import ModelConfig, ModelFiles
 from textattn.storage.run_dir import CONFIG, WEIGHTS
@@ -113,7 +113,7 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 def _device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise ConfigError(f"device: must be cpu, cuda, cuda:N, mps or auto, got {name!r}", "--device cpu")
+        raise ConfigError(f"device: must be cpu, cuda, cuda:N, mps or auto, got {name!r}", Option("device", "cpu"))
     if name == "cpu":
         return name
     from textattn.training.placement import choose_device
@@ -121,4 +121,4 @@ def _device(name: str) -> str:
     try:
         return str(choose_device(name))
     except ConfigError as error:
-        raise ConfigError(error.message, "--device cpu") from None
+        raise ConfigError(error.problems, Option("device", "cpu")) from None

@@ -69,7 +69,7 @@ class Format(ABC):
 
         Raises:
             InputError: the file is empty, damaged or of another format; the rows of the table raise it as well.
-            OSError, UnicodeError, LookupError: the file or its encoding; `open_file` turns them into InputError.
+            OSError, LookupError: the file cannot be opened, or there is no such encoding; `open_file` reports it.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ from textattn.data.formats import AnsweredRows, Format
 from textattn.data.formats._json import to_cell
 from textattn.data.formats._records import answer_values
 from textattn.data.formats._text import count_lines, of_another_kind, without_mark, wrong_encoding
-from textattn.data.table import Record, Row, RowProblem, Table
+from textattn.data.table import Record, Row, RowProblem, Table, separator_advice
 from textattn.errors import InputError
 
 # The largest value that fits into a C long everywhere.
@@ -112,13 +112,3 @@ class Delimited(Format):
 
     def _writer(self, out: io.StringIO, quoting: Any = csv.QUOTE_MINIMAL) -> Any:
         return csv.writer(out, delimiter=self.delimiter, lineterminator="\n", quoting=quoting)
-
-
-def separator_advice(columns: Sequence[str]) -> str | None:
-    """What to do about a header that is a single name with another separator in it."""
-    if len(columns) == 1:
-        if ";" in columns[0]:
-            return "save the file with , instead of ; between its columns"
-        if "\t" in columns[0]:
-            return "columns separated by tabs are read from a file that ends in .tsv"
-    return None

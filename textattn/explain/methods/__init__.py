@@ -8,7 +8,7 @@ Listing the names imports neither numpy nor torch: the files of this folder impo
 
 from __future__ import annotations
 
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.explain.methods._base import Method, Need
 from textattn.model.registry import part_class, part_names
 
@@ -44,7 +44,8 @@ def find_method(name: str) -> Method:
         names = method_names()
         near = get_close_matches(name, names, n=1)
         raise ConfigError(
-            f"unknown method {name!r}; methods are: {', '.join(names)}", f"--method {near[0] if near else 'occlusion'}"
+            f"unknown method {name!r}; methods are: {', '.join(names)}",
+            Option("method", near[0] if near else "occlusion"),
         )
     return part_class(__name__, name, Method)()
 

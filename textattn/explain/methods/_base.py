@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +93,9 @@ class Method:
 
             weighted_pooling(model, self.name)
         if Need.NGRAMS in self.needs and model.ngrams is None:
-            raise ConfigError(f"{self.name}: this model has no linear part (model.ngrams)", "--method gradient_x_input")
+            raise ConfigError(
+                f"{self.name}: this model has no linear part (model.ngrams)", Option("method", "gradient_x_input")
+            )
 
     def cost(self, lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """How many tokens the method runs through the model for each text, as tokens of a forward pass.
