@@ -62,12 +62,16 @@ def train_busy(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 other.wait()
         speeds[competitors].append(done / seconds)
     idle, busy = (statistics.median(found) for found in speeds.values())
-    what = f"our loop, {arguments.config}"
     return [
-        {"what": what, "precision": str(placement).split(", ")[1], "competing processes": number, "tokens/s": round(rate),
-         "of the idle rate": round(rate / idle, 2)}
+        {
+            "what": f"our loop, {arguments.config}",
+            "precision": str(placement).split(", ")[1],
+            "competing processes": number,
+            "tokens/s": round(rate),
+            "of the idle rate": round(rate / idle, 2),
+        }
         for number, rate in ((0, idle), (arguments.busy, busy))
-    ]  # fmt: skip
+    ]
 
 
 def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
