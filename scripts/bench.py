@@ -3,7 +3,7 @@ loop inside one process, beside the least it could cost.
 
     .venv/bin/python scripts/bench.py startup --model runs/imdb/TIME
     .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
-    .venv/bin/python scripts/bench.py train --data ../shared/data/imdb
+    .venv/bin/python scripts/bench.py train --data ../shared/data/imdb [--busy 1]
     .venv/bin/python scripts/bench.py prepare --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py scale --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py peers --data ../shared/data/imdb --configs imdb imdb_fast
@@ -191,7 +191,7 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens per second of the training loop, of the bare LSTM on the same batches, and of the usual way."""
     import bench_training
 
-    return bench_training.train(arguments)
+    return bench_training.train_busy(arguments) if arguments.busy else bench_training.train(arguments)
 
 
 def prepare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -220,6 +220,9 @@ def main() -> None:
             command.add_argument("--data", default="../shared/data/imdb", help="folder with {train,test}.parquet")
             if function is not scale:
                 command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other settings of the recipe")
+            if function is train:
+                command.add_argument("--busy", type=int, default=0, metavar="N", help="beside N competing processes")
+                command.add_argument("--config", default="imdb", help="of the lengths and sizes with --busy")
             if function is peers:
                 command.add_argument("--configs", nargs="+", default=["imdb", "imdb_fast"], help="our recipes")
                 command.add_argument("--text", default="text", help="column")

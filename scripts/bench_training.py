@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,6 +35,43 @@ class Contestant:
     def __init__(self, name: str, precision: str, train: Callable[[], tuple[int, float]], every: int = 1) -> None:
         self.name, self.precision, self.train, self.every = name, precision, train, every
         self.speeds: list[float] = []
+
+
+# Of the competing processes: each computes without an end, with less claim to the processor than a program in use.
+COMPETITOR = "import os; os.nice(10)\nwhile True: sum(range(1000))"
+BUSY_ROUNDS, BUSY_STEPS = 6, 10
+
+
+def train_busy(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Tokens per second of our loop alone, and beside competing processes, in turns."""
+    overrides = [f"data.path={arguments.data}", "model.vectors.source=random", *arguments.overrides]
+    data = prepare(load_config(arguments.config, overrides), Report())
+    placement = choose_placement(data.config.training)
+    settings = data.config.training.model_copy(update={"epochs": 100, "evaluations_per_epoch": 1})
+    run = rounds_of(iter(build(data, placement, Report()).loop(config=settings)), BUSY_STEPS)
+    run()
+    speeds: dict[int, list[float]] = {0: [], arguments.busy: []}
+    for number in range(2 * BUSY_ROUNDS):
+        competitors = arguments.busy * (number % 2)
+        others = [subprocess.Popen([sys.executable, "-c", COMPETITOR]) for _ in range(competitors)]
+        try:
+            done, seconds = run()
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        speeds[competitors].append(done / seconds)
+    idle, busy = (statistics.median(found) for found in speeds.values())
+    return [
+        {
+            "what": f"our loop, {arguments.config}",
+            "precision": str(placement).split(", ")[1],
+            "competing processes": number,
+            "tokens/s": round(rate),
+            "of the idle rate": round(rate / idle, 2),
+        }
+        for number, rate in ((0, idle), (arguments.busy, busy))
+    ]
 
 
 def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -97,11 +136,11 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def rounds_of(loop: Iterator[Any]) -> Callable[[], tuple[int, float]]:
+def rounds_of(loop: Iterator[Any], steps: int = STEPS) -> Callable[[], tuple[int, float]]:
     done = [(0, 0.0)]
 
     def run() -> tuple[int, float]:
-        last = len(done) * STEPS
+        last = len(done) * steps
         event = next(event for event in loop if isinstance(event, Step) and event.global_step == last)
         before, started = done[-1]
         done.append((event.num_tokens, event.seconds))

@@ -32,6 +32,7 @@ class Rules:
     """A session whose answers are sums: something for each token, and for each pair of neighbours."""
 
     workers = 1
+    on_one_thread = None
     max_tokens = 5000
     metadata = MappingProxyType({})
 

@@ -17,9 +17,9 @@ from textattn.training.processes import join_processes, rank_of_process
 def keep_rows(steps: list[list[int]]) -> None:
     """From here on the rows that this process trains on in each step are noted."""
 
-    def noting(tokens: Any, indices: Any, pad_id: int) -> Any:
+    def noting(tokens: Any, indices: Any, pad_id: int, seq: int | None = None) -> Any:
         steps.append(indices.tolist())
-        return collate(tokens, indices, pad_id)
+        return collate(tokens, indices, pad_id, seq)
 
     examples.collate = noting  # type: ignore[attr-defined]
 

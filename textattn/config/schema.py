@@ -345,6 +345,9 @@ class TrainingConfig(Section):
     baseline: StrictBool = False
     """Also train a linear model (TF-IDF, logistic regression) on the same splits and report whether the network is
     better."""
+    threads: PositiveInt | None = None
+    """Number of threads that compute on a processor. The trained model does not depend on it. null: one thread for each
+    processor that this process may use, or as many as OMP_NUM_THREADS says."""
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

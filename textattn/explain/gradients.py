@@ -22,6 +22,7 @@ from textattn.explain.targets import Targets
 from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import TextClassifier
 from textattn.tokens.batches import collate, sorted_batches
+from textattn.training.slices import one_thread
 
 # Tokens of a batch with its padding; bounds memory.
 MAX_TOKENS = 16_384
@@ -116,7 +117,8 @@ def gradient_session(forward: ForwardPass, targets: Targets) -> Iterator[Gradien
     """Opens the model for gradients with respect to its inputs; restores its parameters at the end.
 
     Meanwhile the parameters ask for no gradients, and cuDNN is off, because its LSTM has no backward pass outside of
-    training.
+    training. Torch computes on one thread: on an idle machine that is as fast for a recurrent model, and on a busy one
+    several threads that wait for one another at every time step are many times slower.
 
     Raises:
         InputError: the model has no weights that PyTorch could load.
@@ -124,7 +126,7 @@ def gradient_session(forward: ForwardPass, targets: Targets) -> Iterator[Gradien
     session = forward.classifier.torch_session
     model = session.model
     needed = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with torch.backends.cudnn.flags(enabled=False):
+    with torch.backends.cudnn.flags(enabled=False), one_thread():
         for parameter in needed:
             parameter.requires_grad_(False)
         try:

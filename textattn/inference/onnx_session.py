@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from textattn.errors import InputError
 from textattn.inference.session import BatchOutput
 from textattn.storage.model_files import ModelFiles
+from textattn.training.processors import available_processors
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("logits", "attention_weights", "context")
@@ -30,6 +30,7 @@ class OnnxSession:
 
     # What the gates of so many tokens take stays in the caches of a processor.
     max_tokens = 4096
+    on_one_thread: Callable[[], None] | None = None
 
     def __init__(self, model: bytes | Path, where: str) -> None:
         """Reads the graph.
@@ -71,7 +72,7 @@ class OnnxSession:
             raise InputError(f"{where}: not written by textattn")
         self.where = where
         self.metadata: Mapping[str, str] = meta
-        self.workers = _processors()
+        self.workers = available_processors()
 
     @classmethod
     def load(cls, files: ModelFiles, name: str, num_outputs: int) -> OnnxSession:
@@ -131,11 +132,3 @@ def _has_location(content: bytes | mmap.mmap) -> bool:
             return True
         place = content.find(b"location", place + 1)
     return False
-
-
-def _processors() -> int:
-    """Those this process may use; OMP_NUM_THREADS limits them, as it does everywhere else."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    if limit.isdigit() and int(limit) > 0:
-        return int(limit)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -30,6 +30,8 @@ class Session(Protocol):
 
     workers: int
     """Batches worth running at a time."""
+    on_one_thread: Callable[[], None] | None
+    """Makes a thread compute alone what it runs; None where the session sees to that itself."""
     max_tokens: int
     """Tokens of a batch with its padding."""
     metadata: Mapping[str, str]
@@ -106,10 +108,11 @@ def _run_all(
     def run(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], BatchOutput]:
         return indices, session.run(*collate(tokens, indices, pad_id))
 
-    if session.workers == 1 or len(batches) < 2:
+    # A batch alone is a thread's as well: what several threads that share it come to depends on their number.
+    if session.on_one_thread is None and (session.workers == 1 or len(batches) < 2):
         yield from map(run, batches)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(session.workers) as pool:
+    with ThreadPoolExecutor(session.workers, initializer=session.on_one_thread) as pool:
         yield from pool.map(run, batches)

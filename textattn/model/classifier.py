@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from textattn.model import noise
 from textattn.model.attention import AttentionSizes, WeightedPooling, attention_class
 from textattn.model.dropout import Dropout
 from textattn.model.embedding import Embedding
@@ -171,16 +172,24 @@ class TextClassifier(nn.Module):
     def embed(self, input_ids: Tensor) -> Tensor:
         """(batch, seq) -> (batch, seq, embedding_dim); in training some tokens are replaced by the unknown one."""
         if self.training and self.word_dropout:
-            dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.word_dropout
+            dropped = self._uniform(input_ids.shape, input_ids.device) < self.word_dropout
             input_ids = input_ids.masked_fill(dropped, self.architecture.unk_id)
         if self.training and self.masking:
             # The share varies from text to text: the model learns from texts with few and with many words erased.
-            share = self.masking * torch.rand(len(input_ids), 1, device=input_ids.device)
+            share = self.masking * self._uniform((len(input_ids), 1), input_ids.device)
             input_ids = input_ids.masked_fill(
-                torch.rand(input_ids.shape, device=input_ids.device) < share, self.architecture.unk_id
+                self._uniform(input_ids.shape, input_ids.device) < share, self.architecture.unk_id
             )
         embeddings: Tensor = self.embedding(input_ids)
         return embeddings
+
+    @staticmethod
+    def _generator(device: torch.device) -> torch.Generator | None:
+        """What dropout draws from: on a processor the generator of this thread."""
+        return noise.generator() if device.type == "cpu" else None
+
+    def _uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        return torch.rand(shape, device=device, generator=self._generator(device))
 
     def forward_from_embeddings(
         self, embeddings: Tensor, attention_mask: Tensor, ngram_logits: Tensor | None = None
@@ -191,7 +200,9 @@ class TextClassifier(nn.Module):
             # The same channels for all tokens of a text (Gal & Ghahramani 2016): noise the encoder cannot average out.
             keep = 1 - self.embedding_dropout
             shape = (embeddings.shape[0], 1, embeddings.shape[2])
-            embeddings = embeddings * embeddings.new_empty(shape).bernoulli_(keep).div_(keep)
+            embeddings = embeddings * embeddings.new_empty(shape).bernoulli_(
+                keep, generator=self._generator(embeddings.device)
+            ).div_(keep)
         states = self.states(embeddings, mask)
         head_weights = None
         if isinstance(self.attention, WeightedPooling):

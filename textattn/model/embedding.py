@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 class Embedding(nn.Embedding):
     """Torch's embedding, with a faster backward pass on a processor."""
 
+    sparse_gradient = False
+    """The gradient is a sparse tensor, for those who add several of them."""
+
     def forward(self, input: Tensor) -> Tensor:
         """(…) int64 -> (…, embedding_dim)."""
         if self.weight.device.type != "cpu":
             return super().forward(input)
-        found: Tensor = _Lookup.apply(self.weight, input)  # type: ignore[no-untyped-call]
+        found: Tensor = _Lookup.apply(self.weight, input, self.sparse_gradient)  # type: ignore[no-untyped-call]
         return found
 
     def to_onnx(self, graph: OnnxGraph, ids: str) -> str:
@@ -37,17 +40,20 @@ class _Lookup(torch.autograd.Function):
     """Rows of a matrix. For its gradient torch allocates a matrix of zeros, in fresh memory pages every time."""
 
     @staticmethod
-    def forward(weight: Tensor, indices: Tensor) -> Tensor:
+    def forward(weight: Tensor, indices: Tensor, sparse: bool) -> Tensor:
         return nn.functional.embedding(indices, weight)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        weight, indices = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        weight, indices, ctx.sparse = inputs
         ctx.save_for_backward(indices)
         ctx.shape = weight.shape
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (indices,) = ctx.saved_tensors
+        if ctx.sparse:
+            rows = gradient.reshape(-1, ctx.shape[1])
+            return torch.sparse_coo_tensor(indices.view(1, -1), rows, ctx.shape, check_invariants=False), None, None
         total = gradient.new_empty(ctx.shape).fill_(0)  # reuses memory, see keep_freed_memory()
-        return total.index_add_(0, indices.flatten(), gradient.reshape(-1, ctx.shape[1])), None
+        return total.index_add_(0, indices.flatten(), gradient.reshape(-1, ctx.shape[1])), None, None

@@ -24,7 +24,7 @@ STEP, BEST = "step-", "best-"
 SUFFIX = ".safetensors"
 RESUME_OPTION = Option("resume")
 # Settings that change no result.
-MAY_DIFFER = ("output.dir", "output.plots", "output.tracking", "training.checkpoint_steps")
+MAY_DIFFER = ("output.dir", "output.plots", "output.tracking", "training.checkpoint_steps", "training.threads")
 
 
 def save_state(run: RunDir, state: TrainState, best: Evaluation | None) -> None:

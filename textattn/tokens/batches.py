@@ -98,11 +98,11 @@ def sorted_batches(lengths: NDArray[np.int64], max_tokens: int, batch_size: int 
 
 
 def collate(
-    tokens: TokenArrays, indices: NDArray[np.int64], pad_id: int
+    tokens: TokenArrays, indices: NDArray[np.int64], pad_id: int, seq: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """input_ids and attention_mask, both (batch, seq), padded to the longest text of the batch."""
+    """input_ids and attention_mask, both (batch, seq), padded to the longest text of the batch, or to `seq`."""
     lengths = tokens.starts[indices + 1] - tokens.starts[indices]
-    attention_mask = np.arange(lengths.max())[None, :] < lengths[:, None]  # (batch, seq)
+    attention_mask = np.arange(seq or lengths.max())[None, :] < lengths[:, None]  # (batch, seq)
     input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
     input_ids[attention_mask] = np.concatenate([tokens.ids[tokens.starts[i] : tokens.starts[i + 1]] for i in indices])
     return input_ids, attention_mask.astype(np.int64)

@@ -53,10 +53,11 @@ class Examples:
             evidence = np.concatenate([evidence[self.tokens.starts[i] : self.tokens.starts[i + 1]] for i in rows])
         return replace(self, tokens=self.tokens.take(rows), labels=self.labels[rows], evidence=evidence)
 
-    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
-        """The texts at `rows`, padded."""
+    def batch(self, rows: NDArray[np.int64], device: torch.device, seq: int | None = None) -> Batch:
+        """The texts at `rows`, padded to the longest of them or to `seq` tokens."""
         input_ids, attention_mask = (
-            torch.from_numpy(array).to(device, non_blocking=True) for array in collate(self.tokens, rows, self.pad_id)
+            torch.from_numpy(array).to(device, non_blocking=True)
+            for array in collate(self.tokens, rows, self.pad_id, seq)
         )
         labels = torch.from_numpy(self.labels[rows]).to(device, non_blocking=True)
         evidence = None

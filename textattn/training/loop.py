@@ -16,6 +16,7 @@ from torch import nn
 from textattn.config.schema import TrainingConfig
 from textattn.errors import Diverged
 from textattn.model.classifier import TextClassifier
+from textattn.model.noise import drawn_from
 from textattn.report import Evaluation, Step
 from textattn.training.examples import Examples
 from textattn.training.loss import Losses
@@ -23,8 +24,11 @@ from textattn.training.mean import Mean
 from textattn.training.memory import give_back_memory, keep_freed_memory
 from textattn.training.optimizer import build_optimizers
 from textattn.training.placement import Placement
+from textattn.training.processors import available_processors
 from textattn.training.schedule import Plan, Schedule
+from textattn.training.slices import ROWS, Threads, add_gradients, cut, share_of_loss
 from textattn.training.state import Progress, TrainState, restore_state, take_state
+from textattn.training.update import Update
 
 # oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
 # the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
@@ -78,13 +82,15 @@ class TrainingLoop:
             "ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(primitives_kept(model, examples.lengths, plan.config))
         )
         device = placement.device
-        self.parallel: nn.Module = model
+        on_cpu = device.type == "cpu"
+        # Sparse gradients are added up over the slices of a batch; other processes and mps take dense ones.
+        model.embedding.sparse_gradient = on_cpu and self.processes.size == 1
         if model.ngrams is not None and (self.processes.size > 1 or device.type == "mps"):
-            model.ngrams.weights.sparse = False  # not there; the same steps, slower
-        if self.processes.size > 1:
-            # From here on a backward pass ends with the mean of everybody's gradients.
-            self.parallel = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+            model.ngrams.weights.sparse = False
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.threads = Threads((plan.config.threads or available_processors()) if on_cpu else 0)
         self.optimizers = build_optimizers(model, plan.config)
+        self.update = Update(self.optimizers, self.parameters) if on_cpu else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
         # A checkpoint is of a step whose loss was read.
         usually = 1 if device.type == "cpu" else STEPS_PER_READING
@@ -115,6 +121,7 @@ class TrainingLoop:
         try:
             yield from self._train()
         finally:
+            self.threads.close()
             give_back_memory()
 
     def _train(self) -> Iterator[Step | Evaluation]:
@@ -134,8 +141,8 @@ class TrainingLoop:
                 self._give_back_memory(started)
                 is_evaluation = at.global_step in self.schedule.evaluation_steps
                 if is_evaluation or any(at.global_step % every == 0 for every in self._read_every):
-                    # Each process has its share of the batch's loss, times their number.
-                    losses = (self.processes.sum(torch.stack(self._unread)) / self.processes.size).tolist()
+                    # Each process has its share of the batch's loss.
+                    losses = self.processes.sum(torch.stack(self._unread)).tolist()
                     self._unread = []
                     check_finite(losses, at.global_step, self.schedule.learning_rate(at.global_step - 1))
                     at.losses += losses
@@ -162,51 +169,76 @@ class TrainingLoop:
 
     def _train_on(self, indices: NDArray[np.int64]) -> None:
         """One optimiser step."""
-        if self.processes.size > 1:
-            # Noise of its own for each process, which going on from a checkpoint finds again.
+        on_cpu = self.placement.device.type == "cpu"
+        slices = cut(indices, self.processes.size, ROWS if on_cpu else len(indices))
+        seq = int(self.examples.lengths[indices].max())
+        if self.processes.size > 1 and not on_cpu:
+            # Each process has noise of its own, and finds the same again when it resumes from a checkpoint.
             torch.manual_seed(_seed_of(self.seed, self.at.global_step, self.processes.rank))
-        rows, counts = self._share(indices)
-        batch = self.examples.batch(rows, self.placement.device)
-        with self.placement.autocast:
-            output = self.parallel(batch.input_ids, batch.attention_mask)
-        parts = self.losses(self.model, output, batch.attention_mask, batch.labels, batch.evidence)
-        parts = parts if counts else [part.of_nothing() for part in parts]
-        loss = self._mean_of_all(parts)
+        mine = range(self.processes.rank, len(slices), self.processes.size)
+        # All processes must take part: one without a slice computes one that does not count.
+        numbers, counts = (list(mine), True) if mine else ([0], False)
+
+        def forward(i: int) -> list[Mean]:
+            seed = _seed_of(self.seed, self.at.global_step, numbers[i])
+            batch = self.examples.batch(slices[numbers[i]], self.placement.device, seq)
+            with drawn_from(seed):
+                with self.placement.autocast:
+                    output = self.model(batch.input_ids, batch.attention_mask)
+                parts = self.losses(self.model, output, batch.attention_mask, batch.labels, batch.evidence)
+            return parts if counts else [part.of_nothing() for part in parts]
+
+        parts = self.threads.map(forward, len(numbers))
+        divisors = sum(torch.stack([part.count.detach() for part in of_slice]) for of_slice in parts)
+        assert isinstance(divisors, torch.Tensor)
+        divisors = self.processes.sum(divisors)
+
+        def backward(i: int) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
+            loss = share_of_loss(parts[i], divisors)
+            scaled = self.scaler.scale(loss)
+            return loss.detach(), torch.autograd.grad(scaled, self.parameters, allow_unused=True)
+
+        results = self.threads.map(backward, len(numbers))
+        gradients = [gradients for _, gradients in results]
+        if on_cpu and self.processes.size == 1:
+            self._set_learning_rates()
+            assert self.update is not None
+            self.update(gradients, self.config.max_grad_norm, self.threads)
+        else:
+            add_gradients(self.parameters, gradients)
+            self._exchange_gradients()
+            self._optimise()
+        self._unread.append(torch.stack([loss for loss, _ in results]).sum())
+
+    def _exchange_gradients(self) -> None:
+        """With several processes, sums the gradients of all of them."""
+        if self.processes.size > 1:
+            for parameter in self.parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                self.processes.sum(parameter.grad)
+
+    def _set_learning_rates(self) -> None:
+        share = self.schedule.learning_rate(self.at.global_step) / self.config.learning_rate
         for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            for group in optimizer.param_groups:
+                group["lr"] = share * optimizer.defaults["lr"]
+
+    def _optimise(self) -> None:
+        """Clips the gradients and lets the optimisers take their step."""
         if self.config.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizers[0])
             parameters = [p for group in self.optimizers[0].param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        of_step = self.schedule.learning_rate(self.at.global_step) / self.config.learning_rate
+        self._set_learning_rates()
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = of_step * optimizer.defaults["lr"]
             self.scaler.step(optimizer)
         self.scaler.update()
-        self._unread.append(loss.detach())
-
-    def _share(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
-        """The rows of a batch that this process trains on; where there are none, one that does not count."""
-        if self.processes.size == 1:
-            return indices, True
-        # A batch is sorted by length, so that every process gets short texts and long ones.
-        share = indices[self.processes.rank :: self.processes.size]
-        return (share, True) if len(share) else (indices[:1], False)  # all must take part
 
     def _give_back_memory(self, now: float) -> None:
         if now - self._gave_back > SECONDS_PER_GIVING_BACK:
             give_back_memory()
             self._gave_back = now
-
-    def _mean_of_all(self, parts: list[Mean]) -> torch.Tensor:
-        """The share of this process in the loss of the batch, times the number of processes."""
-        if self.processes.size == 1:
-            return torch.stack([part.value() for part in parts]).sum()
-        counts = self.processes.sum(torch.stack([part.count.detach() for part in parts]))
-        totals = torch.stack([part.total for part in parts])
-        return self.processes.size * (totals / counts.clamp(min=1e-12)).sum()
 
     def _evaluation(self) -> Evaluation:
         at = self.at

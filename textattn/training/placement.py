@@ -23,7 +23,9 @@ class Placement:
     @property
     def autocast(self) -> torch.autocast:
         """Context for the forward pass; does nothing in fp32."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        enabled = self.dtype != torch.float32
+        # The cache of cast weights is one for all threads: what a thread finds there depends on when the others end.
+        return torch.autocast(self.device.type, self.dtype, enabled, cache_enabled=self.device.type != "cpu")
 
     def __str__(self) -> str:
         names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}

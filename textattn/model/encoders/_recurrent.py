@@ -137,6 +137,9 @@ class RecurrentEncoder(nn.Module):
                 states = self.dropout(states)
             # Of each direction: input weights, recurrent weights, two biases.
             weights = [getattr(layer, name) for name in layer._flat_weights_names]
+            if states.device.type == "cpu":
+                # Cast here, once: a kernel that works step by step would cast its weights at every step.
+                weights = [weight.to(states.dtype) for weight in weights]
             if not self.bidirectional:  # padding comes after the text and cannot influence it
                 states = self._run(layer, weights, states.transpose(0, 1)).transpose(0, 1)
             elif mirror is not None:
