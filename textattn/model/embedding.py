@@ -1,4 +1,4 @@
-"""Embeddings whose gradient takes time in proportion to the tokens of a batch, not to the vocabulary."""
+"""An embedding with a fast backward pass on a CPU."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class Embedding(nn.Embedding):
-    """Torch's embedding, with a faster backward pass on a processor."""
+    """Torch's embedding with a faster backward pass on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(…) int64 -> (…, embedding_dim)."""
         if self.weight.device.type != "cpu":
             return super().forward(input)
-        found: Tensor = _Lookup.apply(self.weight, input)  # type: ignore[no-untyped-call]
-        return found
+        embeddings: Tensor = _Lookup.apply(self.weight, input)  # type: ignore[no-untyped-call]
+        return embeddings
 
     def to_onnx(self, graph: OnnxGraph, ids: str) -> str:
-        """Adds the nodes that look up int64 ids (a, b) -> (a, b, embedding_dim). In int8 each row has a scale."""
+        """Adds the nodes that look up ids: int64 (a, b) -> (a, b, embedding_dim). In int8, each row has a scale."""
         table = graph.array(self.weight)
         if not graph.int8:
             return graph.op("Gather", graph.constant(table, "embedding.weight"), ids, axis=0)
@@ -34,7 +34,7 @@ class Embedding(nn.Embedding):
 
 
 class _Lookup(torch.autograd.Function):
-    """Rows of a matrix. For its gradient torch allocates a matrix of zeros, in fresh memory pages every time."""
+    """Looks up rows of a matrix. In its own backward pass, torch allocates zeros in fresh memory pages every time."""
 
     @staticmethod
     def forward(weight: Tensor, indices: Tensor) -> Tensor:
@@ -49,5 +49,5 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (indices,) = ctx.saved_tensors
-        total = gradient.new_empty(ctx.shape).fill_(0)  # reuses memory, see keep_freed_memory()
+        total = gradient.new_empty(ctx.shape).fill_(0)  # This reuses memory, see keep_freed_memory().
         return total.index_add_(0, indices.flatten(), gradient.reshape(-1, ctx.shape[1])), None
