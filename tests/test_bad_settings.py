@@ -152,26 +152,26 @@ CONTRADICTIONS = [
             "override 'tokenizer.type=pretrained': tokenizer: tokenizer.type=pretrained requires tokenizer.path, "
             "and no other type allows it", "textattn schema"),
     setting("no tokenizer there", "tokenizer.type=pretrained tokenizer.path=gone.json",
-            "tokenizer.path: 'gone.json' is neither a file nor a folder here, nor to be had from the Hub: "
+            "tokenizer.path: 'gone.json' is not a file or folder, and cannot be downloaded from the Hub: "
             "HF_HUB_OFFLINE is set", code=3),
     Case("not a tokenizer", {"bad.json": "{}"}, "train mine.yaml tokenizer.type=pretrained tokenizer.path=bad.json", 3,
-         "tokenizer.path: bad.json: not a tokenizer (***)"),
+         "bad.json: tokenizer.path: not a tokenizer (***)"),
     Case("a folder without a tokenizer", {"bad": Path.mkdir},
          "train mine.yaml tokenizer.type=pretrained tokenizer.path=bad", 3,
-         "tokenizer.path: bad/tokenizer.json: No such file or directory"),
+         "bad/tokenizer.json: tokenizer.path: No such file or directory"),
     setting("fewer tokens than characters", "tokenizer.type=unigram tokenizer.vocab_size=10",
-            "tokenizer.vocab_size: 10 is less than the texts have different characters",
+            "tokenizer.vocab_size: 10 is less than the number of different characters in the texts",
             "tokenizer.vocab_size=30000, or tokenizer.type=char", code=3),
     vectors("of another size", "fine 1 2 3\n", "bad.vec:1: 3 numbers after the word, but model.embedding_dim is 8",
             "model.embedding_dim=3"),
     vectors("words for numbers", "fine a b\n", "bad.vec:1: expected a word and 8 numbers"),
     vectors("NaN", f"food{' 1' * 8}\nfine{' nan' * 8}\n", "bad.vec:2: a number is not finite"),
-    vectors("of other words", f"zebra{' 1' * 8}\n", "bad.vec: no word of the vocabulary stands in it"),
-    vectors("binary", b"\xff\xfe\x80" * 50, "model.vectors.path: bad.vec: cannot be read (***)"),
-    vectors("a folder", Path.mkdir, "model.vectors.path: bad.vec: cannot be read (***Is a directory***)"),
+    vectors("of other words", f"zebra{' 1' * 8}\n", "bad.vec: contains no word of the vocabulary"),
+    vectors("binary", b"\xff\xfe\x80" * 50, "bad.vec: model.vectors.path: cannot be read (***)"),
+    vectors("a folder", Path.mkdir, "bad.vec: model.vectors.path: cannot be read (***Is a directory***)"),
     Case("vectors: truncated gzip", {"bad.vec.gz": gzip.compress(f"fine{' 1' * 8}\n".encode() * 999)[:-20]},
-         f"train mine.yaml {VECTORS}.gz", 3, "model.vectors.path: bad.vec.gz: cannot be read (***)"),
-    setting("vectors: missing", VECTORS, "model.vectors.path: bad.vec: no such file", code=3),
+         f"train mine.yaml {VECTORS}.gz", 3, "bad.vec.gz: model.vectors.path: cannot be read (***)"),
+    setting("vectors: missing", VECTORS, "bad.vec: model.vectors.path: no such file", code=3),
 ]  # fmt: skip
 
 

@@ -183,12 +183,12 @@ def test_a_mirror_turns_texts_around_and_leaves_padding_behind() -> None:
     _, mask = ragged(extra=2)
     places = torch.arange(mask.numel(), dtype=torch.float64).view(*mask.shape, 1).requires_grad_()
     mirror = Mirror(mask)
-    turned = mirror.there(places)
+    turned = mirror.reverse(places)
     for row, length in enumerate(LENGTHS):
         assert torch.equal(turned[:length, row], places[row, :length].flip(0))
         assert torch.equal(turned[length:, row], places[row, length:])
     assert torch.equal(mirror.back(turned), places)
-    assert torch.autograd.gradcheck(lambda x: mirror.back(mirror.there(x).cumsum(0)), (places,))
+    assert torch.autograd.gradcheck(lambda x: mirror.back(mirror.reverse(x).cumsum(0)), (places,))
 
 
 @every_shape

@@ -329,12 +329,12 @@ def test_offline_the_variable_that_forbids_the_network_is_named(online: dict[str
         "unset HF_HUB_OFFLINE, or give a local copy: data.path=FOLDER_OR_FILE; "
         "offline at once: textattn train quickstart",
     ]
-    assert online["offline no tokenizer"][0].endswith("nor to be had from the Hub: HF_HUB_OFFLINE is set")
+    assert online["offline no tokenizer"][0].endswith("cannot be downloaded from the Hub: HF_HUB_OFFLINE is set")
 
 
 def test_a_tokenizer_of_the_hub(online: dict[str, Any]) -> None:
     assert online["tokenizer"] == ["good bad"]
-    start = "is neither a file nor a folder here, nor to be had from the Hub:"
+    start = "is not a file or folder, and cannot be downloaded from the Hub:"
     assert online["no tokenizer"][0] == f"tokenizer.path: 'tiny/nothing' {start} no such repository"
     assert online["no tokenizer.json"][0].startswith(f"tokenizer.path: 'tiny/empty' {start} ")
     assert online["no tokenizer id"][0].startswith(f"tokenizer.path: 'no/such/folder' {start} Repo id must be")
@@ -355,4 +355,4 @@ def test_where_nobody_answers_the_reason_is_given_in_reasonable_time(tmp_path: P
     )
     assert hint.startswith("connect, or give a local copy: ") and seconds < 60
     message, _, seconds = answers["tokenizer"]
-    assert message.startswith("tokenizer.path: 'tiny/tokenizer' is neither a file nor a folder here") and seconds < 60
+    assert message.startswith("tokenizer.path: 'tiny/tokenizer' is not a file or folder") and seconds < 60

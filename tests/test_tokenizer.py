@@ -226,7 +226,9 @@ def test_a_vocabulary_smaller_than_the_alphabet() -> None:
     texts = ["".join(map(chr, range(0x4E00, 0x4E00 + 200)))]
     with pytest.raises(InputError) as caught:
         train("unigram", texts, vocab_size=50)
-    assert caught.value.message == "tokenizer.vocab_size: 50 is less than the texts have different characters"
+    assert (
+        caught.value.message == "tokenizer.vocab_size: 50 is less than the number of different characters in the texts"
+    )
     assert caught.value.hint == "tokenizer.vocab_size=30000, or tokenizer.type=char"
     assert train("char", texts, vocab_size=50).vocab_size <= 50
 

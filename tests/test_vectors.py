@@ -98,17 +98,17 @@ def test_files_that_are_no_use(tmp_path: Path) -> None:
             read_vectors(file, word_tokenizer("good"), 2)
         return caught.value.message.replace(str(file), "FILE")
 
-    assert message(tmp_path / "x.txt") == "model.vectors.path: FILE: no such file"
-    assert message(write(tmp_path / "x.txt")) == "FILE: no word of the vocabulary stands in it"
-    assert message(write(tmp_path / "x.txt", "bad 1 2")) == "FILE: no word of the vocabulary stands in it"
-    assert message(tmp_path).startswith("model.vectors.path: FILE: cannot be read (")
+    assert message(tmp_path / "x.txt") == "FILE: model.vectors.path: no such file"
+    assert message(write(tmp_path / "x.txt")) == "FILE: contains no word of the vocabulary"
+    assert message(write(tmp_path / "x.txt", "bad 1 2")) == "FILE: contains no word of the vocabulary"
+    assert message(tmp_path).startswith("FILE: model.vectors.path: cannot be read (")
     (tmp_path / "y.bin").write_bytes(b"3 2\n\xff\xfe\x00")
-    assert message(tmp_path / "y.bin").startswith("model.vectors.path: FILE: cannot be read (")
+    assert message(tmp_path / "y.bin").startswith("FILE: model.vectors.path: cannot be read (")
     (tmp_path / "y.gz").write_bytes(b"good 1 2\n")
-    assert message(tmp_path / "y.gz").startswith("model.vectors.path: FILE: cannot be read (")
+    assert message(tmp_path / "y.gz").startswith("FILE: model.vectors.path: cannot be read (")
     whole = gzip.compress(b"good 1 2\n" * 1000)
     (tmp_path / "y.gz").write_bytes(whole[:-20])
-    assert message(tmp_path / "y.gz").startswith("model.vectors.path: FILE: cannot be read (")
+    assert message(tmp_path / "y.gz").startswith("FILE: model.vectors.path: cannot be read (")
 
 
 def test_glove_vectors_know_which_words_are_alike(shared: Path) -> None:

@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: attention mechanisms, the recurrent encoder, the classifier. No files, no config objects."""
+"""The network, which maps tensors to tensors: attention, encoders and the classifier. No files, no config objects."""

@@ -21,7 +21,7 @@ ANCHORS = ("none", "states", "values")
 
 @dataclass(frozen=True)
 class Architecture:
-    """All sizes the model is built from; stored in config.json."""
+    """All sizes that the model is built from. They are stored in config.json."""
 
     vocab_size: int
     num_outputs: int
@@ -47,7 +47,7 @@ class Architecture:
 
     @property
     def encoder_sizes(self) -> EncoderSizes:
-        """The sizes of the encoder, where there is one."""
+        """The sizes of the encoder. They have no meaning if there is none."""
         return EncoderSizes(self.embedding_dim, self.hidden_size, self.num_layers, self.bidirectional)
 
     @property
@@ -59,7 +59,7 @@ class Architecture:
 
 
 class Output(NamedTuple):
-    """What one forward pass gives."""
+    """The result of a forward pass."""
 
     logits: Tensor
     """(batch, num_outputs)"""
@@ -68,21 +68,24 @@ class Output(NamedTuple):
     context: Tensor
     """(batch, context_dim) the pooled text"""
     hidden_states: Tensor
-    """(batch, seq, state_dim) what the attention pools; garbage on padding"""
+    """(batch, seq, state_dim) the states that the attention pools; undefined on padding"""
     head_weights: Tensor | None
-    """(batch, heads, seq) the weights of each head as they pool; None for mechanisms whose tokens have no weights"""
+    """(batch, heads, seq) the weights with which each head pools; None for mechanisms without weights for tokens"""
     encoder_states: Tensor
-    """(batch, seq, state_dim) the encoder's output, after dropout"""
+    """(batch, seq, state_dim) the output of the encoder, after dropout"""
     embeddings: Tensor
-    """(batch, seq, embedding_dim) what the encoder read, after dropout"""
+    """(batch, seq, embedding_dim) the input of the encoder, after dropout"""
 
 
 class States(NamedTuple):
-    """What the attention scores and what it pools, the same unless `anchor` is `values`; all (batch, seq, dim)."""
+    """The states of a text, all (batch, seq, dim). `scored` and `pooled` are equal unless `anchor` is `values`."""
 
     scored: Tensor
+    """Input of the attention scores."""
     pooled: Tensor
+    """The states that the attention pools."""
     encoder_states: Tensor
+    """Output of the encoder, after dropout."""
 
 
 class TextClassifier(nn.Module):
@@ -90,10 +93,11 @@ class TextClassifier(nn.Module):
 
     To take gradients with respect to embeddings, call `forward_from_embeddings`.
 
-    The states of a recurrent encoder say little about the word at their position, so that attention on a state need not
-    be attention on the word (Tutek & Šnajder 2020). Anchored states are bound to their words. With `states`, the word's
-    projected embedding is added to the state that is scored and pooled. With `values`, it is added to the state that is
-    scored, and what is pooled is a function of the word alone: the words vote, the context decides whose vote counts.
+    The state of a recurrent encoder at a position may say little about the word there, so attention to a state need not
+    be attention to the word (Tutek & Šnajder 2020). `anchor` binds the states to their words. With `states`, the
+    projected embedding of the word is added to its state, which is then scored and pooled. With `values`, it is added
+    for the scores only, and the pooled vector is a function of the word alone: the words vote, and the context decides
+    whose vote counts.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -115,7 +119,7 @@ class TextClassifier(nn.Module):
             raise ValueError(f"unknown anchor {a.anchor!r}")
         if a.anchor != "none":
             if self.encoder is None:
-                raise ValueError("anchor needs an encoder; without one the states are the embeddings")
+                raise ValueError("anchor needs an encoder, because without one the states are the embeddings")
             self.anchor = nn.Linear(a.embedding_dim, state_dim, bias=False)
         if a.anchor == "values":
             self.values = nn.Linear(a.embedding_dim, state_dim)
@@ -126,9 +130,11 @@ class TextClassifier(nn.Module):
         self.passages: Passages | None = None
         if a.attention_window != 1 or a.attention_position:
             if not isinstance(self.attention, WeightedPooling):
-                raise ValueError(f"{a.attention} has no weights for attention_window and attention_position")
+                raise ValueError(
+                    f"{a.attention} has no weights that attention_window and attention_position could change"
+                )
             if not self.attention.normalized and a.attention_position:
-                raise ValueError(f"{a.attention} shares out no weight for attention_position to move")
+                raise ValueError(f"attention_position needs weights that sum to 1, but those of {a.attention} do not")
             self.passages = Passages(a.attention_window, a.attention_position)
         self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
@@ -136,10 +142,10 @@ class TextClassifier(nn.Module):
 
     @staticmethod
     def telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
-        """Shapes of parameters that between them show every size the model is built from but `num_layers`.
+        """The shapes of parameters that together reveal all sizes of the model except `num_layers`.
 
         Raises:
-            ValueError: an unknown encoder or attention.
+            ValueError: the encoder or attention is unknown.
         """
         shapes: dict[str, tuple[int, ...]] = {
             "embedding.weight": (a.vocab_size, a.embedding_dim),
@@ -157,20 +163,25 @@ class TextClassifier(nn.Module):
         return shapes
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
-        """input_ids, attention_mask: (batch, seq) int64; each row has at least one real token."""
+        """Classify texts.
+
+        Args:
+            input_ids: (batch, seq) int64.
+            attention_mask: (batch, seq) int64, 1 at real tokens; each row has at least one.
+        """
         ngram_logits = None
         if self.ngrams is not None:
             ngram_logits = self.ngrams(input_ids, attention_mask)
         return self.forward_from_embeddings(self.embed(input_ids), attention_mask, ngram_logits)
 
     def ngram_contributions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq) -> (batch, seq, num_outputs): what each token adds to the logits as part of n-grams."""
+        """The contribution of each token to the logits through n-grams: (batch, seq) -> (batch, seq, num_outputs)."""
         if self.ngrams is None:
             return self.classifier.weight.new_zeros(*input_ids.shape, self.architecture.num_outputs)
         return self.ngrams.contributions(input_ids, attention_mask)
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """(batch, seq) -> (batch, seq, embedding_dim); in training some tokens are replaced by the unknown one."""
+        """(batch, seq) -> (batch, seq, embedding_dim). In training, word dropout replaces tokens by the unknown one."""
         if self.training and self.word_dropout:
             dropped = self._uniform(input_ids.shape, input_ids.device) < self.word_dropout
             input_ids = input_ids.masked_fill(dropped, self.architecture.unk_id)
@@ -194,10 +205,17 @@ class TextClassifier(nn.Module):
     def forward_from_embeddings(
         self, embeddings: Tensor, attention_mask: Tensor, ngram_logits: Tensor | None = None
     ) -> Output:
-        """embeddings: (batch, seq, embedding_dim); attention_mask: (batch, seq); ngram_logits: (batch, num_outputs)."""
+        """Classify texts that are given by their embeddings.
+
+        Args:
+            embeddings: (batch, seq, embedding_dim)
+            attention_mask: (batch, seq), nonzero at real tokens.
+            ngram_logits: (batch, num_outputs), added to the logits.
+        """
         mask = attention_mask.bool()
         if self.training and self.embedding_dropout:
-            # The same channels for all tokens of a text (Gal & Ghahramani 2016): noise the encoder cannot average out.
+            # Drop the same channels for all tokens of a text (Gal & Ghahramani 2016), because the encoder could average
+            # out noise that differs from token to token.
             keep = 1 - self.embedding_dropout
             shape = (embeddings.shape[0], 1, embeddings.shape[2])
             embeddings = embeddings * embeddings.new_empty(shape).bernoulli_(
@@ -219,7 +237,7 @@ class TextClassifier(nn.Module):
         return Output(logits, weights, context, states.pooled, head_weights, states.encoder_states, embeddings)
 
     def states(self, embeddings: Tensor, attention_mask: Tensor) -> States:
-        """embeddings: (batch, seq, embedding_dim); attention_mask: (batch, seq)."""
+        """Encode texts: embeddings (batch, seq, embedding_dim), attention_mask (batch, seq)."""
         states = embeddings if self.encoder is None else self.encoder(embeddings, attention_mask.bool())
         states = self.recurrent_dropout(states)
         scored = states if self.anchor is None else states + self.anchor(embeddings)

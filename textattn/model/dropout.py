@@ -1,4 +1,4 @@
-"""Dropout that does not wait for random numbers."""
+"""Dropout that draws random numbers quickly on a CPU."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from textattn.model.noise import generator
 
 
 class Dropout(nn.Dropout):
-    """As torch's own; on a processor with a probability rounded to a close multiple of 2**-8, or else of 2**-16.
+    """Torch's dropout with a faster implementation on a CPU.
 
-    There torch draws number after number in one thread: on the states of a batch that takes as long as a tenth of the
-    LSTM. Here torch's generator draws the seed of a quick one (SFC64), of which eight elements share a number.
+    On a CPU, torch draws one number after another in a single thread, which takes a tenth of the time of the LSTM. Here
+    torch's generator draws only the seed of a faster generator (SFC64), and up to eight elements share one of its
+    numbers. The probability is therefore rounded: to a multiple of 2**-8 if one is close, else of 2**-16.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Any shape, floating point; what is kept is scaled so that the expectation stays."""
+        """Drop elements of a floating point tensor of any shape, and scale the others to keep the expectation."""
         if not self.training or self.p in (0, 1) or input.device.type != "cpu":
             return functional.dropout(input, self.p, self.training)
         near = round(self.p * 2**8)

@@ -1,4 +1,4 @@
-"""Embeddings whose gradient takes time in proportion to the tokens of a batch, not to the vocabulary."""
+"""An embedding with a fast backward pass on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Embedding(nn.Embedding):
-    """Torch's embedding, with a faster backward pass on a processor."""
+    """Torch's embedding with a faster backward pass on a CPU."""
 
     sparse_gradient = False
     """The gradient is a sparse tensor, for those who add several of them."""
@@ -26,7 +26,7 @@ class Embedding(nn.Embedding):
         return found
 
     def to_onnx(self, graph: OnnxGraph, ids: str) -> str:
-        """Adds the nodes that look up int64 ids (a, b) -> (a, b, embedding_dim). In int8 each row has a scale."""
+        """Adds the nodes that look up ids: int64 (a, b) -> (a, b, embedding_dim). In int8, each row has a scale."""
         table = graph.array(self.weight)
         if not graph.int8:
             return graph.op("Gather", graph.constant(table, "embedding.weight"), ids, axis=0)
@@ -37,7 +37,7 @@ class Embedding(nn.Embedding):
 
 
 class _Lookup(torch.autograd.Function):
-    """Rows of a matrix. For its gradient torch allocates a matrix of zeros, in fresh memory pages every time."""
+    """Looks up rows of a matrix. In its own backward pass, torch allocates zeros in fresh memory pages every time."""
 
     @staticmethod
     def forward(weight: Tensor, indices: Tensor, sparse: bool) -> Tensor:

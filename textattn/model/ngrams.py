@@ -1,8 +1,8 @@
-"""A linear part beside the network: a weight for each n-gram of tokens and each output, found by hashing.
+"""A linear model next to the network: one weight for each hashed n-gram of tokens and each output.
 
-A linear model learns quickly which words and pairs of words go with which label, so that the network does not have to
-("wide & deep" models, Cheng et al. 2016; n-grams are hashed as in Joulin et al. 2017). It adds a sum over the tokens to
-the logits, so the contribution of each token is exact.
+A linear model quickly learns which words and pairs of words indicate a label, so the network does not have to ("wide &
+deep" models, Cheng et al. 2016; n-grams are hashed as in Joulin et al. 2017). It adds a sum over the tokens to the
+logits, so the contribution of each token is exact.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
 
-# The number of an n-gram is the sum of its tokens' ids times these factors, counted from its end, modulo a prime,
-# modulo the number of buckets. With ids below 2**29 all of it stays below 2**63, in torch and in ONNX.
+# The bucket of an n-gram is the sum of its token ids times these factors (the first belongs to the last token), modulo
+# a prime, modulo the number of buckets. If ids are below 2**29, all sums stay below 2**63, in torch and in ONNX.
 MULTIPLIERS = (2_654_435_761, 1_640_531_527, 2_246_822_519)
 PRIME = 2_147_483_647
 
 
 class NgramLinear(nn.Module):
-    """Logits from runs of 1 to `longest` tokens: the sum of their weights over the square root of the text's length."""
+    """Logits from n-grams of 1 to `longest` tokens: the sum of their weights / the square root of the text length."""
 
     def __init__(self, longest: int, buckets: int, num_outputs: int, unk_id: int) -> None:
         super().__init__()
         if not 1 <= longest <= len(MULTIPLIERS):
-            raise ValueError(f"n-grams of up to {longest} tokens; there are those of up to {len(MULTIPLIERS)}")
+            raise ValueError(f"n-grams may have 1 to {len(MULTIPLIERS)} tokens, got {longest}")
         self.longest, self.unk_id = longest, unk_id
-        # Few of the weights occur in a batch, so their gradient is sparse.
+        # A batch contains few of the n-grams, so the gradient is sparse.
         self.weights = nn.Embedding(buckets, num_outputs, sparse=True)
         nn.init.zeros_(self.weights.weight)
 
@@ -43,12 +43,15 @@ class NgramLinear(nn.Module):
         return torch.stack(parts).sum(dim=0)
 
     def contributions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, seq) each -> (batch, seq, num_outputs), which sum to `forward`: tokens share their n-grams."""
+        """(batch, seq) each -> (batch, seq, num_outputs), whose sum over seq is `forward`.
+
+        The tokens of an n-gram share its weight equally.
+        """
         shares = self.weights.weight.new_zeros(*input_ids.shape, self.weights.embedding_dim)
         for extra, (buckets, counts) in enumerate(self._ngrams(input_ids, attention_mask)):
             each = self.weights(buckets) * counts.unsqueeze(-1) / (extra + 1)
-            for place in range(extra + 1):
-                shares[:, place : place + each.shape[1]] += each
+            for position in range(extra + 1):
+                shares[:, position : position + each.shape[1]] += each
         return shares
 
     def to_onnx(self, graph: OnnxGraph) -> str:
@@ -58,24 +61,24 @@ class NgramLinear(nn.Module):
         known = op("And", graph.mask, op("Not", op("Equal", "input_ids", constant(self.unk_id))))
         buckets, total = constant(self.weights.num_embeddings), ""
         for extra in range(self.longest):
-            number, there = constant(extra), ""
-            for place in range(extra + 1):
-                part = [constant([extra - place]), constant([-place or np.iinfo(np.int64).max]), constant([1])]
-                term = op("Mul", op("Slice", "input_ids", *part), constant(MULTIPLIERS[place]))
+            number, counts = constant(extra), ""
+            for position in range(extra + 1):
+                part = [constant([extra - position]), constant([-position or np.iinfo(np.int64).max]), constant([1])]
+                term = op("Mul", op("Slice", "input_ids", *part), constant(MULTIPLIERS[position]))
                 number = op("Add", number, term)
                 each = op("Slice", known, *part)
-                there = op("And", there, each) if there else each
+                counts = op("And", counts, each) if counts else each
             bucket = op("Mod", op("Mod", number, constant(PRIME)), buckets)
-            found = op("Gather", table, bucket, axis=0)  # (batch, runs, num_outputs)
-            counted = op("Mul", found, graph.unsqueeze(graph.cast(there, np.float32), 2))
+            weights = op("Gather", table, bucket, axis=0)  # (batch, n-grams, num_outputs)
+            counted = op("Mul", weights, graph.unsqueeze(graph.cast(counts, np.float32), 2))
             part_of_logits = op("ReduceSum", counted, constant([1]), keepdims=0)
             total = op("Add", total, part_of_logits) if total else part_of_logits
         return op("Div", total, op("Sqrt", graph.cast(graph.length, np.float32)))
 
     def _ngrams(self, input_ids: Tensor, attention_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each length the buckets of all runs, (batch, seq - length + 1), and how much they count.
+        """For each n-gram length, the buckets of all n-grams and their factors, both (batch, seq - length + 1).
 
-        A run that contains padding counts 0, and so does one with an unknown token, which may stand for any token.
+        The factor is 0 for an n-gram that contains padding or an unknown token, which may be any token.
         """
         known = attention_mask.bool() & (input_ids != self.unk_id)
         scale = attention_mask.sum(dim=1, keepdim=True).to(self.weights.weight.dtype).rsqrt()
@@ -83,10 +86,10 @@ class NgramLinear(nn.Module):
         seq = input_ids.shape[1]
         for extra in range(min(self.longest, seq)):
             number = torch.full_like(input_ids[:, extra:], extra)
-            there = torch.ones_like(known[:, extra:])
-            for place in range(extra + 1):
-                part = slice(extra - place, seq - place)
-                number = number + input_ids[:, part] * MULTIPLIERS[place]
-                there = there & known[:, part]
-            found.append((number % PRIME % self.weights.num_embeddings, there * scale))
+            counts = torch.ones_like(known[:, extra:])
+            for position in range(extra + 1):
+                part = slice(extra - position, seq - position)
+                number = number + input_ids[:, part] * MULTIPLIERS[position]
+                counts = counts & known[:, part]
+            found.append((number % PRIME % self.weights.num_embeddings, counts * scale))
         return found

@@ -1,6 +1,6 @@
-"""A builder of ONNX graphs, to which each part of the model adds the nodes that compute what the part computes.
+"""A builder of ONNX graphs. Each part of the model adds nodes to it that compute the same as the part in torch.
 
-Only the export imports this module at run time, because importing `onnx` takes time that training should not pay for.
+Only the export imports this module at run time, because importing `onnx` takes time that training does not need.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 Array = NDArray[Any]
 
-# Processors with AVX2 but without VNNI, which are common, add two products in 16 bits. 2 * 255 * 64 fits into 16 bits;
-# larger int8 values would saturate silently.
+# Many processors have AVX2 but not VNNI. They add two products in 16 bits, where 2 * 255 * 64 fits but larger int8
+# values would saturate silently.
 LARGEST_FACTOR = 64
 # Smaller matrices are not worth quantising.
 LEAST_QUANTISED = 32
 
 
 class OnnxGraph:
-    """Nodes and constants of the graph of a text classifier. Every value is known by its name, a string.
+    """The nodes and constants of the graph of a text classifier. Every value is identified by its name, a string.
 
     The graph begins with the inputs `input_ids` and `attention_mask`, both (batch, seq) int64. In each row the real
     tokens come first.
@@ -43,7 +43,7 @@ class OnnxGraph:
         """(batch, 1) int64, number of real tokens"""
 
     def constant(self, value: Tensor | Array | np.generic | list[int] | float, name: str | None = None) -> str:
-        """Adds a constant: numbers with a decimal point in fp32, whole numbers in int64, arrays as they are."""
+        """Adds a constant. Floats become fp32 and integers int64; arrays and tensors keep their dtype."""
         if isinstance(value, Tensor):
             value = self.array(value)
         plain_types = {float: np.float32, int: np.int64, list: np.int64}
@@ -76,10 +76,10 @@ class OnnxGraph:
         Args:
             x: (…, inputs)
             layer: W and b.
-            name: of the layer, for its constants; unique in the graph.
-            quantise: whether an int8 graph may round the weights, one scale for each output. Do not allow it where
-                outputs are multiplied with each other before a softmax, such as queries and keys: the errors would
-                grow exponentially.
+            name: the name of the layer, which its constants begin with; unique in the graph.
+            quantise: whether an int8 graph may round the weights, with one scale for each output. Do not allow this if
+                outputs are multiplied with each other before a softmax, as queries and keys are, because the errors
+                would grow exponentially.
 
         Returns:
             (…, outputs)

@@ -1,4 +1,4 @@
-"""Where in a text attention lies: on words or on longer passages, and in some parts of the text more than in others."""
+"""Changes to attention weights: spread them over passages, and prefer some parts of a text over others."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
 
-# Points between which the learned preference is linear, from the first token to the last.
+# The learned preference is piecewise linear between this many points, from the first token to the last.
 NUM_PLACES = 8
-# Change of the preference when the parameter changes by 1: a hundred steps of 0.002 then reach a factor of e.
+# By how much the preference changes if a parameter changes by 1. A hundred steps of 0.002 then reach a factor of e.
 PLACE_SCALE = 5.0
 LARGEST_WINDOW = 999
 
 
 class Passages(nn.Module):
-    """A change of the attention weights before they pool.
+    """Changes the attention weights before the states are pooled.
 
-    With `position` the weight of token i of n is multiplied by exp(b((i + 0.5) / n)), b piecewise linear and learned,
-    and all are scaled to sum 1 again: the same as adding b to the scores of a softmax (the location term of Luong et
-    al. 2015, with the position in the text instead of the words there). Then each weight is distributed equally over
-    the tokens of the window around it, so that passages are weighed, and a token counts as much as the passages that
-    contain it.
+    With `position`, the weight of token i of n is multiplied by exp(b((i + 0.5) / n)), where b is learned and piecewise
+    linear, and the weights are scaled to sum 1 again. This is the same as adding b to the scores of a softmax (the
+    location term of Luong et al. 2015, which here depends on the position in the text instead of the words).
+
+    With `window`, each weight is then distributed equally over the tokens of the window around it. In effect passages
+    are weighted, and the weight of a token is the sum of the shares that it gets from the passages that contain it.
     """
 
     def __init__(self, window: int = 1, position: bool = False) -> None:
@@ -37,7 +38,15 @@ class Passages(nn.Module):
         self.place = nn.Parameter(torch.zeros(NUM_PLACES)) if position else None
 
     def forward(self, weights: Tensor, mask: Tensor) -> Tensor:
-        """weights (batch, heads, seq), 0 on padding, sum 1; mask (batch, seq) bool -> weights as given."""
+        """Change weights.
+
+        Args:
+            weights: (batch, heads, seq), 0 on padding, sum 1.
+            mask: (batch, seq) bool, True at real tokens.
+
+        Returns:
+            The changed weights, of the same shape.
+        """
         real = mask.unsqueeze(1).to(weights.dtype)  # (batch, 1, seq)
         if self.place is not None:
             weights = weights * self._preference(self.place, real)
@@ -48,7 +57,7 @@ class Passages(nn.Module):
 
     @staticmethod
     def _preference(place: Tensor, real: Tensor) -> Tensor:
-        """(batch, 1, seq) exp(b), at most 1."""
+        """exp(b), scaled to at most 1: (batch, 1, seq)."""
         at = (real.cumsum(dim=-1) - 0.5) / real.sum(dim=-1, keepdim=True) * (NUM_PLACES - 1)
         before = at.floor().clamp(0, NUM_PLACES - 2).long()
         after = at - before

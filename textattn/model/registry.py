@@ -1,8 +1,8 @@
-"""Parts of the model that are found by the name of the file they are in.
+"""Finds parts of the model by the names of their files.
 
-Each kind of part has a folder. Every file in it whose name does not begin with an underscore holds one part: one class,
-named in configs as the file is. Nothing outside of the folder can be named, so a config or a downloaded model cannot
-make textattn import anything else.
+Each kind of part has a folder. Every file in it whose name does not begin with an underscore defines one class, which
+configs refer to by the name of the file. Names cannot refer to anything outside the folder, so a config or a downloaded
+model cannot make textattn import anything else.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Part = TypeVar("Part")
 
 
 def part_names(folder: Iterable[str]) -> tuple[str, ...]:
-    """Names of the parts in a folder, in alphabetical order.
+    """The names of the parts in a folder, in alphabetical order.
 
     Args:
-        folder: the `__path__` of its package.
+        folder: the `__path__` of the package.
     """
     return tuple(sorted(found.name for found in pkgutil.iter_modules(folder) if not found.name.startswith("_")))
 
@@ -28,9 +28,9 @@ def part_class(package: str, name: str, contract: type[Part]) -> type[Part]:
     """The class that the file `name` of a package defines.
 
     Args:
-        package: full name of the package.
-        name: must be one of `part_names`; the caller has checked it.
-        contract: class that the part derives from.
+        package: the full name of the package.
+        name: one of `part_names`, which the caller has to check.
+        contract: the class that the part derives from.
 
     Raises:
         TypeError: the file defines no such class, or more than one.

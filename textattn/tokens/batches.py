@@ -1,4 +1,4 @@
-"""Which texts go into which batch, and padding them to a rectangle. Numpy only."""
+"""Assigns texts to batches and pads the batches to rectangles. Needs numpy only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from textattn.tokens.token_arrays import TokenArrays
 
-# Batches sorted together: long enough that neighbours have nearly the same length, short enough to stay random.
+# Number of batches that are sorted together: large enough that neighbours have nearly the same length, small enough
+# that the order stays random.
 BATCHES_PER_BUCKET = 50
 
 
@@ -20,15 +21,18 @@ def shuffled_batches(
     max_tokens: int | None = None,
     balance: NDArray[np.integer[Any]] | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Every index exactly once, in random batches of texts of similar length.
+    """Draw random batches of texts of similar length that contain every index exactly once.
 
-    The order is shuffled, cut into buckets, sorted by length inside each bucket and cut into batches, which are
-    shuffled again: little padding, and a file sorted by label is still mixed.
+    The indices are shuffled and cut into buckets, each bucket is sorted by length and cut into batches, and the batches
+    are shuffled again. This needs little padding, and it mixes a file that is sorted by label.
 
     Args:
-        max_tokens: the most a batch may hold with its padding, if it holds more than one text; None: any number.
-        balance: (num_texts,) the label of each, to get as many texts of each as of any other: those of rare labels
-            several times, and some of frequent ones not at all.
+        lengths: (num_texts,) number of tokens of each text.
+        batch_size: largest number of texts in a batch.
+        generator: source of randomness.
+        max_tokens: largest number of tokens in a batch of more than one text, including padding; None: no limit.
+        balance: (num_texts,) label of each text. If given, every label is drawn equally often: texts with rare labels
+            are repeated, and some with frequent labels are left out.
     """
     order = generator.permutation(len(lengths)) if balance is None else _balanced(balance, generator)
     batches = []
@@ -41,27 +45,27 @@ def shuffled_batches(
 
 
 def _balanced(labels: NDArray[np.integer[Any]], generator: np.random.Generator) -> NDArray[np.int64]:
-    """As many indices as labels, in random order."""
+    """Draw as many indices as there are labels, each label equally often, in random order."""
     found = generator.permutation(np.unique(labels))
     drawn = []
     for i, label in enumerate(found):
         rows = np.flatnonzero(labels == label)
-        places = len(labels) // len(found) + (i < len(labels) % len(found))
-        # All of them once, then once again, so that no text comes twice more than another.
-        drawn += [generator.permutation(rows) for _ in range(places // len(rows))]
-        drawn.append(generator.permutation(rows)[: places % len(rows)])
+        draws = len(labels) // len(found) + (i < len(labels) % len(found))
+        # Complete passes over the rows, then a part of one: how often two texts are drawn differs by at most one.
+        drawn += [generator.permutation(rows) for _ in range(draws // len(rows))]
+        drawn.append(generator.permutation(rows)[: draws % len(rows)])
     return generator.permutation(np.concatenate(drawn))
 
 
 def _cut(
     bucket: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, max_tokens: int | None
 ) -> list[NDArray[np.int64]]:
-    """Batches of a bucket sorted by length."""
+    """Cut a bucket that is sorted by length into batches."""
     if max_tokens is None:
         return [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
     batches, first = [], 0
     while first < len(bucket):
-        # Tokens of the first 1, 2, … texts, with their padding: they only grow.
+        # Tokens of batches of the first 1, 2, … texts, with padding: an increasing sequence.
         tokens = lengths[first : first + batch_size] * np.arange(1, len(bucket[first : first + batch_size]) + 1)
         size = max(1, int(np.searchsorted(tokens, max_tokens, side="right")))
         batches.append(bucket[first : first + size])
@@ -77,7 +81,7 @@ def steps_of_epochs(
     seed: int,
     balance: NDArray[np.integer[Any]] | None = None,
 ) -> list[int]:
-    """How many batches each epoch will have, with the generator that a seed gives."""
+    """The number of batches of each epoch, for the generator that `seed` creates."""
     if max_tokens is None:
         return [-(-len(lengths) // batch_size)] * epochs
     generator = np.random.default_rng(seed)
@@ -85,7 +89,10 @@ def steps_of_epochs(
 
 
 def sorted_batches(lengths: NDArray[np.int64], max_tokens: int, batch_size: int = 256) -> list[NDArray[np.int64]]:
-    """Every index exactly once, shortest texts first; a batch holds at most `max_tokens` tokens with its padding."""
+    """Cut the texts into batches, shortest texts first.
+
+    A batch of more than one text has at most `max_tokens` tokens, including padding.
+    """
     order = np.argsort(lengths, kind="stable")
     batches, first = [], 0
     while first < len(order):

@@ -1,4 +1,4 @@
-"""Vectors of elements and amounts to start from: what stands near each other in the periodic table begins alike."""
+"""Initial vectors of elements and amounts: elements that are close in the periodic table start with similar vectors."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from textattn.tokens.tokenizer import TextTokenizer
 from textattn.tokens.vectors import WordVectors
 
 Floats = NDArray[np.float64]
-# Standard deviations of what a vector shares with its neighbours, for each property, and of what is its own.
-SHARED, OWN = 0.15, 0.1
-# Bumps over the amounts, evenly and on a logarithmic scale from a hundredth on.
+# Standard deviations of the random projection of each property, which similar elements share, and of the noise that is
+# added to the vector of each element.
+SHARED, NOISE = 0.15, 0.1
+# Number of Gaussian bumps over the amounts, on a linear scale and on a logarithmic one that starts at 0.01.
 BUMPS = 12
 
 
 def periodic_vectors(tokenizer: TextTokenizer, embedding_dim: int, seed: int) -> WordVectors:
-    """For the tokens of `composition`: properties of the element, or of the amount, projected at random."""
+    """The initial vectors for `composition`: random projections of the properties of an element or amount."""
     vocabulary = tokenizer.backend.get_vocab()
     generator = np.random.default_rng(seed)
     amounts = amounts_of(list(vocabulary))
     matrix = np.zeros((tokenizer.vocab_size, embedding_dim), np.float32)
     found = np.zeros(tokenizer.vocab_size, bool)
-    for own, properties in (
-        (OWN, {symbol: _of_element(place) for symbol, place in PLACES.items()}),
+    for noise, properties in (
+        (NOISE, {symbol: _of_element(place) for symbol, place in PLACES.items()}),
         (0.0, {name: _of_amount(value) for name, value in amounts.items()}),
     ):
         rows = [vocabulary[name] for name in properties]
         features = np.stack(list(properties.values()))
         projection = generator.normal(0, SHARED, (features.shape[1], embedding_dim))
-        matrix[rows] = features @ projection + generator.normal(0, 1, (len(rows), embedding_dim)) * own
+        matrix[rows] = features @ projection + generator.normal(0, 1, (len(rows), embedding_dim)) * noise
         found[rows] = True
     return WordVectors(matrix, found)
 

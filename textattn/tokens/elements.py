@@ -1,4 +1,4 @@
-"""The periodic table: the elements, and where in it each stands."""
+"""The periodic table: the elements and their positions in it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
 
 
 class Place(NamedTuple):
-    """Where an element stands in the periodic table."""
+    """The position of an element in the periodic table."""
 
     period: int
     """1 to 7"""
     group: int
-    """1 to 18; 3 for the f block, lanthanum and actinium with it."""
+    """1 to 18; 3 for the f block, including lanthanum and actinium."""
     block: str
-    """Of BLOCKS."""
+    """One of BLOCKS."""
     electrons: tuple[int, int, int, int]
-    """Outside the noble gas before it, in its s, p, d and f shells, filled in the order of the table."""
+    """Electrons in the s, p, d and f shells beyond the preceding noble gas, filled in the order of the table."""
 
 
 def _place(number: int) -> Place:
@@ -50,5 +50,5 @@ def _place(number: int) -> Place:
 
 
 PLACES = {symbol: _place(number) for number, symbol in enumerate(SYMBOLS, 1)}
-# As formulas mostly have them: what gives electrons before what takes them.
+# The usual order in formulas: elements that give electrons come before elements that take them.
 ORDER = {symbol: i for i, symbol in enumerate(sorted(SYMBOLS, key=lambda s: (PLACES[s].group, -PLACES[s].period)))}

@@ -1,4 +1,4 @@
-"""Chemical formulas as what they mean: elements, and the share of each in all atoms.
+"""Reads a chemical formula as its composition: the elements, and the share of each in all atoms.
 
     LiFePO4     Li 0.14 Fe 0.14 P 0.14 O 0.57
     Li2O        Li 0.67 O 0.33
@@ -6,7 +6,7 @@
     Cu(NO3)2    Cu 0.11 N 0.22 O 0.67
     CuSO4·5H2O  H 0.48 Cu 0.05 S 0.05 O 0.43
 
-The elements come in an order of their own, so that nothing depends on how a formula is written.
+The elements are put into a fixed order, so that the result does not depend on how a formula is written.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 from textattn.tokens.elements import ORDER, SYMBOLS
 
-# No formula is as long; what comes after so many characters is not read.
+# No real formula is longer than this; further characters are not read.
 LONGEST = 2_000
 UNREAD = "?"
-# Shares are rounded to hundredths, and below one hundredth to these three.
+# Shares are rounded to hundredths, and shares below one hundredth to these three values.
 AMOUNTS = (0.001, 0.002, 0.005, *(n / 100 for n in range(1, 101)))
 _NAMES = [f"{amount:.3f}".rstrip("0").rstrip(".") for amount in AMOUNTS]
 _BETWEEN = [(low + high) / 2 for low, high in pairwise(AMOUNTS)]
@@ -36,49 +36,56 @@ _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 class Place(NamedTuple):
-    """Where an element stands in a formula."""
+    """An occurrence of an element in a formula: characters from `start` to `end`, including the amount."""
 
     start: int
     end: int
-    """With its amount; characters of the formula, half-open."""
+    """Exclusive."""
     share: float
-    """Of the element's atoms, those written here."""
+    """Share of the element's atoms that this occurrence contributes."""
 
 
 class Part(NamedTuple):
-    """An element of a formula, or something that is none."""
+    """An element of a formula, or a piece that could not be read."""
 
     symbol: str
-    """UNREAD for what could not be read."""
+    """UNREAD for a piece that could not be read."""
     amount: str
-    """Its share in all atoms, as it is rounded; "" for what could not be read."""
+    """Rounded share in all atoms; "" for a piece that could not be read."""
     places: list[Place]
-    """In the order of the text."""
+    """All occurrences, in the order of the text."""
 
 
 class Repeat(NamedTuple):
-    """A further place of an element that is read once."""
+    """A further occurrence of an element, whose tokens refer to its first occurrence."""
 
     token: int
-    """One of its tokens."""
+    """Number of one of the element's tokens."""
     start: int
     end: int
     share: float
-    """Of what the element counts, the part that counts here: that of its atoms."""
+    """Share of the element's atoms, and thus of its contribution, that belongs to this occurrence."""
 
 
 class WrittenOut(NamedTuple):
-    """A formula in the one way in which this material is written."""
+    """A formula in its canonical form, which all formulas of the same composition share."""
 
     text: str
-    """Elements and amounts between spaces."""
+    """Elements and amounts, separated by spaces."""
     part_at: dict[int, Part]
-    """Of which part the word is that begins at a character of `text`."""
+    """The part that a word of `text` belongs to, by the position where the word begins."""
     length: int
-    """Characters of the formula as it was given."""
+    """Number of characters of the original formula."""
 
     def locate(self, starts: Sequence[int]) -> dict[str, Any]:
-        """Where the words that begin there stand in the formula: `offsets`, `word_ids` and `repeats` of its tokens."""
+        """Find words of `text` in the original formula.
+
+        Args:
+            starts: positions in `text` where the words begin, one for each token.
+
+        Returns:
+            `offsets`, `word_ids` and `repeats` of a `TokenizedText`.
+        """
         if not self.part_at:
             return {"offsets": [(0, self.length)] * len(starts)}
         parts = [self.part_at[start] for start in starts]
@@ -93,12 +100,12 @@ class WrittenOut(NamedTuple):
 
 
 def vocabulary() -> list[str]:
-    """All words a written-out formula may have, but for UNREAD."""
+    """All words that a written-out formula may contain, except UNREAD."""
     return [*SYMBOLS, *_NAMES]
 
 
 def write_out(text: str, separator: str | None) -> WrittenOut:
-    """Reads one formula, or several with `separator` between them; what is no formula becomes UNREAD."""
+    """Convert a formula, or several with `separator` between them. Pieces that cannot be read become UNREAD."""
     written, part_at, start = "", {}, 0
     for number, formula in enumerate([text] if separator is None else text.split(separator)):
         if number and separator is not None:
@@ -115,7 +122,7 @@ def write_out(text: str, separator: str | None) -> WrittenOut:
 
 
 def read_formula(formula: str) -> list[Part]:
-    """The elements in their order, then what could not be read."""
+    """Read a formula: its elements in the fixed order, then the pieces that could not be read."""
     atoms, unread = _atoms(formula)
     counts: dict[str, Fraction] = {}
     for atom in atoms:
@@ -128,7 +135,7 @@ def read_formula(formula: str) -> list[Part]:
             for atom in atoms
             if atom.symbol == symbol and atom.number
         ]
-        # From whole numbers to a float only here: the same for Li2O and Li4O2, to the last digit.
+        # Exact fractions become floats only here, so that Li2O and Li4O2 agree to the last digit.
         parts.append(Part(symbol, _rounded(float(counts[symbol] / total)), places))
     return parts + [Part(UNREAD, "", [Place(start, end, 1.0)]) for start, end in unread]
 
@@ -145,16 +152,17 @@ class _Atom(NamedTuple):
 
 
 def _atoms(formula: str) -> tuple[list[_Atom], list[tuple[int, int]]]:
-    """Elements as often as they are written, with the factors of the brackets around them; and what is none."""
+    """All occurrences of elements, multiplied by the factors of their brackets, and the spans that cannot be read."""
     pieces = list(_PIECE.finditer(_BEYOND_ASCII.sub(_plain, formula[:LONGEST])))
     atoms: list[_Atom] = []
     unread: list[tuple[int, int]] = []
-    # Where the brackets that are open begin in `atoms`; the first stands for the formula before or after a dot.
+    # Indices in `atoms` where the open brackets begin. The first entry is the start of the current part of a formula
+    # with dots, such as CuSO4·5H2O.
     opened, coefficient = [0], Fraction(1)
     at, last_unread = 0, -1
 
     def factor() -> Fraction:
-        """The one that follows, 1 where there is none."""
+        """Read the number that follows, if any; else 1."""
         nonlocal at
         if at < len(pieces) and pieces[at].lastgroup == "number":
             at += 1
@@ -191,18 +199,18 @@ def _atoms(formula: str) -> tuple[list[_Atom], list[tuple[int, int]]]:
 
 
 def _plain(character: re.Match[str]) -> str:
-    """₂ as 2, Ｌ as L; one character for one, so that places stay."""
+    """Replace ₂ by 2, Ｌ by L and so on, one character by one, so that positions do not change."""
     plain = unicodedata.normalize("NFKC", character.group())
     return plain if len(plain) == 1 else character.group()
 
 
 def element_of(word: str) -> str:
-    """The element that a piece of a formula begins with; "" for none."""
+    """The element at the beginning of a piece of a formula, or "" if there is none."""
     piece = _PIECE.match(_BEYOND_ASCII.sub(_plain, word))
     return piece["element"] or "" if piece else ""
 
 
 def amounts_of(words: Sequence[str]) -> dict[str, float]:
-    """Those of the words that are amounts, with their values."""
+    """The values of those words that are amounts."""
     values = dict(zip(_NAMES, AMOUNTS, strict=True))
     return {word: values[word] for word in words if word in values}

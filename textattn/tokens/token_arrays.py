@@ -1,4 +1,4 @@
-"""The tokens of many texts, one after the other without padding: in memory or, where they are many, in a file."""
+"""The tokens of many texts, concatenated without padding. They are held in memory or, if there are many, in a file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-# More than this goes to a file.
+# Larger arrays are written to a file.
 BYTES_IN_MEMORY = 64 << 20
 ID = np.dtype(np.int32)
 
 
 class TokenFile:
-    """A file of int32 that is read by slices, and never held in memory; the page cache is what makes it fast.
+    """A file of int32 numbers that is read slice by slice and never held in memory. The page cache makes it fast.
 
-    Mapping it would be simpler, but the pages a run has touched would count as its memory.
+    A memory map would be simpler, but the pages that a run has touched would count as its memory.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -42,7 +42,7 @@ class TokenFile:
                 self._file.seek(start)
                 content = self._file.read(size)
         if len(content) < size:
-            raise OSError(f"{self._file.name}: shorter than it was")
+            raise OSError(f"{self._file.name}: the file has become shorter")
         return np.frombuffer(content, ID)
 
 
@@ -51,37 +51,41 @@ class TokenArrays:
     """The tokens of many texts."""
 
     ids: NDArray[np.int32] | TokenFile
-    """(total_tokens,) token ids, truncated to `max_length` for each text."""
+    """(total_tokens,) token ids; each text is truncated to `max_length`."""
     starts: NDArray[np.int64]
-    """(num_texts + 1,) text i holds ids[starts[i]:starts[i + 1]]."""
+    """(num_texts + 1,) text i consists of ids[starts[i]:starts[i + 1]]."""
     num_truncated: int
-    """Texts that were longer than `max_length`."""
+    """Number of texts that were longer than `max_length`."""
     num_unknown: int
-    """Tokens, of those kept, that are not in the vocabulary."""
+    """Number of tokens, after truncation, that are not in the vocabulary."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(num_texts,) tokens of each text."""
+        """(num_texts,) number of tokens of each text."""
         return np.diff(self.starts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def take(self, rows: NDArray[np.int64]) -> TokenArrays:
-        """The texts at `rows`, in that order, without the counts."""
+        """Select the texts at `rows`, in that order. The counts of the result are 0."""
         ids = np.concatenate([np.zeros(0, ID), *(self.ids[self.starts[i] : self.starts[i + 1]] for i in rows)])
         starts = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
         return TokenArrays(ids, starts, 0, 0)
 
     def write(self, path: Path) -> None:
-        """The ids alone, as int32; `open` wants the rest."""
+        """Write the ids as int32. `open` takes the other fields as arguments."""
         with path.open("wb") as file:
             for first in range(0, len(self.ids), BYTES_IN_MEMORY // ID.itemsize):
                 file.write(self.ids[first : first + BYTES_IN_MEMORY // ID.itemsize].tobytes())
 
     @classmethod
     def open(cls, path: Path, starts: NDArray[np.int64], num_truncated: int, num_unknown: int) -> TokenArrays:
-        """What `write` wrote; ValueError where the file does not fit `starts`."""
+        """Open a file that `write` has written.
+
+        Raises:
+            ValueError: the length of the file does not match `starts`.
+        """
         file = path.open("rb")
         ids: NDArray[np.int32] | TokenFile = TokenFile(file)
         if len(ids) != starts[-1]:
@@ -93,7 +97,7 @@ class TokenArrays:
 
 
 class TokenWriter:
-    """Collects texts' tokens; many of them in an unnamed file, which is gone with the last object that reads it."""
+    """Collects the tokens of texts. Many tokens go to an unnamed file, which disappears with its last reader."""
 
     def __init__(self) -> None:
         self._parts: list[NDArray[np.int32]] = []
@@ -102,7 +106,12 @@ class TokenWriter:
         self._file: Any = None
 
     def extend(self, ids: NDArray[np.int32], lengths: Iterable[int]) -> None:
-        """The tokens of the next texts, one after the other, and how many each has."""
+        """Append texts.
+
+        Args:
+            ids: (total_tokens,) the concatenated tokens of the texts.
+            lengths: number of tokens of each text.
+        """
         self._parts.append(ids)
         self._pending += ids.nbytes
         for length in lengths:
@@ -111,7 +120,7 @@ class TokenWriter:
             self._flush()
 
     def finish(self, num_truncated: int, num_unknown: int) -> TokenArrays:
-        """All that was appended."""
+        """The tokens of all texts that were appended."""
         starts = np.frombuffer(self._ends, np.int64)
         if self._file is None:
             ids = np.concatenate(self._parts) if self._parts else np.zeros(0, ID)
@@ -122,7 +131,7 @@ class TokenWriter:
 
     def _flush(self) -> None:
         if self._file is None:
-            # Prediction never comes here, and need not import what this takes.
+            # Imported here because prediction never needs it.
             from textattn.storage.cache import unnamed_file
 
             self._file = unnamed_file()

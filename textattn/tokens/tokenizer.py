@@ -1,7 +1,7 @@
-"""Text to token ids and back to character offsets. Light: needs numpy and `tokenizers` only, so prediction can use it.
+"""Converts texts to token ids with character offsets. Needs only numpy and `tokenizers`, so prediction starts quickly.
 
-A text of several segments (several columns) is one string with the segments joined by a tab; the tab is a token of its
-own in the vocabulary, so offsets always refer to the one string.
+A text of several segments (several columns) is one string in which the segments are joined by a tab. The tab is a
+separate token of the vocabulary, so offsets always refer to this one string.
 """
 
 from __future__ import annotations
@@ -28,23 +28,25 @@ COMPOSITION = "composition"
 PAD, UNK = "[PAD]", "[UNK]"
 TRUNCATIONS = ("head", "tail", "head_tail")
 _SPACE = re.compile(r"\s+")
-# Characters to look through for white space to cut at; where there is none the cut is made all the same.
+# Number of characters to search for white space to cut at. If there is none, the cut is made anyway.
 FARTHEST_SPACE = 1000
 _GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
-# One call into Rust per this many texts: enough to keep all cores busy, little enough to bound memory.
+# Number of texts in each call into Rust: enough to keep all cores busy, few enough to bound memory.
 CHUNK = 512
-# Of texts with more characters than this for each token that is kept, only the ends are tokenised.
+# A text with more characters than this for each token that is kept counts as long: only its ends are tokenised.
 LONG = 32
-# An end of so many characters with too few tokens is enough: millions of spaces, or one word of them, hold no more.
+# An end of this many characters is not enlarged further even if it yields too few tokens. A larger one would hardly
+# yield more: such texts consist of spaces or of one huge word.
 LARGEST_END = 100_000
-# What stands so near to a cut may be read otherwise than in the whole text: half of "<br />", of "don't", of an emoji.
+# Within this many characters of a cut, tokens may differ from those of the whole text, because the cut may split
+# "<br />", "don't" or an emoji.
 MARGIN = 64
 _FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """One text with the place of every token in it."""
+    """One text with its tokens and their positions."""
 
     input_ids: list[int]
     tokens: list[str]
@@ -54,11 +56,11 @@ class TokenizedText:
     """Tokens with the same number belong to one word."""
     truncated: bool
     repeats: tuple[Repeat, ...] = ()
-    """Where words stand again that are read once: elements of a formula."""
+    """Further occurrences of elements of a formula, which are tokenised only once."""
 
 
 class TextTokenizer:
-    """A `tokenizers.Tokenizer` with this model's rules for long and empty texts."""
+    """A `tokenizers.Tokenizer` with the model's rules for long and empty texts."""
 
     def __init__(
         self,
@@ -72,34 +74,34 @@ class TextTokenizer:
     ) -> None:
         self.backend = tokenizer
         self.where = where
-        """Its file, for messages."""
+        """The file of the tokenizer, for messages."""
         self.max_length = max_length
         self.truncation = truncation
         self.num_segments = num_segments
         self.kind = kind
-        # A text that happens to hold "[PAD]" must not become padding; nor where a vocabulary has it as a word.
+        # "[PAD]" in a text must not become padding. (A vocabulary that has it as a word is handled in `encode`.)
         self.backend.encode_special_tokens = True
         self.backend.no_truncation()
         self.backend.no_padding()
         pad_id = _id_of(tokenizer, ("[PAD]", "<pad>"))
         if pad_id is None:
-            raise InputError(f"{where}: no padding token ([PAD] or <pad>)")
+            raise InputError("no padding token ([PAD] or <pad>)", place=where)
         self.pad_id = pad_id
         unk_id = _id_of(tokenizer, ("[UNK]", "<unk>"))
         self.unk_id = pad_id if unk_id is None else unk_id
 
     @property
     def vocab_size(self) -> int:
-        """Rows an embedding for this tokenizer needs."""
+        """The number of rows of an embedding for this tokenizer."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     @property
     def reads_formulas(self) -> bool:
-        """Whether words are elements, and not words of a language."""
+        """Whether texts are chemical formulas rather than language."""
         return self.kind in (COMPOSITION, "formula")
 
     def encode(self, texts: Iterable[str]) -> TokenArrays:
-        """Token ids of many texts, truncated; a text without any token becomes one unknown token.
+        """Tokenise and truncate many texts. A text without any token becomes one unknown token.
 
         Raises:
             InputError: the tokenizer is damaged.
@@ -121,7 +123,7 @@ class TextTokenizer:
         return tokens.finish(num_truncated, num_unknown)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """The same tokens as `encode`, with strings, character offsets and words.
+        """Tokenise texts as `encode` does, and add the strings, character offsets and words of the tokens.
 
         Raises:
             InputError: the tokenizer is damaged.
@@ -136,7 +138,7 @@ class TextTokenizer:
         return self._encode_with_offsets(texts)
 
     def as_read(self, texts: Iterable[str]) -> Iterable[str]:
-        """The texts as the backend takes them: formulas are written out first."""
+        """The texts as the backend reads them: formulas are converted to their canonical form."""
         return (self._write_out(text).text for text in texts) if self.kind == COMPOSITION else texts
 
     def _write_out(self, text: str) -> WrittenOut:
@@ -179,7 +181,7 @@ class TextTokenizer:
             return list(encode(texts, add_special_tokens=False))
 
     def _encoded_ahead(self, chunks: Iterator[list[str]]) -> Iterator[tuple[list[str], list[Encoding]]]:
-        """Each chunk with the encodings of its short texts, the next ones made while these are used."""
+        """Each chunk with the encodings of its short texts. The next chunk is encoded while this one is used."""
 
         def encode(chunk: list[str]) -> list[Encoding]:
             return self._encode([text for text in chunk if not self._is_long(text)], offsets=False)
@@ -202,7 +204,7 @@ class TextTokenizer:
                 chunk, following = following, next(chunks, None)
 
     def _truncated(self, tokens: list[T]) -> tuple[list[T], bool]:
-        """What is kept of the tokens of a text, and whether that is less than all."""
+        """The tokens that remain after truncation, and whether any were dropped."""
         if len(tokens) <= self.max_length:
             return tokens, False
         head = self._num_head
@@ -210,7 +212,7 @@ class TextTokenizer:
 
     @property
     def _num_head(self) -> int:
-        """Of a text that is too long, so many tokens are kept at its beginning, the others at its end."""
+        """How many tokens are kept from the beginning of a text that is too long. The others come from its end."""
         return {"head": self.max_length, "tail": 0}.get(self.truncation, self.max_length - self.max_length // 2)
 
     def _is_long(self, text: str) -> bool:
@@ -222,13 +224,16 @@ class TextTokenizer:
         return ids, truncated or cut
 
     def _ends(self, text: str) -> tuple[list[_Piece], bool]:
-        """The parts of a long text that are read, and whether that is less than all: no book is tokenised in full.
+        """Tokenise only the ends of a long text, so that no book is tokenised in full.
 
-        The tokens are those that the whole text would give: an end is cut at white space, and the words near the cut,
-        which might have been read otherwise, are not used.
+        The tokens are the same as those of the whole text: an end is cut at white space, and words near the cut are
+        not used, because they might have been tokenised differently.
+
+        Returns:
+            The pieces that were tokenised, and whether the text is truncated.
         """
         head = self._num_head
-        # One more than is kept tells that the text is too long; asked of one end only.
+        # One token more than is kept shows that the text is too long. One end is enough for that.
         first = self._end(text, self.max_length + 1 if head else 0, at_start=True)
         last = self._end(text, self.max_length - head if head else self.max_length + 1, at_start=False)
         for piece, all_of_it in (first, last):
@@ -237,7 +242,12 @@ class TextTokenizer:
         return [first[0].first(head), last[0].last(self.max_length - head)], True
 
     def _end(self, text: str, count: int, *, at_start: bool) -> tuple[_Piece, bool]:
-        """At least `count` tokens from one end of the text, or all of it; few where there are hardly any."""
+        """Tokenise one end of a text, or all of it.
+
+        Returns:
+            A piece with at least `count` tokens, or with fewer if a large end contains hardly any; and whether it is
+            the whole text.
+        """
         size = LONG * (count + 1) // 2
         while size < len(text):
             if at_start:
@@ -254,7 +264,7 @@ class TextTokenizer:
         return _Piece(self._encode([text])[0], text, 0), True
 
     def to_files(self) -> dict[str, str]:
-        """File name -> content, to be put into a run directory."""
+        """The files of a run directory that hold the tokenizer: content by file name."""
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": self.max_length,
@@ -271,12 +281,12 @@ class TextTokenizer:
 
     @classmethod
     def from_files(cls, tokenizer: bytes, config: bytes, where: str) -> TextTokenizer:
-        """Reads what `to_files` gave.
+        """Read the files that `to_files` has made.
 
         Args:
             tokenizer: content of tokenizer.json.
             config: content of tokenizer_config.json.
-            where: the folder they lie in, for messages.
+            where: the folder of these files, for messages.
 
         Raises:
             InputError: one of them is damaged.
@@ -290,27 +300,36 @@ class TextTokenizer:
                 raise ValueError(f"model_max_length {max_length}, truncation {truncation!r}")
             num_segments, kind = int(settings["num_segments"]), str(settings.get("kind", "word"))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise InputError(f"{where}/tokenizer_config.json: damaged ({error!r})") from None
+            raise InputError(f"damaged ({error!r})", place=f"{where}/tokenizer_config.json") from None
         return cls(
             backend, max_length=max_length, truncation=truncation, num_segments=num_segments, kind=kind, where=file
         )
 
 
-def load_backend(content: bytes, where: str) -> Tokenizer:
-    """A tokenizer.json as a `Tokenizer`; InputError, naming `where`, if it is damaged."""
-    with _damage(where, "not a tokenizer"):
+def load_backend(content: bytes, where: str, setting: str | None = None) -> Tokenizer:
+    """Read a tokenizer.json.
+
+    Args:
+        content: content of the file.
+        where: its name, for messages.
+        setting: the setting that names the file, for messages.
+
+    Raises:
+        InputError: the content is not a tokenizer.
+    """
+    with _damage(where, "not a tokenizer", setting):
         return Tokenizer.from_str(content.decode("utf-8"))
 
 
 @contextlib.contextmanager
-def _damage(where: str, what: str) -> Iterator[None]:
-    """Turns what the library raises for a damaged tokenizer into an InputError."""
+def _damage(where: str, problem: str, setting: str | None = None) -> Iterator[None]:
+    """Convert the exceptions that the library raises for a damaged tokenizer to InputError."""
     try:
         yield
-    # It raises bare Exception, and what Rust calls a panic is not even that; nothing narrower can be caught.
+    # The library raises bare Exception, and a Rust panic is only a BaseException; nothing narrower can be caught.
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise InputError(f"{where}: {what} ({error})") from None
+            raise InputError(f"{problem} ({error})", setting=setting, place=where) from None
         raise
 
 
@@ -320,9 +339,9 @@ class _Piece:
     def __init__(self, encoding: Encoding, text: str, start: int, kept: slice = slice(None)) -> None:
         self.encoding = encoding
         self.text = text
-        """What was encoded."""
+        """The part of the text that was encoded."""
         self.start = start
-        """Where that begins in the whole text."""
+        """Its position in the whole text."""
         self.kept = kept
 
     def ids(self) -> list[int]:
@@ -336,22 +355,22 @@ class _Piece:
         return _Piece(self.encoding, self.text, self.start, slice(total - count, total))
 
     def num_before_last_word(self) -> int:
-        """Tokens before the first word that ends near the cut."""
+        """The number of tokens before the first word that ends near the cut."""
         words, limit = self.encoding.word_ids, len(self.text.rstrip()) - MARGIN
         ends = [end for _, end in self.encoding.offsets]
         return _same_word(words, next((i for i, end in enumerate(ends) if end > limit), len(ends) - 1))
 
     def num_after_first_word(self) -> int:
-        """Tokens after the last word that begins near the cut."""
+        """The number of tokens after the last word that begins near the cut."""
         words, limit = self.encoding.word_ids[::-1], len(self.text) - len(self.text.lstrip()) + MARGIN
         starts = [start for start, _ in self.encoding.offsets[::-1]]
         return _same_word(words, next((i for i, start in enumerate(starts) if start < limit), len(starts) - 1))
 
     def tokens(self) -> Iterator[tuple[int, str, tuple[int, int], int]]:
-        """Id, string, offset in the whole text and word of each token."""
+        """The id, string, offset in the whole text and word number of each token."""
         offsets = _with_composed(self.text, self.encoding.offsets)
-        # Added tokens (the separator) belong to no word: give each a number of its own. The place of the piece keeps
-        # the words of the two ends of a long text apart.
+        # Added tokens (the separator) belong to no word, so each gets a unique number. Adding the position of the piece
+        # keeps the word numbers of the two ends of a long text distinct.
         words = [self.start + w if w is not None else -1 - i - self.start for i, w in enumerate(self.encoding.word_ids)]
         for token_id, string, (start, end), word in list(
             zip(self.encoding.ids, self.encoding.tokens, offsets, words, strict=True)
@@ -360,14 +379,14 @@ class _Piece:
 
 
 def _same_word(words: list[int | None], position: int) -> int:
-    """Where the word begins that the token at `position` belongs to; 0 if there is no token."""
+    """The number of the first token of the word that the token at `position` belongs to; 0 if there is no token."""
     while position > 0 and words[position] is not None and words[position - 1] == words[position]:
         position -= 1
     return max(position, 0)
 
 
 def _last_space(text: str, position: int) -> int:
-    """The last white space before `position` that has no white space before it, or `position` if there is none."""
+    """The start of the last run of white space before `position`, or `position` if none is near."""
     found = max(
         (match.start() for match in _SPACE.finditer(text, max(0, position - FARTHEST_SPACE), position)),
         default=position,
@@ -376,7 +395,7 @@ def _last_space(text: str, position: int) -> int:
 
 
 def _next_space(text: str, position: int) -> int:
-    """The end of the next white space from `position` on, or `position` if none is near."""
+    """The end of the first run of white space from `position` on, or about `position` if none is near."""
     match = _SPACE.search(text, position, position + FARTHEST_SPACE)
     if match:
         return match.end()
@@ -384,7 +403,10 @@ def _next_space(text: str, position: int) -> int:
 
 
 def between_flags(text: str, position: int) -> int:
-    """`position`, or one before it if it is inside a flag: two letters are a flag, counted from the first of a row."""
+    """Move a position that would split a flag emoji back by one character.
+
+    Two regional indicator letters make a flag. In a run of them, pairs are counted from the first letter.
+    """
     first = position
     while first and text[first - 1] in _FLAG_LETTERS:
         first -= 1
@@ -392,7 +414,10 @@ def between_flags(text: str, position: int) -> int:
 
 
 def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
-    """For each character, and for the end, the span of the grapheme (an emoji, a letter with accents) it belongs to."""
+    """The span of the grapheme (an emoji, a letter with accents) that each character belongs to.
+
+    The list has one more entry, for the end of the text.
+    """
     spans = [(i, i + 1) for i in range(len(text))]
     # CR LF is the only grapheme that is made of several ASCII characters.
     if not text.isascii() or "\r\n" in text:
@@ -404,7 +429,7 @@ def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
 
 
 def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Offsets that take in the accents: where NFKC makes one character of two, `tokenizers` names the first only."""
+    """Extend offsets to include accents. If NFKC composes two characters, `tokenizers` reports only the first."""
     import unicodedata
 
     if unicodedata.is_normalized("NFKC", text):

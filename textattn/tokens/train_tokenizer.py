@@ -1,4 +1,4 @@
-"""Builds a tokenizer from the texts of the training split, or takes over an existing one."""
+"""Trains a tokenizer on the texts of the training split, or loads an existing one."""
 
 from __future__ import annotations
 
@@ -33,10 +33,15 @@ PATTERNS = {"char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments: int) -> TextTokenizer:
-    """The tokenizer the config asks for; `texts` must be none of the splits it is measured on.
+    """Make the tokenizer that the config specifies.
+
+    Args:
+        config: the `tokenizer` section.
+        texts: the texts to train on. They must not contain texts that the model is evaluated on.
+        num_segments: number of text columns; with more than one, a separator token is added.
 
     Raises:
-        InputError: `config.path` holds no tokenizer.
+        InputError: `config.path` contains no tokenizer, or `config.vocab_size` is too small for the texts.
     """
     if config.type == "pretrained":
         backend = _pretrained(config)
@@ -45,7 +50,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments:
     else:
         backend = _train(config, texts)
     if num_segments > 1 and backend.token_to_id(SEGMENT_SEPARATOR) is None:
-        # Not "special": special tokens are not looked for in texts (see TextTokenizer), this one is.
+        # This is not a "special" token, because those are not recognised in texts (see TextTokenizer).
         backend.add_tokens([AddedToken(SEGMENT_SEPARATOR, normalized=False)])
     return TextTokenizer(
         backend,
@@ -57,7 +62,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str], num_segments:
 
 
 def _of_elements() -> Tokenizer:
-    """All elements and amounts there are: nothing is to be learnt from the texts, and no element is unknown."""
+    """A tokenizer whose vocabulary is all elements and amounts. It needs no training, and no element is unknown."""
     names = [PAD, UNK, *vocabulary()]
     backend = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token=UNK))
     backend.add_special_tokens([PAD, UNK])
@@ -75,7 +80,7 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
         model: models.Model = models.WordPiece(unk_token=UNK)
         decoder = decoders.WordPiece()
     elif config.type == "bpe":
-        # Bytes as the alphabet: every text can be written, nothing is unknown.
+        # With bytes as the alphabet, every text can be encoded and no token is unknown.
         model = models.BPE(unk_token=UNK)
         decoder = decoders.ByteLevel()
         splitter = pre_tokenizers.Sequence(
@@ -102,17 +107,19 @@ def _train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
         if config.type != "unigram" or "not large enough" not in str(error):
             raise
         raise InputError(
-            f"tokenizer.vocab_size: {config.vocab_size} is less than the texts have different characters",
+            f"{config.vocab_size} is less than the number of different characters in the texts",
             f"tokenizer.vocab_size={TokenizerConfig().vocab_size}, or tokenizer.type=char",
+            setting="tokenizer.vocab_size",
         ) from None
-    return _settle_unigram(tokenizer) if config.type == "unigram" else tokenizer
+    return _canonical_unigram(tokenizer) if config.type == "unigram" else tokenizer
 
 
 def _train_wordpiece(tokenizer: Tokenizer, texts: Iterable[str], settings: dict[str, Any]) -> Tokenizer:
-    """The same pieces in the same order in every process.
+    """Train WordPiece so that every process gets the same pieces in the same order.
 
     The trainer numbers inner characters (`##a`) in the order of a hash table, which differs between processes, and
-    breaks ties by number (huggingface/tokenizers#1794). So they are found first and given to it in alphabetical order.
+    breaks ties by number (huggingface/tokenizers#1794). A first training therefore collects these characters, and a
+    second one gets them in alphabetical order.
     """
     texts = list(texts)
     tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(**settings | {"vocab_size": 0}))
@@ -124,10 +131,10 @@ def _train_wordpiece(tokenizer: Tokenizer, texts: Iterable[str], settings: dict[
     return Tokenizer.from_str(json.dumps(state))
 
 
-def _settle_unigram(tokenizer: Tokenizer) -> Tokenizer:
-    """The same scores in the same order in every process.
+def _canonical_unigram(tokenizer: Tokenizer) -> Tokenizer:
+    """Round and sort the scores of a unigram model so that every process gets the same scores in the same order.
 
-    The trainer adds floats in the order of a hash table, and in that order, too, hands out the scores of characters
+    The trainer adds floats in the order of a hash table. It uses the same order to assign scores to characters that are
     too rare to be estimated: the lowest score of all, and steps of 0.0001 above it.
     """
     state = json.loads(tokenizer.to_str())
@@ -158,10 +165,10 @@ def _normalizer(config: TokenizerConfig) -> normalizers.Sequence:
 
 
 def pretrained_content(config: TokenizerConfig) -> bytes:
-    """The tokenizer.json that `tokenizer.path` means.
+    """Read the tokenizer.json that `tokenizer.path` names.
 
     Raises:
-        InputError: there is none.
+        InputError: it does not exist or cannot be read.
     """
     assert config.path is not None
     path = Path(config.path)
@@ -172,11 +179,11 @@ def pretrained_content(config: TokenizerConfig) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"tokenizer.path: {path}: {error.strerror or error}") from None
+        raise InputError(error.strerror or str(error), setting="tokenizer.path", place=str(path)) from None
 
 
 def _pretrained(config: TokenizerConfig) -> Tokenizer:
-    tokenizer = load_backend(pretrained_content(config), f"tokenizer.path: {config.path}")
+    tokenizer = load_backend(pretrained_content(config), str(config.path), setting="tokenizer.path")
     if all(tokenizer.token_to_id(name) is None for name in ("[PAD]", "<pad>")):
         tokenizer.add_special_tokens([PAD])
     return tokenizer
@@ -199,5 +206,6 @@ def _from_hub(repo_id: str) -> Path:
         else:
             reason = first_line(error)
         raise InputError(
-            f"tokenizer.path: {repo_id!r} is neither a file nor a folder here, nor to be had from the Hub: {reason}"
+            f"{repo_id!r} is not a file or folder, and cannot be downloaded from the Hub: {reason}",
+            setting="tokenizer.path",
         ) from None

@@ -1,4 +1,4 @@
-"""Word vectors to start from: read from a text file, or skip-gram trained by gensim on the run's own texts."""
+"""Initial word vectors: read from a text file, or trained by gensim (skip-gram) on the texts of the run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from textattn.config.schema import VectorsConfig
 from textattn.errors import InputError
 from textattn.tokens.tokenizer import TextTokenizer
 
-# gensim leaves out what a longer sentence has beyond this (MAX_SENTENCE_LEN).
+# gensim ignores the rest of a longer sentence (MAX_SENTENCE_LEN).
 LONGEST_SENTENCE = 10_000
 MATRIX, FOUND = "matrix.npy", "found.npy"
 TIMED_PASSES = 3
-# What numpy keeps of one beside its numbers.
+# Memory that numpy needs for an array in addition to its numbers.
 BYTES_OF_AN_ARRAY = 112
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """A matrix for the embedding, and how much of it was found."""
+    """A matrix for the embedding, and which of its rows were found."""
 
     matrix: NDArray[np.float32]
     """(vocab_size, embedding_dim); rows that were not found are zero."""
@@ -39,13 +39,13 @@ class WordVectors:
         return float(self.found.mean())
 
     def write(self, folder: Path) -> None:
-        """For `load_vectors`."""
+        """Write the vectors for `load_vectors`."""
         np.save(folder / MATRIX, self.matrix)
         np.save(folder / FOUND, self.found)
 
 
 def load_vectors(folder: Path | None, shape: tuple[int, int]) -> WordVectors | None:
-    """What `WordVectors.write` wrote; None where there is nothing, or nothing of that shape."""
+    """Read what `WordVectors.write` has written; None if there are no vectors, or none of that shape."""
     if folder is None:
         return None
     try:
@@ -56,12 +56,14 @@ def load_vectors(folder: Path | None, shape: tuple[int, int]) -> WordVectors | N
 
 
 def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> WordVectors:
-    """Vectors in word2vec, GloVe or fastText text format, plain or gzip; only words of the vocabulary are kept.
+    """Read vectors in the text format of word2vec, GloVe or fastText, plain or gzip, for the words of the vocabulary.
 
-    The first line may be word2vec's header (`count dim`). A word is looked for as it is, then in lower case.
+    The first line may be the header of word2vec (`count dim`). A word of the file is looked up as it is, then in lower
+    case.
 
     Raises:
-        InputError: no such file, a line of the wrong length (with its number), or another dimension than the model's.
+        InputError: the file cannot be read, contains no word of the vocabulary, or has an invalid line or another
+            dimension than the model.
     """
     vocabulary = tokenizer.backend.get_vocab()
     matrix = np.zeros((tokenizer.vocab_size, embedding_dim), np.float32)
@@ -80,20 +82,21 @@ def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int) -> Wo
                 vector = np.array(fields, dtype=np.float32)
         except ValueError:
             if len(fields) > embedding_dim:
-                continue  # The word holds spaces, such as ". . ." in GloVe's 840B.
-            raise InputError(f"{path}:{number}: expected a word and {embedding_dim} numbers") from None
+                continue  # The word contains spaces, such as ". . ." in GloVe's 840B.
+            raise InputError(f"expected a word and {embedding_dim} numbers", place=f"{path}:{number}") from None
         if not np.isfinite(vector).all():
-            raise InputError(f"{path}:{number}: a number is not finite")
+            raise InputError("a number is not finite", place=f"{path}:{number}")
         if len(vector) != embedding_dim:
             raise InputError(
-                f"{path}:{number}: {len(vector)} numbers after the word, but model.embedding_dim is {embedding_dim}",
+                f"{len(vector)} numbers after the word, but model.embedding_dim is {embedding_dim}",
                 f"model.embedding_dim={len(vector)}",
+                place=f"{path}:{number}",
             )
         matrix[token_id] = vector
         found[token_id] = True
         exact[token_id] = word in vocabulary
     if not found.any():
-        raise InputError(f"{path}: no word of the vocabulary stands in it")
+        raise InputError("contains no word of the vocabulary", place=str(path))
     return WordVectors(matrix, found)
 
 
@@ -105,12 +108,17 @@ def train_skipgram(
     seed: int,
     on_epoch: Callable[[int], None] | None = None,
 ) -> WordVectors:
-    """Skip-gram with negative sampling (Mikolov et al. 2013) on whole texts, before truncation.
+    """Train skip-gram vectors with negative sampling (Mikolov et al. 2013) on whole texts, before truncation.
 
-    One worker thread: with more, gensim's updates race and two runs differ.
+    gensim gets one worker thread, because with more its updates race and two runs differ.
 
     Args:
-        on_epoch: called with the number of passes done.
+        config: the `model.vectors` section.
+        texts: the texts to train on.
+        tokenizer: splits them into words.
+        embedding_dim: size of a vector.
+        seed: of the initial vectors and the samples.
+        on_epoch: called after each pass with the number of completed passes.
     """
     model = _new_skipgram(config, embedding_dim, seed)
     sentences = _Sentences(texts, tokenizer)
@@ -131,16 +139,16 @@ def train_skipgram(
 
 
 class SkipgramTime(NamedTuple):
-    """Seconds that word vectors take on some texts, and what is kept of them meanwhile."""
+    """The time, in seconds, and the memory that training word vectors takes on some texts."""
 
     start: float
-    """Loading gensim."""
+    """Time to load gensim."""
     preparing: float
-    """Tokenising."""
+    """Time to tokenise the texts."""
     epoch: float
-    """One pass."""
+    """Time of one pass."""
     bytes: int
-    """Their tokens."""
+    """Memory of the tokens, in bytes."""
 
 
 def time_skipgram(
@@ -151,10 +159,18 @@ def time_skipgram(
     seed: int,
     counts: NDArray[np.integer[Any]],
 ) -> SkipgramTime:
-    """Trains for a few passes on a part of the texts, and on vectors of the whole vocabulary: they fill no cache.
+    """Measure a few passes over a sample of the texts.
+
+    The vectors are those of the whole vocabulary, because vectors of the sample alone might fit into the processor's
+    cache.
 
     Args:
-        counts: (vocab_size,) how often each token stands in all texts.
+        config: the `model.vectors` section.
+        texts: the sample.
+        tokenizer: splits it into words.
+        embedding_dim: size of a vector.
+        seed: of the initial vectors and the samples.
+        counts: (vocab_size,) how often each token occurs in all texts.
     """
     ends = [time.perf_counter()]
     model = _new_skipgram(config, embedding_dim, seed)
@@ -175,7 +191,7 @@ def time_skipgram(
 
 
 class _Sentences:
-    """What gensim goes through once a pass."""
+    """The tokenised texts, which gensim iterates over once in each pass."""
 
     def __init__(self, texts: Iterable[str], tokenizer: TextTokenizer) -> None:
         self.encodings = [
@@ -209,7 +225,7 @@ def _new_skipgram(config: VectorsConfig, embedding_dim: int, seed: int) -> Any:
 
 
 def _after_each_pass(call: Callable[[int], None] | None) -> Any:
-    """For gensim: calls with the number of passes done."""
+    """A callback for gensim that passes on the number of completed passes."""
     from gensim.models.callbacks import CallbackAny2Vec
 
     class Progress(CallbackAny2Vec):  # type: ignore[misc]
@@ -233,11 +249,11 @@ def _chunks(texts: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        # Words may hold any other kind of line break.
+        # Only "\n" ends a line, because words may contain other kinds of line breaks.
         options: dict[str, Any] = {"mode": "rt", "encoding": "utf-8", "newline": "\n"}
         with gzip.open(path, **options) if path.suffix == ".gz" else path.open(**options) as file:
             yield from enumerate(file, 1)
     except FileNotFoundError:
-        raise InputError(f"model.vectors.path: {path}: no such file") from None
+        raise InputError("no such file", setting="model.vectors.path", place=str(path)) from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"model.vectors.path: {path}: cannot be read ({error})") from None
+        raise InputError(f"cannot be read ({error})", setting="model.vectors.path", place=str(path)) from None

@@ -1,8 +1,9 @@
-"""Attention mechanisms, one class in one file each. `model.attention: dot` is the class in dot.py.
+"""Attention mechanisms. Each is one class in its own file: `model.attention: dot` is the class in dot.py.
 
-To add a mechanism, add a file: a class derived from `WeightedPooling` with `weigh` and `weigh_onnx`, as in dot.py, or
-from `Attention` where tokens have no weights of their own, as in max.py. Configs, training, prediction, export and the
-tests that hold for every mechanism then know it by the name of its file. tests/reference.py takes its equation.
+To add a mechanism, add a file with a class derived from `WeightedPooling` that defines `weigh` and `weigh_onnx`, as in
+dot.py. If its tokens have no weights of their own, derive the class from `Attention`, as in max.py. Configs, training,
+prediction, export and the tests of all mechanisms then find it by the name of its file. Add its equation to
+tests/reference.py.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ __all__ = [
 
 
 def attention_class(name: str) -> type[Attention]:
-    """The mechanism of that name.
+    """The class of a mechanism.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no mechanism of that name.
     """
     if name not in NAMES:
         raise ValueError(f"unknown attention {name!r}")

@@ -1,7 +1,7 @@
-"""What attention mechanisms have in common: their contract, and the functions that several of them use.
+"""The contract of attention mechanisms, and the functions that several of them use.
 
-Softmax runs in fp32 or wider whatever the autocast precision: with hundreds of tokens bf16 loses weights. The weighted
-sum runs in the precision of the states; matrix products accumulate in fp32 anyway.
+Softmax runs in fp32 or wider, whatever the autocast precision, because bf16 loses weights in texts of hundreds of
+tokens. The weighted sum runs in the precision of the states, since matrix products accumulate in fp32 anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionSizes:
-    """The sizes that a mechanism is built from; each uses those it needs."""
+    """The sizes that a mechanism is built from. A mechanism uses those that it needs."""
 
     dim: int
     """Size of a state."""
@@ -32,20 +32,21 @@ class AttentionSizes:
 
 
 class Attention(nn.Module):
-    """A mechanism that turns the states of a text into one vector and says how much each token counted.
+    """A mechanism that pools the states of a text into one vector and reports how much each token contributed.
 
     This class is the contract of mechanisms whose tokens have no weights of their own, such as the maximum of each
-    feature; `WeightedPooling` is that of all others. The class attributes say what a mechanism goes with.
+    feature. `WeightedPooling` is the contract of all others. The class attributes decide which settings and losses a
+    mechanism supports.
     """
 
     has_weights: ClassVar[bool] = False
-    """Tokens have weights, which settings and losses may change before the states are pooled."""
+    """Whether tokens have weights, which settings and losses may change before the states are pooled."""
     learns_weights: ClassVar[bool] = False
-    """These weights depend on parameters."""
+    """Whether these weights depend on parameters."""
     normalized: ClassVar[bool] = True
-    """The weights of a head sum to 1."""
+    """Whether the weights of a head sum to 1."""
     uses_heads: ClassVar[bool] = False
-    """There are `num_heads` heads; otherwise one, whatever the setting."""
+    """Whether there are `num_heads` heads. If not, there is one head, whatever the setting."""
     context_dim: int
     """Size of the pooled vector."""
 
@@ -62,12 +63,12 @@ class Attention(nn.Module):
         """Pools the states of each text.
 
         Args:
-            states: (batch, seq, dim), encoder states; anything at padded positions.
+            states: (batch, seq, dim), encoder states; undefined at padded positions.
             mask: (batch, seq) bool, True at real tokens; at least one in each row.
 
         Returns:
-            The context (batch, context_dim) and each token's share in it, (batch, seq): non-negative, 0 on padding,
-            sum 1 over a text.
+            The context, (batch, context_dim), and the share of each token in it, (batch, seq): non-negative, 0 on
+            padding, sum 1 over a text.
         """
         raise NotImplementedError
 
@@ -75,50 +76,50 @@ class Attention(nn.Module):
         """Adds the nodes that compute the same as in torch.
 
         Args:
-            graph: has the mask and the lengths of the texts.
-            scored: (batch, seq, dim), what the attention looks at.
-            pooled: (batch, seq, dim), what it pools. Mechanisms without weights pool what they look at.
-            passages: changes the weights before they pool.
+            graph: contains the mask and the lengths of the texts.
+            scored: (batch, seq, dim), the states that the scores are computed from.
+            pooled: (batch, seq, dim), the states that are pooled. Mechanisms without weights pool `scored` instead.
+            passages: changes the weights before the states are pooled.
 
         Returns:
-            As of `forward`.
+            The names of the same two values as `forward` returns.
 
         Raises:
-            NotImplementedError: the mechanism has no ONNX form. The model is trained and used all the same, in torch.
+            NotImplementedError: the mechanism has no ONNX form. The model can still be trained and used in torch.
         """
         raise NotImplementedError(f"the attention {self.name()!r} has no ONNX form")
 
     @classmethod
     def telling_shapes(cls, sizes: AttentionSizes) -> dict[str, tuple[int, ...]]:
-        """Shapes of parameters that show `attention_size` and `num_heads`, as far as parameters depend on them.
+        """The shapes of parameters that reveal `attention_size` and `num_heads`, if any parameter depends on them.
 
-        The weights of a model are compared with these shapes before anything is built, so that sizes in a damaged
-        config.json do not fill the memory.
+        These shapes are compared with the stored weights before a model is built, so that wrong sizes in a damaged
+        config.json do not exhaust the memory.
         """
         return {}
 
     @classmethod
     def name(cls) -> str:
-        """The mechanism's name in configs: that of its file."""
+        """The name of the mechanism in configs, which is that of its file."""
         return cls.__module__.rpartition(".")[2]
 
 
 class WeightedPooling(Attention):
-    """A mechanism that weighs the tokens, then pools the states by these weights.
+    """A mechanism that computes weights for the tokens and pools the states with them.
 
-    A subclass has `weigh` and its twin `weigh_onnx`, and overrides other methods, in pairs too, only if it pools in
-    another way than by weighted sums.
+    A subclass defines `weigh` and the corresponding `weigh_onnx`. It overrides further methods, again in pairs, only if
+    it does not pool by weighted sums.
     """
 
     has_weights = True
     learns_weights = True
 
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head where `normalized`."""
+        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head if `normalized`."""
         raise NotImplementedError
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
-        """Any weights (batch, heads, seq) -> context (batch, context_dim): the weighted sums of the heads in a row."""
+        """Any weights (batch, heads, seq) -> context (batch, context_dim): the concatenated sums of the heads."""
         return weighted_sums(weights, states).flatten(1)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +127,7 @@ class WeightedPooling(Attention):
         return self.pool(states, weights, mask), self.shares(weights)
 
     def shares(self, weights: Tensor) -> Tensor:
-        """(batch, heads, seq) -> each token's share, (batch, seq), sum 1."""
+        """(batch, heads, seq) -> the share of each token, (batch, seq), sum 1."""
         mean = weights.mean(dim=1)
         return mean if self.normalized else mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
@@ -137,7 +138,7 @@ class WeightedPooling(Attention):
         return self.pool_onnx(graph, pooled, weights), self.shares_onnx(graph, weights)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
-        """`weigh` in ONNX. Not every mechanism needs to have it, see `to_onnx`."""
+        """`weigh` in ONNX. It is optional, see `to_onnx`."""
         raise NotImplementedError(f"the attention {self.name()!r} has no ONNX form")
 
     def pool_onnx(self, graph: OnnxGraph, states: str, weights: str) -> str:
@@ -168,7 +169,10 @@ def weighted_sums(weights: Tensor, states: Tensor) -> Tensor:
 
 
 class _WeightedSums(torch.autograd.Function):
-    """`torch.bmm` whose gradients transpose the small matrices: copying the states cost more than the products."""
+    """`torch.bmm` whose backward pass transposes the small matrices.
+
+    Torch's own transposes the states, and copying them costs more than the products.
+    """
 
     @staticmethod
     def forward(weights: Tensor, states: Tensor) -> Tensor:
@@ -182,7 +186,7 @@ class _WeightedSums(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         weights, states = ctx.saved_tensors
         to_weights = torch.bmm(states, gradient.transpose(1, 2)).transpose(1, 2)
-        # With one head there is nothing to sum over: the gradient is an outer product.
+        # With one head, the gradient is an outer product, because there is no sum over heads.
         one = weights.shape[1] == 1
         to_states = weights.transpose(1, 2) * gradient if one else torch.bmm(weights.transpose(1, 2), gradient)
         return to_weights, to_states
@@ -198,7 +202,7 @@ def scaled_dot_product(queries: Tensor, keys: Tensor, values: Tensor, mask: Tens
         mask: broadcastable to (..., num_queries, seq), True at real keys
 
     Returns:
-        outputs (..., num_queries, d_v) and weights (..., num_queries, seq).
+        The outputs, (..., num_queries, d_v), and the weights, (..., num_queries, seq).
     """
     weights = scaled_dot_weights(queries, keys, mask)
     return weights.to(values.dtype) @ values, weights
@@ -210,10 +214,10 @@ def scaled_dot_weights(queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
 
 
 def uniform_weights(mask: Tensor, states: Tensor) -> Tensor:
-    """1 / length at every real token: (batch, seq), in fp32 or the precision of the states where that is wider."""
+    """1 / length at every real token: (batch, seq), in fp32 or in the dtype of the states if that is wider."""
     return mask.to(wide(states)) / mask.sum(dim=-1, keepdim=True)
 
 
 def wide(tensor: Tensor) -> torch.dtype:
-    """fp32, or the precision of the tensor where that is wider."""
+    """fp32, or the dtype of the tensor if that is wider."""
     return torch.promote_types(tensor.dtype, torch.float32)

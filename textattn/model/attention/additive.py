@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class AdditiveAttention(WeightedPooling):
     """score_i = v^T tanh(W h_i + b) (Bahdanau et al. 2015, equation in A.1.2).
 
-    With one learned query for the whole task their term U q is a constant vector: the bias b.
+    Here a single query is learned for the whole task, so the term U q of the paper is a constant vector: the bias b.
     """
 
     def __init__(self, sizes: AttentionSizes) -> None:

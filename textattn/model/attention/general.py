@@ -25,7 +25,7 @@ class GeneralAttention(WeightedPooling):
         return masked_softmax(self.weight(states) @ self.query.to(states.dtype), mask).unsqueeze(1)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
-        # q^T W h = (W^T q)^T h: one product of vectors for each token instead of one with a matrix.
+        # q^T W h = (W^T q)^T h, so each token needs a product of two vectors instead of one with a matrix.
         query = graph.array(self.query) @ graph.array(self.weight.weight)
         scores = graph.squeeze(graph.op("MatMul", states, graph.constant(query[:, None])), 2)  # (batch, seq)
         return graph.unsqueeze(graph.masked_softmax(scores, graph.mask), 1)

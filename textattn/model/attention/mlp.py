@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class MLPAttention(WeightedPooling):
     """f_i = relu(W h_i + b), score_i = w^T [f_i; h_i], context = tanh(U [sum_i a_i h_i; mean_i h_i] + c).
 
-    This is the "MLP attention" of the tutorial that this project began with, with the softmax taken over positions, as
-    it was meant.
+    This is the "MLP attention" of the tutorial that this project started from, except that the softmax is taken over
+    positions, as the tutorial intended.
     """
 
     def __init__(self, sizes: AttentionSizes) -> None:

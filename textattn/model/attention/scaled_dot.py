@@ -14,5 +14,5 @@ class ScaledDotAttention(DotAttention):
     def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__(sizes)
         self.scale = sizes.dim**-0.5
-        # Scores start with the spread of the unscaled form, so that the query does not learn more slowly.
+        # Initially the scores have the same variance as in the unscaled form, so that the query learns as fast.
         nn.init.normal_(self.query)

@@ -1,4 +1,4 @@
-"""Attention of the tokens to each other."""
+"""Attention of the tokens to one another."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class SelfAttention(WeightedPooling):
-    """Scaled dot-product attention of the states to themselves, then the mean (Vaswani et al. 2017, 3.2.2).
+    """Scaled dot-product attention of the states to one another, then the mean (Vaswani et al. 2017, 3.2.2).
 
-    The weight of a token is the attention it receives: the mean over all tokens that attend and over the heads, which
+    The weight of a token is the attention that it receives, averaged over all attending tokens and over the heads. This
     is its share in the pooled vector. `num_heads` must divide the size of a state.
     """
 
@@ -28,14 +28,14 @@ class SelfAttention(WeightedPooling):
             raise ValueError(f"num_heads must divide the state size {dim}, got {sizes.num_heads}")
         self.num_heads = sizes.num_heads
         self.query = nn.Linear(dim, dim)
-        # A bias of the keys would add the same number to all scores of a query, which the softmax cancels.
+        # Keys need no bias: it would add the same number to all scores of a query, which the softmax cancels.
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
 
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         queries, keys = self._heads(self.query(states)), self._heads(self.key(states))
         attention = scaled_dot_weights(queries, keys, mask[:, None, None, :])  # (batch, heads, seq from, seq to)
-        # The mean over the tokens that attend is linear: average the weights first, and sum the values once.
+        # The mean over the attending tokens is linear, so the weights are averaged first and the values summed once.
         return (uniform_weights(mask, states)[:, None, None, :] @ attention).squeeze(2)
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
@@ -61,6 +61,6 @@ class SelfAttention(WeightedPooling):
         return graph.op("Flatten", graph.op("MatMul", graph.unsqueeze(weights, 2), values), axis=1)
 
     def _heads_onnx(self, graph: OnnxGraph, x: str, order: list[int]) -> str:
-        """(batch, seq, dim) -> batch, seq, heads and dim / heads in that order."""
+        """(batch, seq, dim) -> the dimensions (batch, seq, heads, dim / heads), permuted by `order`."""
         shape = graph.constant([0, 0, self.num_heads, self.context_dim // self.num_heads])
         return graph.op("Transpose", graph.op("Reshape", x, shape), perm=order)

@@ -1,4 +1,4 @@
-"""Attention that weighs each token without regard to the others."""
+"""Attention that weights each token independently of the others."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 class SigmoidAttention(AdditiveAttention):
     """a_i = sigmoid(v^T tanh(W h_i + b) + c) (Ramapuram et al. 2024).
 
-    Softmax distributes a total weight of 1. If a word is erased, the remaining words take over its weight, and a word
-    that says what the text says on average can be left out at no cost. Here the contribution of an erased word is gone.
-    The context is a sum over the text: if it were divided by any measure of the length, the remaining words would take
-    over again.
+    Softmax distributes a total weight of 1. If a word is erased, the remaining words take over its weight, so a word
+    that is close to the average of the text can be erased without effect. Here the contribution of an erased word is
+    lost. The context is a sum over the text. If it were divided by any measure of the length, the remaining words would
+    again take over.
     """
 
     normalized = False
 
     def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__(sizes)
-        # Weights are small at first, because the context should not be the sum of all words.
+        # Weights are small initially, because the context should not be the sum of all words.
         self.bias = nn.Parameter(torch.full((1,), -3.0))
 
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Encoders, one class in one file each. `model.encoder: gru` is the class in gru.py; `none` means that there is none.
+"""Encoders. Each is one class in its own file: `model.encoder: gru` is the class in gru.py. `none` is no encoder.
 
 To add an encoder, add a file with a class derived from `RecurrentEncoder`, as in gru.py.
 """
@@ -14,10 +14,10 @@ __all__ = ["NAMES", "EncoderSizes", "RecurrentEncoder", "encoder_class"]
 
 
 def encoder_class(name: str) -> type[RecurrentEncoder]:
-    """The encoder of that name.
+    """The class of an encoder.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no encoder of that name.
     """
     if name not in NAMES:
         raise ValueError(f"unknown encoder {name!r}")

@@ -1,14 +1,14 @@
-"""What recurrent encoders have in common: several layers, two directions, exact under padding without packing.
+"""The base of recurrent encoders: several layers and two directions, exact for padded batches without packing.
 
-`pack_padded_sequence` is exact but slow (on a processor each time step is a slice of its own), and a plain padded
-bidirectional network is fast but wrong: its backward direction reads the padding first. Here it never does, and still
-each direction is one fused kernel over the rectangle.
+`pack_padded_sequence` is exact but slow, because on a CPU each time step is a separate slice. A plain bidirectional
+network over padded texts is fast but wrong, because its backward direction reads the padding first. This implementation
+is exact and still needs only one fused kernel for each direction.
 
-On a processor, where the kernels take one direction at a time, the backward direction is a forward one over reversed
-texts, with their padding still at the end. Where one kernel takes both directions (CUDA), reversing would cost as much
-as the kernel; there the padding is made invisible. Every layer gets one more input that is 1 on padding and whose
-fixed weight drives one gate of both directions shut, so that the state stays 0 and the backward direction reaches the
-last real token with the zero state that it would have started from.
+On a CPU, where a kernel computes one direction, the backward direction is a forward pass over reversed texts, whose
+padding stays at the end. On CUDA, where one kernel computes both directions, reversing would take as long as the
+kernel, so the padding is hidden instead: every layer gets an additional input that is 1 on padding, and its fixed
+weight closes one gate of both directions. The state then stays 0 on padding, and the backward direction reaches the
+last real token with the zero state that it should start from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # sigmoid(-1e4) is exactly 0 and sigmoid(1e4) exactly 1 in fp32, bf16 and fp16 (largest value 65504).
 SHUT = 1e4
-# One would do, but kernels are faster with even numbers.
+# One input is enough, but kernels are faster with even numbers.
 PADDING_INPUTS = 4
 
 
@@ -49,22 +49,22 @@ class EncoderSizes:
 
 
 class RecurrentEncoder(nn.Module):
-    """Recurrent layers over padded embeddings; equal to running each text alone.
+    """Recurrent layers over padded embeddings. The result is the same as for each text alone.
 
-    A subclass names its layer in torch and its operator in ONNX, and says which gate is shut on padding.
+    A subclass names its layer in torch, its operator in ONNX, and the gate that is closed on padding.
     """
 
     layer_class: ClassVar[type[nn.LSTM] | type[nn.GRU]]
     num_gates: ClassVar[int]
-    """Blocks of `hidden_size` rows in the weights of a layer."""
+    """Number of blocks of `hidden_size` rows in the weights of a layer."""
     padding_gate: ClassVar[int]
-    """Number of the gate that keeps the state at 0 on padding."""
+    """Index of the gate that keeps the state at 0 on padding."""
     padding_input: ClassVar[float]
-    """What is added to the input of this gate on padding: `SHUT` or `-SHUT`."""
+    """Added to the input of this gate on padding: `SHUT` or `-SHUT`."""
     onnx_operator: ClassVar[str | None] = None
-    """None: the encoder has no ONNX form. The model is trained and used all the same, in torch."""
+    """None: the encoder has no ONNX form. The model can still be trained and used in torch."""
     onnx_gates: ClassVar[tuple[int, ...]]
-    """Numbers of torch's gates in the order that ONNX has them."""
+    """Indices of torch's gates in the order of ONNX."""
     onnx_attributes: ClassVar[dict[str, int]] = {}
     """Attributes of the ONNX operator besides size and direction."""
     onnx_int8_operator: ClassVar[str | None] = None
@@ -74,8 +74,8 @@ class RecurrentEncoder(nn.Module):
         """Builds the layers.
 
         Args:
-            sizes: of the layers.
-            dropout: share of a layer's outputs set to 0 in training before the next layer reads them.
+            sizes: the sizes of the layers.
+            dropout: share of the outputs of each layer that are set to 0 in training before the next layer reads them.
         """
         super().__init__()
         self.bidirectional = sizes.bidirectional
@@ -104,7 +104,7 @@ class RecurrentEncoder(nn.Module):
         Args:
             inputs: (seq, batch, input_size)
             state: (directions, batch, hidden_size), the initial state.
-            arguments: weights and options, which the kernels of all layers have in common.
+            arguments: weights and options, which are the same for the kernels of all encoders.
 
         Returns:
             (seq, batch, directions * hidden_size)
@@ -112,7 +112,7 @@ class RecurrentEncoder(nn.Module):
         raise NotImplementedError
 
     def initialise(self, layer: nn.RNNBase) -> None:
-        """Draws Glorot weights for the inputs and orthogonal ones for the recurrences, and sets biases to 0."""
+        """Draws Glorot weights for the inputs and orthogonal weights for the recurrence, and sets biases to 0."""
         for name, parameter in layer.named_parameters():
             if "weight_ih" in name:
                 nn.init.xavier_uniform_(parameter)
@@ -123,19 +123,20 @@ class RecurrentEncoder(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """(batch, seq, input_size), (batch, seq) bool -> states (batch, seq, output_size), garbage on padding."""
+        """(batch, seq, input_size), (batch, seq) bool -> states (batch, seq, output_size), undefined on padding."""
         states = embeddings
         mirror = None
         if self.bidirectional and not takes_both_directions(states.device):
             mirror = Mirror(mask)
         if states.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # Cast once for both directions. Where oneDNN has no bf16, torch then notices in time and takes another way.
+            # Cast once for both directions. Given bf16 inputs, torch also notices that oneDNN does not support bf16 on
+            # this processor and uses another implementation.
             states = states.to(torch.get_autocast_dtype("cpu"))
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.RNNBase)
             if number:
                 states = self.dropout(states)
-            # Of each direction: input weights, recurrent weights, two biases.
+            # For each direction: input weights, recurrent weights and two biases.
             weights = [getattr(layer, name) for name in layer._flat_weights_names]
             if states.device.type == "cpu":
                 # Cast here, once: a kernel that works step by step would cast its weights at every step.
@@ -144,18 +145,18 @@ class RecurrentEncoder(nn.Module):
                 states = self._run(layer, weights, states.transpose(0, 1)).transpose(0, 1)
             elif mirror is not None:
                 forward = self._run(layer, weights[:4], states.transpose(0, 1)).transpose(0, 1)
-                backward = mirror.back(self._run(layer, weights[4:], mirror.there(states)))
+                backward = mirror.back(self._run(layer, weights[4:], mirror.reverse(states)))
                 states = torch.cat([forward, backward], dim=-1)
             else:
                 for place in (0, 4):
                     weights[place] = torch.cat([weights[place], self.padding_weight], dim=1)
                 padding = (~mask).unsqueeze(-1).expand(-1, -1, PADDING_INPUTS).to(states.dtype)
                 states = self._run(layer, weights, torch.cat([states, padding], dim=-1).transpose(0, 1)).transpose(0, 1)
-        # The kernels work time first; the parts that follow read text by text.
+        # The kernels return states with time first, but the following parts read text by text.
         return states.contiguous()
 
     def _run(self, layer: nn.RNNBase, weights: list[Tensor], inputs: Tensor) -> Tensor:
-        """(seq, batch, input) -> (seq, batch, directions * hidden), in as many directions as there are weights for."""
+        """(seq, batch, input) -> (seq, batch, directions * hidden), in the directions that `weights` contains."""
         directions = len(weights) // 4
         state = inputs.new_zeros(directions, inputs.shape[1], layer.hidden_size)
         return self.kernel(inputs, state, weights, True, 1, 0.0, layer.training, directions == 2, False)
@@ -163,11 +164,11 @@ class RecurrentEncoder(nn.Module):
     def to_onnx(self, graph: OnnxGraph, embeddings: str) -> str:
         """Adds the nodes that compute the same as in torch.
 
-        ONNX's recurrent operators take the length of each text and start their backward direction at the last real
-        token, so nothing is needed to hide the padding.
+        The recurrent operators of ONNX take the length of each text and start the backward direction at the last real
+        token, so padding needs no special treatment.
 
         Args:
-            graph: has the lengths of the texts.
+            graph: contains the lengths of the texts.
             embeddings: (seq, batch, input_size), time first.
 
         Returns:
@@ -184,7 +185,7 @@ class RecurrentEncoder(nn.Module):
             assert isinstance(layer, nn.RNNBase)
             states = self._layer_to_onnx(graph, layer, f"encoder.layers.{number}", states, lengths)
             is_last = number == len(self.layers) - 1
-            # (seq, directions, batch, size) -> (seq, batch, dim), at the end (batch, seq, dim)
+            # (seq, directions, batch, size) -> (seq, batch, dim); for the last layer (batch, seq, dim)
             states = graph.op("Transpose", states, perm=[2, 0, 1, 3] if is_last else [0, 2, 1, 3])
             states = graph.op("Reshape", states, graph.constant([0, 0, -1]))
         return states
@@ -221,7 +222,7 @@ class RecurrentEncoder(nn.Module):
 
     @classmethod
     def telling_shapes(cls, sizes: EncoderSizes) -> dict[str, tuple[int, ...]]:
-        """Shapes of parameters that show all sizes but the number of layers, see `Attention.telling_shapes`."""
+        """Shapes of parameters that reveal all sizes except the number of layers, see `Attention.telling_shapes`."""
         return {"layers.0.weight_ih_l0": (cls.num_gates * sizes.hidden_size, sizes.input_size)}
 
 
@@ -231,31 +232,31 @@ def takes_both_directions(device: torch.device) -> bool:
 
 
 class Mirror:
-    """Reverses each text of a batch and leaves its padding at the end."""
+    """Reverses each text of a batch while its padding stays at the end."""
 
     def __init__(self, mask: Tensor) -> None:
         """mask: (batch, seq) bool."""
         batch, seq = mask.shape
         time = torch.arange(seq, device=mask.device).unsqueeze(1)  # (seq, 1)
-        facing = mask.sum(dim=1) - 1 - time  # (seq, batch): the position of its mirror image
+        facing = mask.sum(dim=1) - 1 - time  # (seq, batch): the position of the mirror image
         facing = torch.where(facing >= 0, facing, time)
         rows = torch.arange(batch, device=mask.device)
         self.by_text = (rows * seq + facing).flatten()
         self.by_time = (facing * batch + rows).t().flatten()
 
-    def there(self, states: Tensor) -> Tensor:
+    def reverse(self, states: Tensor) -> Tensor:
         """(batch, seq, dim) -> reversed (seq, batch, dim)."""
         turned: Tensor = _Rows.apply(states.flatten(0, 1), self.by_text, self.by_time)  # type: ignore[no-untyped-call]
         return turned.view(states.shape[1], states.shape[0], -1)
 
     def back(self, turned: Tensor) -> Tensor:
-        """The inverse: (seq, batch, dim) -> (batch, seq, dim)."""
+        """The inverse of `reverse`: (seq, batch, dim) -> (batch, seq, dim)."""
         states: Tensor = _Rows.apply(turned.flatten(0, 1), self.by_time, self.by_text)  # type: ignore[no-untyped-call]
         return states.view(turned.shape[1], turned.shape[0], -1)
 
 
 class _Rows(torch.autograd.Function):
-    """Rows in another order. Gradients go back through the inverse order; torch would add them up row by row."""
+    """Permutes rows. Gradients are permuted by the inverse order, where torch would add them row by row."""
 
     @staticmethod
     def forward(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from textattn.model.encoders._recurrent import SHUT, RecurrentEncoder
 class GRUEncoder(RecurrentEncoder):
     """h_t = (1 - z) * n + z * h_{t-1}, n = tanh(W x + b + r * (U h_{t-1} + c)) (Cho et al. 2014, in the form of cuDNN).
 
-    On padding the update gate z is driven to 1, so that h stays 0. ONNX Runtime has no int8 form of it: in int8 graphs
-    its weights stay in fp32.
+    On padding, the update gate z is set to 1, so that h stays 0. ONNX Runtime has no int8 form of the GRU, so its
+    weights stay in fp32 in int8 graphs.
     """
 
     layer_class = nn.GRU

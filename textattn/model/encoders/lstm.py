@@ -13,7 +13,7 @@ from textattn.model.encoders._recurrent import SHUT, RecurrentEncoder
 class LSTMEncoder(RecurrentEncoder):
     """c_t = f * c_{t-1} + i * g, h_t = o * tanh(c_t) (Hochreiter & Schmidhuber 1997; forget gate f of Gers 2000).
 
-    On padding the input gate i is shut, so that c and h stay 0.
+    On padding, the input gate i is closed, so that c and h stay 0.
     """
 
     layer_class = nn.LSTM
@@ -29,7 +29,7 @@ class LSTMEncoder(RecurrentEncoder):
         return states
 
     def initialise(self, layer: nn.RNNBase) -> None:
-        """As of every encoder, with forget gates open (Jozefowicz et al. 2015)."""
+        """Initialises the weights as for every encoder, and opens the forget gates (Jozefowicz et al. 2015)."""
         super().initialise(layer)
         for name, parameter in layer.named_parameters():
             if "bias_ih" in name:
