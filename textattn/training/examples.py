@@ -1,4 +1,4 @@
-"""What the loop trains on, and the batches of it."""
+"""The examples that the loop trains on, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textattn.tokens.token_arrays import TokenArrays
 
 
 class Batch(NamedTuple):
-    """Some texts, padded to a rectangle, on the device of the model."""
+    """Some texts, padded to the same length, on the device of the model."""
 
     input_ids: Tensor
     """(batch, seq)"""
@@ -43,18 +43,18 @@ class Examples:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(rows,) tokens of each text."""
+        """(rows,) number of tokens of each text."""
         return self.tokens.lengths
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
-        """These rows, in this order."""
+        """Select rows, in the given order."""
         evidence = self.evidence
         if evidence is not None:
             evidence = np.concatenate([evidence[self.tokens.starts[i] : self.tokens.starts[i + 1]] for i in rows])
         return replace(self, tokens=self.tokens.take(rows), labels=self.labels[rows], evidence=evidence)
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
-        """The texts at `rows`, padded."""
+        """Make a padded batch of the texts at `rows`."""
         input_ids, attention_mask = (
             torch.from_numpy(array).to(device, non_blocking=True) for array in collate(self.tokens, rows, self.pad_id)
         )
