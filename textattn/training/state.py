@@ -54,8 +54,8 @@ class TrainState:
     """The state from which training resumes."""
 
     tensors: dict[str, Tensor]
-    """The weights, the moments of the optimisers and the states of the random generators. The weights and the moments are
-    shared with the loop, not copied."""
+    """The weights, the moments of the optimisers and the states of the random generators. The loop keeps using the same
+    weights and moments; they are not copied."""
     progress: Progress
     scaler: dict[str, Any]
     """State of the gradient scaler."""
