@@ -19,7 +19,7 @@ from textattn.explain.methods import method_names
 world = bad_input.world
 FINE = "predict --model runs/bad fine"
 OURS = "--model runs/earlier"
-NOT_HERE = "is neither a folder here nor could it be read from the Hub: HF_HUB_OFFLINE is set"
+NOT_HERE = "and it could not be read from the Hub either: HF_HUB_OFFLINE is set"
 PREDICTIONS = "predictions/validation.parquet"
 METHODS = f"methods are: {', '.join(method_names())}"
 
@@ -71,22 +71,23 @@ def ask(name: str, command: str, code: int, error: str, hint: str | None = None,
 MODELS = [
     Case("no such folder", {}, "predict --model nothing fine", 3, "--model: no such folder: nothing",
          "--model runs/earlier"),
-    Case("no such run", {}, "explain --model runs/gone fine", 3, f"--model: 'runs/gone' {NOT_HERE}",
+    Case("no such run", {}, "explain --model runs/gone fine", 3, f"--model: there is no folder 'runs/gone', {NOT_HERE}",
          "--model runs/earlier"),
-    Case("none in the variable", {}, "predict fine", 3, f"--model: 'runs/gone' {NOT_HERE}", "--model runs/earlier",
-         env={"TEXTATTN_MODEL": "runs/gone"}),
+    Case("none in the variable", {}, "predict fine", 3, f"--model: there is no folder 'runs/gone', {NOT_HERE}",
+         "--model runs/earlier", env={"TEXTATTN_MODEL": "runs/gone"}),
     Case("a folder of no runs", {"empty": Path.mkdir}, "evaluate --model empty", 3,
-         "empty: no model in this folder (config.json and model.safetensors missing)"),
+         "empty: this folder contains no model (config.json and model.safetensors missing)"),
     Case("a csv file", {}, "predict --model reviews.csv fine", 3,
-         "--model: reviews.csv is a file, but no bundle of textattn", "--model ."),
+         "--model: reviews.csv is a file, but not a textattn bundle", "--model ."),
     Case("a broken bundle", {"bad.zip": b"PK\3\4junk"}, "predict --model bad.zip fine", 3,
-         "bad.zip: damaged, or no bundle of textattn (File is not a zip file)"),
+         "bad.zip: damaged, or not a textattn bundle (File is not a zip file)"),
     Case("a pipe", {"bad": os.mkfifo}, "predict --model bad fine", 3, "--model: no such folder: bad",
          "--model runs/earlier"),
     of("of another library", model(config__json='{"model_type": "bert"}'),
        "runs/bad/config.json: not a textattn model (model_type must be 'textattn')"),
     of("of a newer version", model(config__json='{"model_type": "textattn", "format_version": 99}'),
-       "runs/bad/config.json: format version 99, but this textattn reads up to 1", "pip install --upgrade textattn"),
+       "runs/bad/config.json: has format version 99, but this version of textattn reads formats up to 1",
+       "pip install --upgrade textattn"),
     of("config cut short", model(config__json='{"model'), "runs/bad/config.json: damaged (***)"),
     of("graph cut short", model(model__onnx=b"\x08\x07\x12"),
        "runs/bad/model.onnx: damaged, or no ONNX model (***)"),
@@ -95,7 +96,7 @@ MODELS = [
     of("a pickle for weights", model(model__safetensors=b"\x80\x04\x95", model__onnx=None),
        "runs/bad/model.safetensors: damaged (***)"),
     of("no weights", model(model__safetensors=None, model__onnx=None),
-       "runs/bad: no model in this folder (model.safetensors missing)"),
+       "runs/bad: this folder contains no model (model.safetensors missing)"),
     of("no tokenizer", model(tokenizer__json=None), "runs/bad/tokenizer.json: no such file"),
     of("no tokenizer in its file", model(tokenizer__json="{}"), "runs/bad/tokenizer.json: not a tokenizer (***)"),
     of("no tokenizer settings", model(tokenizer_config__json=None), "runs/bad/tokenizer_config.json: no such file"),

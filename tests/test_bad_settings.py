@@ -200,7 +200,7 @@ def folder(name: str, made: Content, error: str, hint: str, words: str = "") -> 
 
 MINE_TOO = "output.dir=runs/my-run"
 ELSEWHERE = "output.dir=/some/other/folder"
-NO_RUN = "runs/new already holds files that are no run; nothing was changed"
+NO_RUN = "runs/new already contains files that are not a run; nothing was changed"
 DIRECTORIES = [
     folder("a file", "x", "runs/new is a file", MINE_TOO),
     folder("a pipe", os.mkfifo, "runs/new is a file", MINE_TOO),
@@ -216,13 +216,13 @@ DIRECTORIES = [
     Case("something else, for several seeds", {"runs/new/thesis.txt": "mine"}, "train mine.yaml --seeds 2", 2,
          f"output.dir: {NO_RUN}", "output.dir=runs/my-seeds"),
     setting("a run, for several seeds", "--seeds 2 output.dir=runs/earlier",
-            "output.dir: runs/earlier already holds a run; nothing was changed", "output.dir=runs/my-seeds"),
+            "output.dir: runs/earlier already contains a run; nothing was changed", "output.dir=runs/my-seeds"),
     setting("where one works", "output.dir=. --overwrite",
-            "output.dir: . already holds files that are no run; nothing was changed", MINE_TOO),
+            "output.dir: . already contains files that are not a run; nothing was changed", MINE_TOO),
     setting("a finished run", "output.dir=runs/earlier",
-            "output.dir: runs/earlier already holds a finished run; nothing was changed",
+            "output.dir: runs/earlier already contains a finished run; nothing was changed",
             "--overwrite, or another output.dir=…"),
-    folder("an unfinished run", unfinished, "runs/new already holds an unfinished run; nothing was changed",
+    folder("an unfinished run", unfinished, "runs/new already contains an unfinished run; nothing was changed",
            "--resume continues it, --overwrite begins again"),
     setting("a run to be replaced by nothing", "output.dir=runs/earlier --overwrite data.path=gone.csv",
             "gone.csv: no such file", code=3),

@@ -171,7 +171,10 @@ def test_no_model_anywhere_names_the_command_that_makes_one(
     monkeypatch.chdir(tmp_path)
     done = cli("predict", "good")
     assert (done.code, done.out) == (3, "")
-    assert done.err == "Error: no model: there is no finished run under runs/\nHint: textattn train quickstart\n"
+    assert (
+        done.err
+        == "Error: no model is given, and there is no finished run under runs/\nHint: textattn train quickstart\n"
+    )
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(trained_run)
     assert cli("predict", "good").code == 0

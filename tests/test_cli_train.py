@@ -93,7 +93,7 @@ def test_a_finished_run_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     done = cli(*arguments, "seed=7")
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith(
-        f"Error: output.dir: {tmp_path / 'run'} already holds a finished run; nothing was changed\n"
+        f"Error: output.dir: {tmp_path / 'run'} already contains a finished run; nothing was changed\n"
         "Hint: --overwrite, or another output.dir=…\n"
     )
     assert "Reading" not in done.err

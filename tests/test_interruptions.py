@@ -218,7 +218,7 @@ def test_sigkill_while_training_leaves_what_goes_on(place: Path) -> None:
     assert not (place / "runs/new/metrics.json").exists()
     done = cli("train", "mine.yaml")
     assert done.code == 2
-    assert "runs/new already holds an unfinished run; nothing was changed" in done.err
+    assert "runs/new already contains an unfinished run; nothing was changed" in done.err
     # So many epochs take too long: it is enough that it goes on from where it was killed.
     report = Killer(step=1)
     with pytest.raises(Killed):

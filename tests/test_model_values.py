@@ -122,7 +122,9 @@ def test_a_newer_format_asks_for_an_upgrade(model: Path) -> None:
     (model / "config.json").write_text(json.dumps(value | {"format_version": value["format_version"] + 1}))
     done = cli("predict", "--model", model, "good")
     assert (done.code, done.out) == (3, "")
-    assert done.err.startswith(f"Error: {model / 'config.json'}: format version 2, but this textattn reads up to 1\n")
+    assert done.err.startswith(
+        f"Error: {model / 'config.json'}: has format version 2, but this version of textattn reads formats up to 1\n"
+    )
     assert "pip install --upgrade textattn" in done.err
 
 

@@ -301,7 +301,7 @@ def test_an_unfinished_run_is_not_trained_over(data: Path, tmp_path: Path) -> No
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     done = cli("train", tmp_path / "config.yaml")
     assert done.code == 2
-    assert "already holds an unfinished run; nothing was changed" in done.err
+    assert "already contains an unfinished run; nothing was changed" in done.err
     assert "--resume continues it" in done.err
 
 

@@ -178,7 +178,7 @@ def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "predictions").mkdir()
     with pytest.raises(ConfigError) as caught:
         RunDir(tmp_path).begin(False)
-    assert caught.value.message == f"output.dir: {tmp_path} already holds a finished run; nothing was changed"
+    assert caught.value.message == f"output.dir: {tmp_path} already contains a finished run; nothing was changed"
     assert len(list(tmp_path.iterdir())) == 5
     RunDir(tmp_path).begin(True)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
@@ -188,7 +188,7 @@ def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_never_emptied(tmp_path: Path, overwrite: bool) -> None:
     """`--overwrite output.dir=.` in a project must not cost it its README."""
     (tmp_path / "README.md").write_text("my project")
-    with pytest.raises(ConfigError, match="already holds files that are no run; nothing was changed"):
+    with pytest.raises(ConfigError, match="already contains files that are not a run; nothing was changed"):
         RunDir(tmp_path).begin(overwrite)
     assert (tmp_path / "README.md").read_text() == "my project"
 
@@ -216,7 +216,7 @@ def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
         model_files.find_model(None)
-    assert caught.value.message == "no model: there is no finished run under runs/"
+    assert caught.value.message == "no model is given, and there is no finished run under runs/"
     assert caught.value.hint == "textattn train quickstart"
     fake_run(tmp_path / "runs" / "a" / "2026-01-01", 300)
     fake_run(tmp_path / "runs" / "a" / "2026-01-02", 100)
@@ -234,9 +234,9 @@ def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pyt
     ("name", "message"),
     [
         ("nothing", "model: no such folder: nothing"),
-        ("empty", "empty: no model in this folder (config.json and model.safetensors missing)"),
-        ("file", "model: file is a file, but no bundle of textattn"),
-        ("no/where", "model: 'no/where' is neither a folder here nor could it be read from the Hub: "),
+        ("empty", "empty: this folder contains no model (config.json and model.safetensors missing)"),
+        ("file", "model: file is a file, but not a textattn bundle"),
+        ("no/where", "model: there is no folder 'no/where', and it could not be read from the Hub either: "),
     ],
 )
 def test_a_model_that_is_not_there_is_named(
@@ -287,7 +287,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another model type": (edit("config.json", lambda c: c.update(model_type="bert")), "not a textattn model"),
     "a newer format": (
         edit("config.json", lambda c: c.update(format_version=2)),
-        "config.json: format version 2, but this textattn reads up to 1",
+        "config.json: has format version 2, but this version of textattn reads formats up to 1",
     ),
     "no labels": (edit("config.json", lambda c: c.pop("id2label")), "config.json: damaged ("),
     "one label too many": (

@@ -66,7 +66,7 @@ def test_a_series_goes_on_and_trains_only_what_is_missing(folder: Path, tmp_path
 def test_no_series_over_finished_runs(folder: Path) -> None:
     done = cli("train", "quickstart", *FEW, f"output.dir={folder}", "seed=7", "--seeds", "2")
     assert done.code == 2
-    assert "already holds a finished run; nothing was changed" in done.err
+    assert "already contains a finished run; nothing was changed" in done.err
 
 
 def test_the_newest_of_a_series_is_found_as_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,5 +102,5 @@ def _forecast(
         return forecast(data, placement, seconds).to_json()
     except OSError as error:
         where = error.filename or "a temporary file"
-        report.note(f"there is no forecast, because {where} cannot be written ({error.strerror or error})")
+        report.note(f"no forecast: {where} cannot be written ({error.strerror or error})")
         return None

@@ -1,1 +1,1 @@
-"""Files that outlive a process: runs, models, the cache. Nothing here knows what a model computes."""
+"""Files that outlive a process: runs, models and the cache. Nothing here depends on what a model computes."""

@@ -1,8 +1,8 @@
-"""Results kept between runs that are costly to compute and depend on nothing but their key.
+"""The cache: results that are expensive to compute and depend only on their key, kept between runs.
 
-A key is the SHA-256 of all that a result is made from: the content of the data (never their dates), the settings, the
-versions of the libraries and our own code. So an entry is right or it is not found. Entries are folders that appear in
-one step; the longest unused go when together they grow too large.
+A key is the SHA-256 of everything that a result is made from: the content of the data (never file dates), the settings,
+the versions of the libraries and the code of this package. An outdated entry is therefore never found. Each entry is a
+folder that appears in one step. When the cache grows too large, the least recently used entries are removed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import IO, Any
 VARIABLE = "TEXTATTN_CACHE"
 LARGEST = 5 << 30
 BLOCK = 1 << 20
-# Seconds after which what a killed process left is nobody's.
+# Unfinished entries older than this many seconds were left by killed processes and are removed.
 ABANDONED = 24 * 3600
 LIBRARIES = ("tokenizers", "datasets", "pyarrow", "numpy", "gensim")
-# The folders and files of this package that decide what an entry holds: change one, and nothing older is found.
+# The folders and files of this package that determine the content of entries. Their code is part of every key.
 SOURCES = ("data", "tokens", "runs/prepare.py", "runs/pseudo_labels.py", "runs/recipe.py", "runs/data_cache.py")
 
 
 def folder() -> Path | None:
-    """Where entries lie: $TEXTATTN_CACHE, else the user's cache folder; None where the variable says `off`."""
+    """The folder of the cache: $TEXTATTN_CACHE or else the user's cache folder; None if the variable says `off`."""
     chosen = os.environ.get(VARIABLE)
     if chosen is not None and chosen.strip().lower() in ("", "0", "off", "no", "false"):
         return None
@@ -41,9 +41,9 @@ def folder() -> Path | None:
 
 
 def unnamed_file() -> IO[bytes]:
-    """A file to write to and read from that is gone when it is closed, or when the process dies.
+    """Open a temporary file that disappears when it is closed or when the process ends.
 
-    It lies beside the entries if it can: the system's folder for such files may be kept in memory.
+    It is created in the cache folder if possible, because the system's folder for temporary files may be in memory.
     """
     root = folder()
     if root is not None:
@@ -54,7 +54,7 @@ def unnamed_file() -> IO[bytes]:
 
 
 def key_of(*parts: Any) -> str:
-    """The key of what is made from these values (as JSON), by this version of everything."""
+    """The key of a result that is computed from these JSON values with the current versions of code and libraries."""
     text = json.dumps([*parts, _versions()], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -72,7 +72,11 @@ def _versions() -> dict[str, str]:
 
 
 def content_of(paths: Iterable[Path]) -> str:
-    """SHA-256 of the bytes of files in this order; OSError where one cannot be read."""
+    """The SHA-256 of the content of files, in this order.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     digest = hashlib.sha256()
     for path in paths:
         size = 0
@@ -85,21 +89,21 @@ def content_of(paths: Iterable[Path]) -> str:
 
 
 def find(kind: str, key: str) -> Path | None:
-    """The entry's folder, if there is one."""
+    """The folder of an entry, or None if there is no such entry."""
     root = folder()
     entry = None if root is None else root / kind / key
     if entry is None or not entry.is_dir():
         return None
     with contextlib.suppress(OSError):
-        os.utime(entry)  # used just now
+        os.utime(entry)  # its time of modification is the time of last use
     return entry
 
 
 @contextlib.contextmanager
 def store(kind: str, key: str) -> Iterator[Path | None]:
-    """A folder to fill, which becomes the entry when the block ends well; None without a cache.
+    """Provide a folder to fill, which becomes the entry if the block succeeds; None if there is no cache.
 
-    A cache that cannot be written (disk full, read-only home) is a pity and no error: OSError ends the block quietly.
+    A cache that cannot be written (disk full, read-only home) is not an error: an OSError silently ends the block.
     """
     root = folder()
     if root is None:
@@ -114,7 +118,7 @@ def store(kind: str, key: str) -> Iterator[Path | None]:
         return
     try:
         yield unfinished
-        # Another process may have been faster with the same.
+        # This fails if another process has stored the same entry in the meantime.
         with contextlib.suppress(OSError):
             unfinished.replace(root / kind / key)
         _remove_longest_unused(root)
@@ -125,7 +129,7 @@ def store(kind: str, key: str) -> Iterator[Path | None]:
 
 
 def entries(root: Path) -> list[tuple[Path, int]]:
-    """All entries with their bytes, the longest unused first."""
+    """All entries with their sizes in bytes, the least recently used first."""
     found = [entry for entry in root.glob("*/*") if entry.is_dir() and not entry.name.startswith(".")]
     sizes = [(entry, sum(file.stat().st_size for file in entry.iterdir())) for entry in found]
     return sorted(sizes, key=lambda item: item[0].stat().st_mtime)
@@ -145,7 +149,7 @@ def _remove_longest_unused(root: Path) -> None:
 
 
 def remove(entry: Path) -> None:
-    """Out of sight in one step, then deleted: nobody finds half of it."""
+    """Remove an entry. It is renamed first, so that no process finds a partly deleted one."""
     aside = entry.with_name(f".removed-{entry.name}-{os.getpid()}")
     with contextlib.suppress(OSError):
         entry.replace(aside)

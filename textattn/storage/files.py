@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON that is read with its place in the error."""
+"""Write files atomically, and read JSON files with errors that name the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPORARY = ".tmp"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` when the block ends well, and leaves nothing behind when it does not."""
+    """Provide a temporary path to write to, which replaces `path` if the block succeeds and is removed if it fails."""
     import tempfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; a model is as readable as any other file of its owner.
+        # mkstemp makes files private, but a model should have the permissions of an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -37,23 +37,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file atomically."""
+    """Write a file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a text file atomically, in UTF-8, with line ends as given."""
+    """Write a text file atomically in UTF-8, without changing line endings."""
     write_bytes(path, content.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically; NaN is an error, because it is not JSON."""
+    """Write a JSON file atomically.
+
+    Raises:
+        ValueError: the value contains NaN or infinity, which JSON does not have.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file.
+    """Read a JSON file.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -61,6 +65,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError("no such file", place=str(path)) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
+        raise InputError(f"damaged ({error})", place=str(path)) from None

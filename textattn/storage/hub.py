@@ -1,4 +1,4 @@
-"""What reading from the Hugging Face Hub has in common for data sets, tokenizers and models."""
+"""Common functions for reading data sets, tokenizers and models from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def offline_variable() -> str | None:
-    """The environment variable that forbids the client to use the network, if one is set."""
+    """The environment variable that stops the Hub client from using the network, or None if none is set."""
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
             return variable
@@ -14,5 +14,5 @@ def offline_variable() -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """What the client says, without its advice for programmers."""
+    """The first line of an error of the Hub client; further lines are advice for programmers."""
     return str(error).strip().split("\n")[0] or type(error).__name__

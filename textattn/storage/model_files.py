@@ -1,4 +1,4 @@
-"""Finding a model and reading its files, from a run directory or from a bundle. Light to import."""
+"""Find a model and read its files, from a run directory or from a bundle. Importing this module is fast."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES
 FORMAT_VERSION = 1
 MODEL = Option("model")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
-# What a member of a bundle may unpack to: weights, which hardly shrink, and the limit of ONNX's own format; the rest.
+# Limits for the unpacked size of a bundle's members, against damaged and malicious files. Graphs consist of weights,
+# which hardly compress, and the ONNX format limits them to 2 GiB. All other members are small texts.
 LARGEST_GRAPH = 2**31
 LARGEST_GRAPH_RATIO = 20
 LARGEST_TEXT = 2**26
 
 
 class ModelFiles:
-    """The files of a model, whether they lie in a directory or in a zip file, which is read without unpacking it.
+    """The files of a model in a directory or in a bundle, a zip file that is read without unpacking it.
 
     Raises:
-        InputError: `path` is neither.
+        InputError: `path` is a file but not a bundle.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,43 +38,46 @@ class ModelFiles:
             self._names = frozenset(self._open_bundle().namelist())
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the model has a file of this name."""
         return (self.path / name).is_file() if self._names is None else name in self._names
 
     def size(self, name: str) -> int:
-        """Bytes of a file that is there."""
+        """The size in bytes of an existing file."""
         if self._names is None:
             return (self.path / name).stat().st_size
         size: int = self._open_bundle().getinfo(name).file_size
         return size
 
     def where(self, name: str) -> str:
-        """How a message calls it."""
+        """The place of a file, for messages."""
         return str(self.path / name)
 
     def read(self, name: str) -> bytes:
-        """Its content.
+        """Read a file.
 
         Raises:
-            InputError: missing or damaged.
+            InputError: the file is missing or damaged.
         """
         try:
             return (self.path / name).read_bytes() if self._names is None else self._read_member(name)
         except (FileNotFoundError, KeyError):
-            raise InputError(f"{self.where(name)}: no such file") from None
+            raise InputError("no such file", place=self.where(name)) from None
         except OSError as error:
-            raise InputError(f"{self.where(name)}: {error.strerror or error}") from None
+            raise InputError(error.strerror or str(error), place=self.where(name)) from None
 
     def read_json(self, name: str) -> Any:
-        """The value in it.
+        """Read a JSON file.
 
         Raises:
-            InputError: missing or damaged.
+            InputError: the file is missing or damaged.
         """
         try:
             return json.loads(self.read(name).decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{self.where(name)}: damaged ({error})") from None
+            raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, why: object) -> InputError:
+        return InputError(f"damaged ({why})", place=self.where(name))
 
     def _open_bundle(self) -> Any:
         import zipfile
@@ -81,7 +85,7 @@ class ModelFiles:
         try:
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise InputError(f"{self.path}: damaged, or no bundle of textattn ({error})") from None
+            raise InputError(f"damaged, or not a textattn bundle ({error})", place=str(self.path)) from None
 
     def _read_member(self, name: str) -> bytes:
         import zipfile
@@ -91,39 +95,39 @@ class ModelFiles:
                 info = bundle.getinfo(name)
                 is_graph = name in (ONNX, ONNX_INT8)
                 limit = min(LARGEST_GRAPH, LARGEST_GRAPH_RATIO * info.compress_size) if is_graph else LARGEST_TEXT
-                # Neither what the file says of itself is believed nor more unpacked than that.
+                # The size in the header may be wrong: it must be plausible, and no more than that is unpacked.
                 if info.file_size > limit or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise InputError(f"{self.where(name)}: damaged ({info.file_size:,} bytes are not believable)")
+                    raise self._damaged(name, f"a size of {info.file_size:,} bytes is not plausible")
                 with bundle.open(info) as member:
                     content: bytes = member.read(info.file_size + 1)
                 if len(content) != info.file_size:
-                    raise InputError(f"{self.where(name)}: damaged (cut short)")
+                    raise self._damaged(name, "truncated")
                 return content
-        # What zipfile and its decompressors raise for damage is not one class.
+        # zipfile and its decompressors raise several classes of exceptions for damaged files.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
-            raise InputError(f"{self.where(name)}: damaged ({error})") from None
+            raise self._damaged(name, error) from None
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What config.json holds."""
+    """The content of config.json."""
 
     architecture: dict[str, Any]
     """Arguments of `textattn.model.classifier.Architecture`."""
     labels: list[str]
-    """In the order of the outputs."""
+    """The names of the labels, in the order of the outputs."""
     multi_label: bool
     output: str
     """softmax or sigmoid."""
     text_columns: list[str]
-    """Columns the text stood in."""
+    """The columns of the training data that contained the text."""
     thresholds: list[float] | None = None
-    """Multi-label: a label is given from this probability on."""
+    """Multi-label models only: a text gets a label if its probability is at least this high; one value per label."""
     temperature: float = 1.0
-    """Logits are divided by it before they become probabilities."""
+    """The logits are divided by this value before they are turned into probabilities."""
 
     def summary(self) -> str:
-        """The parts of the model in a line."""
+        """Describe the parts of the model in one line."""
         a = self.architecture
         parts = [f"embedding {a['embedding_dim']}"]
         if a["encoder"] != "none":
@@ -136,7 +140,7 @@ class ModelConfig:
         return ", ".join([*parts, self.output])
 
     def to_json(self) -> dict[str, Any]:
-        """With Hugging Face's names where it has one."""
+        """The content of config.json, with Hugging Face's names where they exist."""
         return {
             "model_type": "textattn",
             "architectures": ["TextClassifier"],
@@ -153,20 +157,21 @@ class ModelConfig:
 
 
 def read_model_config(files: ModelFiles) -> ModelConfig:
-    """config.json of a model.
+    """Read the config.json of a model.
 
     Raises:
-        InputError: missing, damaged, of another kind of model, or written by a newer version.
+        InputError: the file is missing, damaged, of a different kind of model, or written by a newer version.
     """
     path = files.where(CONFIG)
     value = files.read_json(CONFIG)
     if not isinstance(value, dict) or value.get("model_type") != "textattn":
-        raise InputError(f"{path}: not a textattn model (model_type must be 'textattn')")
+        raise InputError("not a textattn model (model_type must be 'textattn')", place=path)
     version = value.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise InputError(
-            f"{path}: format version {version!r}, but this textattn reads up to {FORMAT_VERSION}",
+            f"has format version {version!r}, but this version of textattn reads formats up to {FORMAT_VERSION}",
             "pip install --upgrade textattn",
+            place=path,
         )
     try:
         names = value["id2label"]
@@ -185,46 +190,49 @@ def read_model_config(files: ModelFiles) -> ModelConfig:
         if value["problem_type"] not in PROBLEM_TYPES or config.output not in ("softmax", "sigmoid"):
             raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error!r})") from None
+        raise InputError(f"damaged ({error!r})", place=path) from None
     expected = 1 if config.output == "sigmoid" and not config.multi_label else len(config.labels)
     if outputs != expected or (config.thresholds is not None and len(config.thresholds) != len(config.labels)):
         raise InputError(
-            f"{path}: damaged ({len(config.labels)} labels, {outputs} outputs"
-            + (f", {len(config.thresholds)} thresholds)" if config.thresholds is not None else ")")
+            f"damaged ({len(config.labels)} labels, {outputs} outputs"
+            + (f", {len(config.thresholds)} thresholds)" if config.thresholds is not None else ")"),
+            place=path,
         )
     return config
 
 
 def is_model(path: Path) -> bool:
-    """Whether a directory holds a model that can be loaded, finished or not."""
+    """Whether a directory contains a model that can be loaded, even if its run is not finished."""
     return (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, ONNX, ONNX_INT8))
 
 
 def newest_run(root: Path = RUNS) -> Path | None:
-    """The run under `root` that finished last."""
+    """The run under `root` that finished last, or None if there is none."""
     finished = [path.parent for path in root.glob(f"*/{METRICS}")] + [
         path.parent for depth in ("*/*", "*/*/*") for path in root.glob(f"{depth}/{METRICS}")
     ]
     finished = [run for run in finished if is_model(run)]
     if root == RUNS:
-        # A search trains many models to be compared, not to be used.
+        # The trials of a search are trained to be compared, not to be used.
         finished = [run for run in finished if not (run.parent.parent / STUDY).is_file()]
     return max(finished, key=lambda run: (run / METRICS).stat().st_mtime_ns, default=None)
 
 
 def find_model(name: str | None) -> Path:
-    """The run directory or bundle of a model: `name`, else $TEXTATTN_MODEL, else the newest finished run under runs/.
+    """Find the run directory or bundle of a model.
 
-    A name that is no directory here is taken for a Hub repository, `user/name` or `user/name@revision`.
+    Args:
+        name: a run directory, a folder of runs, a bundle, or a Hub repository (`user/name` or `user/name@revision`);
+            the default is $TEXTATTN_MODEL or else the newest finished run under runs/.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such model.
     """
     name = name or os.environ.get("TEXTATTN_MODEL") or None
     if name is None:
         newest = newest_run()
         if newest is None:
-            raise InputError("no model: there is no finished run under runs/", "textattn train quickstart")
+            raise InputError("no model is given, and there is no finished run under runs/", "textattn train quickstart")
         return newest
     path = Path(name)
     if is_model(path):
@@ -232,7 +240,7 @@ def find_model(name: str | None) -> Path:
     if path.is_file():
         if not _is_bundle(path):
             raise InputError(
-                f"{path} is a file, but no bundle of textattn", Option("model", path.parent), setting=MODEL
+                f"{path} is a file, but not a textattn bundle", Option("model", path.parent), setting=MODEL
             )
         return path
     if path.is_dir():
@@ -240,12 +248,12 @@ def find_model(name: str | None) -> Path:
         if newest is not None:
             return newest
         missing = [file for file in (CONFIG, WEIGHTS) if not (path / file).is_file()]
-        raise InputError(f"{path}: no model in this folder ({' and '.join(missing)} missing)")
+        raise InputError(f"this folder contains no model ({' and '.join(missing)} missing)", place=str(path))
     return _from_hub(name)
 
 
 def _instead() -> Hint:
-    """The model to name instead, if there is one; else how to train one."""
+    """A hint that names the newest model, or how to train one if there is none."""
     newest = newest_run()
     return "textattn train quickstart" if newest is None else Option("model", newest)
 
@@ -269,7 +277,7 @@ def _from_hub(name: str) -> Path:
 
         variable = offline_variable()
         raise InputError(
-            f"{name!r} is neither a folder here nor could it be read from the Hub: "
+            f"there is no folder {name!r}, and it could not be read from the Hub either: "
             + (f"{variable} is set" if variable else first_line(error)),
             _instead(),
             setting=MODEL,
@@ -283,27 +291,36 @@ def _from_hub(name: str) -> Path:
 
 
 def model_metadata(config: ModelConfig, tokenizer: bytes) -> dict[str, str]:
-    """Stored inside the weights: what they were trained with, should files ever be mixed up.
+    """Make the metadata that is stored with the weights, so that files of different models are not mixed up unnoticed.
 
     Args:
-        tokenizer: content of tokenizer.json.
+        config: the config that the weights were trained with.
+        tokenizer: the content of tokenizer.json.
     """
     facts = {
         "architecture": config.architecture,
         "labels": config.labels,
         "tokenizer_crc32": zlib.crc32(tokenizer),
     }
-    # One entry only: safetensors writes several in an order that changes from process to process, and so the bytes.
+    # There is only one entry, because safetensors writes several entries in an order that changes between processes,
+    # and then the bytes of the file would change as well.
     return {"textattn": json.dumps(facts, ensure_ascii=False)}
 
 
 def check_metadata(
     files: ModelFiles, name: str, found: Mapping[str, str], config: ModelConfig, tokenizer: bytes
 ) -> None:
-    """Refuses weights in the file `name` that were not trained with this config.json and this tokenizer.
+    """Check that the weights were trained with this config and this tokenizer.
+
+    Args:
+        files: the files of the model.
+        name: the file that contains the weights.
+        found: the metadata of that file.
+        config: the content of config.json.
+        tokenizer: the content of tokenizer.json.
 
     Raises:
-        InputError: they differ.
+        InputError: they were trained with another config or tokenizer, or the metadata are damaged.
     """
     try:
         stored = json.loads(found.get("textattn", "{}"))
@@ -312,13 +329,13 @@ def check_metadata(
         if not isinstance(labels, list):
             raise ValueError(f"labels {labels!r}")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{files.where(name)}: damaged metadata ({error})") from None
+        raise InputError(f"damaged metadata ({error})", place=files.where(name)) from None
     if labels != config.labels:
         raise InputError(
-            f"{files.where(CONFIG)}: the labels are {', '.join(config.labels)}, "
-            f"but {name} was trained with {', '.join(map(str, labels))}"
+            f"the labels are {', '.join(config.labels)}, but {name} was trained with {', '.join(map(str, labels))}",
+            place=files.where(CONFIG),
         )
     if architecture != config.architecture:
-        raise InputError(f"{files.where(CONFIG)}: not the architecture that {name} was trained with")
+        raise InputError(f"not the architecture that {name} was trained with", place=files.where(CONFIG))
     if crc32 not in (None, zlib.crc32(tokenizer)):
-        raise InputError(f"{files.where(TOKENIZER)}: not the tokenizer that {name} was trained with")
+        raise InputError(f"not the tokenizer that {name} was trained with", place=files.where(TOKENIZER))

@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold, as values with names."""
+"""The content of the JSON files of a run, as dataclasses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SplitRecord:
 
     num_examples: int
     sha256: str
-    """`Split.fingerprint()`: of texts and labels in their order."""
+    """`Split.fingerprint()`, the hash of the texts and labels in their order."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +21,25 @@ class DatasetRecord:
 
     source: str
     revision: str | None
-    """Commit of a Hub data set."""
+    """The commit of a data set from the Hub."""
     notes: list[str]
     num_pseudo_labelled: int
     num_unlabelled: int
     unlabelled_sha256: list[str] | None
-    """None in runs of earlier versions, which did not record it."""
+    """None in runs of earlier versions, which did not record these hashes."""
     splits: dict[str, SplitRecord]
 
 
 @dataclass(frozen=True)
 class Environment:
-    """environment.json: where and from what a run came about."""
+    """The content of environment.json: the software, the machine and the data of a run."""
 
     textattn: str
     python: str
     platform: str
     processors: int | None
     threads: int
-    """Of torch, in each process."""
+    """The number of torch's threads in each process."""
     processes: int
     packages: dict[str, str]
     command: str
@@ -50,15 +50,15 @@ class Environment:
     word_vectors: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The record as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> Environment:
-        """What `to_json` gave, or an earlier version of it.
+        """Read the result of `to_json`, also of earlier versions.
 
         Raises:
-            KeyError, TypeError, AttributeError: it is something else.
+            KeyError, TypeError, AttributeError: the value is not an environment.
         """
         dataset = value["dataset"]
         splits = {name: SplitRecord(**split) for name, split in dataset["splits"].items()}
@@ -69,9 +69,9 @@ class Environment:
             "notes": [],
             "revision": None,
         }
-        own = {"processes": 1} | {key: item for key, item in value.items() if key in _names(cls)}
+        known = {"processes": 1} | {key: item for key, item in value.items() if key in _names(cls)}
         kept = {key: item for key, item in (older | dataset).items() if key in _names(DatasetRecord)}
-        return cls(**own | {"dataset": DatasetRecord(**kept | {"splits": splits})})
+        return cls(**known | {"dataset": DatasetRecord(**kept | {"splits": splits})})
 
 
 def _names(record: type[Any]) -> set[str]:
@@ -80,7 +80,7 @@ def _names(record: type[Any]) -> set[str]:
 
 @dataclass(frozen=True)
 class History:
-    """trainer_state.json, with the names that Hugging Face's Trainer has."""
+    """The content of trainer_state.json, with the names that Hugging Face's Trainer uses."""
 
     global_step: int
     max_steps: int
@@ -91,9 +91,9 @@ class History:
     """None without a validation split."""
     best_global_step: int
     num_input_tokens_seen: int
-    """Real tokens, padding not counted."""
+    """The number of tokens without padding."""
     train_runtime: float
-    """Seconds of training, evaluation not counted."""
+    """Seconds of training, without evaluation."""
     train_tokens_per_second: float
     num_parameters: int
     device: str
@@ -101,32 +101,32 @@ class History:
     """The lines of log.jsonl."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The record as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Folds:
-    """cross_validation.json: how good the answers are for texts that the model had not learned from."""
+    """The content of cross_validation.json: metrics on texts that the predicting models had not been trained on."""
 
     measured: dict[str, Any]
     """Metrics over all folds together, at the best epoch."""
     num_folds: int
     epoch: float
-    """The epoch at which the answers were best; training stops after it."""
+    """The epoch with the best predictions; training on all texts stops after it."""
     by_epoch: list[list[float | None]]
-    """Pairs of an epoch and the value of the metric after it."""
+    """Pairs of an epoch and the value of the selection metric after it."""
     temperature: float
     thresholds: list[float] | None
 
     def to_json(self) -> dict[str, Any]:
-        """The metrics, and beside them the rest."""
+        """The metrics and the other fields in one JSON object."""
         return self.measured | {one.name: getattr(self, one.name) for one in fields(self) if one.name != "measured"}
 
     @classmethod
     def from_json(cls, value: Any) -> Folds:
-        """What `to_json` gave."""
-        own = _names(cls) - {"measured"}
-        # Multi-label metrics have thresholds too, the same ones: they keep their place.
-        measured = {key: item for key, item in value.items() if key not in own - {"thresholds"}}
-        return cls(measured=measured, **{name: value[name] for name in own})
+        """Read the result of `to_json`."""
+        others = _names(cls) - {"measured"}
+        # The metrics of multi-label models also contain the thresholds, so these stay among the metrics.
+        measured = {key: item for key, item in value.items() if key not in others - {"thresholds"}}
+        return cls(measured=measured, **{name: value[name] for name in others})

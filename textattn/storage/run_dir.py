@@ -1,14 +1,14 @@
-"""The run directory: the only module that knows the names of its files. Light to import.
+"""The run directory. Only this module knows the names of its files. Importing it is fast.
 
-config.json  model.safetensors  tokenizer.json  tokenizer_config.json    the model
-model.onnx  model.int8.onnx                                                what predict loads
-training_config.yaml  environment.json  log.jsonl  trainer_state.json      how it came about
-cross_validation.json                                                      what its folds said
-checkpoints/                                                               what an unfinished run resumes from
-metrics.json                                                               written last: the run is finished
-predictions/<split>.parquet  attention/<split>.parquet  README.md          what it answers
-plots/                                                                     the same as pictures
-tracking.json  tensorboard/  wandb/                                        the same for experiment trackers
+config.json  model.safetensors  tokenizer.json  tokenizer_config.json      the model
+model.onnx  model.int8.onnx                                                the model in the form that `predict` loads
+training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
+cross_validation.json                                                      the results of cross-validation
+checkpoints/                                                               the checkpoints of an unfinished run
+metrics.json                                                               written last; marks the run as finished
+predictions/<split>.parquet  attention/<split>.parquet                     predictions and attention weights
+README.md  plots/                                                          the model card and its plots
+tracking.json  tensorboard/  wandb/                                        data of experiment trackers
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ BEGIN_AGAIN = (OVERWRITE, " begins again")
 
 @dataclass(frozen=True)
 class RunDir:
-    """The directory of one run: its files, written atomically and read as values with names."""
+    """The directory of one run, whose files are written atomically and read as records."""
 
     path: Path
 
     def __str__(self) -> str:
         return str(self.path)
 
-    # Where things are
+    # Paths
 
     @property
     def training_config(self) -> Path:
-        """Every setting, resolved. Its presence marks a directory as a run."""
+        """The resolved config. The presence of this file marks a directory as a run."""
         return self.path / TRAINING_CONFIG
 
     @property
@@ -98,7 +98,7 @@ class RunDir:
 
     @property
     def metrics_file(self) -> Path:
-        """metrics.json."""
+        """The path of metrics.json."""
         return self.path / METRICS
 
     @property
@@ -107,28 +107,28 @@ class RunDir:
         return self.path / TENSORBOARD
 
     def predictions(self, split: str) -> Path:
-        """The answers to a split."""
+        """The predictions for a split."""
         return self.path / PREDICTIONS / f"{split}.parquet"
 
     def attention(self, split: str) -> Path:
-        """The attention weights of a split."""
+        """The attention weights for a split."""
         return self.path / ATTENTION / f"{split}.parquet"
 
-    # What is in it
+    # Reading
 
     def is_run(self) -> bool:
-        """Whether training wrote to this directory, finished or not."""
+        """Whether this directory contains a run, finished or not."""
         return self.training_config.is_file()
 
     def is_finished(self) -> bool:
-        """Whether training went through to the metrics."""
+        """Whether this directory contains a finished run."""
         return self.metrics_file.is_file()
 
     def environment(self) -> Environment:
-        """environment.json.
+        """Read environment.json.
 
         Raises:
-            InputError: missing or damaged.
+            InputError: the file is missing or damaged.
         """
         from textattn.storage.records import Environment
 
@@ -140,10 +140,10 @@ class RunDir:
             raise InputError(f"damaged ({error!r})", BEGIN_AGAIN, place=str(path)) from None
 
     def folds(self) -> Folds:
-        """cross_validation.json.
+        """Read cross_validation.json.
 
         Raises:
-            InputError: missing or damaged.
+            InputError: the file is missing or damaged.
         """
         from textattn.storage.records import Folds
 
@@ -154,27 +154,27 @@ class RunDir:
             raise InputError(f"damaged ({error!r})", BEGIN_AGAIN, place=str(path)) from None
 
     def best_metric(self) -> float | None:
-        """The selection metric of the best checkpoint of a finished run."""
+        """Read the selection metric of the best checkpoint of a finished run."""
         value: float | None = read_json(self.path / TRAINER_STATE)["best_metric"]
         return value
 
     def metrics(self) -> dict[str, Any]:
-        """metrics.json.
+        """Read metrics.json.
 
         Raises:
-            InputError: missing or damaged.
+            InputError: the file is missing or damaged.
         """
         value = read_json(self.metrics_file)
         if not isinstance(value, dict):
-            raise InputError(f"{self.metrics_file}: damaged (no object)")
+            raise InputError("damaged (not a JSON object)", place=str(self.metrics_file))
         return value
 
     def tokenizer(self) -> bytes:
-        """The content of tokenizer.json."""
+        """Read the content of tokenizer.json."""
         return (self.path / TOKENIZER).read_bytes()
 
     def tracking(self) -> dict[str, str]:
-        """The identifier of this run in each experiment tracker; empty where there is none or it is damaged."""
+        """Read tracking.json, the run's identifier in each experiment tracker; empty if it is missing or damaged."""
         with contextlib.suppress(InputError, TypeError, ValueError):
             return dict(read_json(self.path / TRACKING))
         return {}
@@ -182,74 +182,75 @@ class RunDir:
     # Writing
 
     def write_training_config(self, content: str) -> None:
-        """The first file of a run, because it marks the directory as one."""
+        """Write training_config.yaml; this must be the first file of a run, because it marks the directory as a run."""
         write_text(self.training_config, content)
 
     def write_tokenizer(self, files: Mapping[str, str]) -> None:
-        """Files by name, as `TextTokenizer.to_files` gives them."""
+        """Write the files of the tokenizer, by name as `TextTokenizer.to_files` returns them."""
         for name, content in files.items():
             write_text(self.path / name, content)
 
     def write_model_config(self, config: ModelConfig) -> None:
-        """config.json."""
+        """Write config.json."""
         write_json(self.path / CONFIG, config.to_json())
 
     def write_environment(self, environment: Environment) -> None:
-        """environment.json."""
+        """Write environment.json."""
         write_json(self.path / ENVIRONMENT, environment.to_json())
 
     def write_folds(self, folds: Folds) -> None:
-        """cross_validation.json."""
+        """Write cross_validation.json."""
         write_json(self.path / CROSS_VALIDATION, folds.to_json())
 
     def write_weights(self, content: bytes) -> None:
-        """model.safetensors."""
+        """Write model.safetensors."""
         write_bytes(self.weights, content)
 
     def write_log(self, entries: list[dict[str, Any]]) -> None:
-        """log.jsonl, one evaluation a line."""
+        """Write log.jsonl, one evaluation per line."""
         write_text(self.path / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
 
     def write_history(self, history: History) -> None:
-        """trainer_state.json."""
+        """Write trainer_state.json."""
         write_json(self.path / TRAINER_STATE, history.to_json())
 
     def write_tracking(self, ids: Mapping[str, str]) -> None:
-        """tracking.json."""
+        """Write tracking.json."""
         write_json(self.path / TRACKING, dict(ids))
 
     def write_card(self, content: str) -> None:
-        """The model card."""
+        """Write the model card."""
         write_text(self.model_card, content)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """metrics.json, which marks the run as finished: the last file to be written."""
+        """Write metrics.json; this must be the last file of a run, because it marks the run as finished."""
         write_json(self.metrics_file, metrics)
 
     # The directory itself
 
     def check(self, overwrite: bool) -> None:
-        """Refuses a directory that a run must not write to; changes nothing.
+        """Check whether a run may write to this directory; changes nothing.
 
         Raises:
-            ConfigError: it is a file, holds a run and `overwrite` is not given, or holds something else; or the system
-                does not let us look.
+            ConfigError: the path is a file, the directory contains a run and `overwrite` is not set, it contains other
+                files, or it cannot be accessed.
         """
         with self._writable():
             self._check(overwrite)
 
     def begin(self, overwrite: bool) -> None:
-        """Makes an empty run directory; what a run left there before is removed only with `overwrite`.
+        """Create an empty run directory; the files of an earlier run are removed only with `overwrite`.
 
         Raises:
-            ConfigError: as `check`, or the directory cannot be written.
+            ConfigError: as for `check`, or the directory cannot be written to.
         """
         import shutil
         import tempfile
 
         with self._writable():
             self.check(overwrite)
-            # metrics.json goes first: a run half removed must not look finished. What marks it as a run goes last.
+            # metrics.json is removed first, so that a partly removed run does not look finished. training_config.yaml,
+            # which marks the directory as a run, is removed last.
             for name in (METRICS, *(name for name in OWN_FILES if name != TRAINING_CONFIG)):
                 (self.path / name).unlink(missing_ok=True)
             for folder in OWN_FOLDERS:
@@ -261,21 +262,21 @@ class RunDir:
                 pass
 
     def remove_leftovers(self) -> None:
-        """Removes what a killed process was writing; only files of names that are a run's."""
+        """Remove temporary files that a killed process left, but only those of a run's files."""
         for folder in (self.path, *(self.path / name for name in OWN_FOLDERS)):
             for path in folder.glob(f".*{TEMPORARY}"):
                 if folder != self.path or _is_leftover(path):
                     path.unlink(missing_ok=True)
 
     def remove_checkpoints(self) -> None:
-        """Removes the checkpoints, once nothing needs them."""
+        """Remove the checkpoints."""
         import shutil
 
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
-        """Turns an error of the system into one that the user can act on."""
+        """Turn an error of the operating system into one that the user can act on."""
         try:
             yield
         except OSError as error:
@@ -289,30 +290,30 @@ class RunDir:
         path = self.path
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file", "output.dir=runs/my-run", setting="output.dir")
-        # The first file of a run may be half written, and the process killed then.
+        # A process may have been killed while it was writing the first file of a run.
         if not path.is_dir() or all(map(_is_leftover, path.iterdir())):
             return
         if not self.is_run():
-            # A folder of something else may hold a README.md or config.json of its own.
+            # Even with `overwrite`: a folder of another kind may contain its own README.md or config.json.
             raise ConfigError(
-                f"{path} already holds files that are no run; nothing was changed",
+                f"{path} already contains files that are not a run; nothing was changed",
                 "output.dir=runs/my-run",
                 setting="output.dir",
             )
         if not overwrite:
             if self.is_finished():
                 raise ConfigError(
-                    f"{path} already holds a finished run; nothing was changed",
+                    f"{path} already contains a finished run; nothing was changed",
                     (OVERWRITE, ", or another output.dir=…"),
                     setting="output.dir",
                 )
             raise ConfigError(
-                f"{path} already holds an unfinished run; nothing was changed",
+                f"{path} already contains an unfinished run; nothing was changed",
                 (RESUME, " continues it, ", OVERWRITE, " begins again"),
                 setting="output.dir",
             )
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a killed process may have been writing that file of a run."""
+    """Whether this is a temporary file that a killed process may have left while writing a run's file."""
     return path.suffix == TEMPORARY and path.name.startswith(tuple(f".{name}." for name in OWN_FILES))

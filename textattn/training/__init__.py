@@ -1,1 +1,1 @@
-"""Fitting a model: optimiser, loss and the loop. No files, no printing."""
+"""Fit a model: optimiser, loss and training loop. Nothing here reads or writes files, or prints."""

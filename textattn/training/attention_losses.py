@@ -1,4 +1,4 @@
-"""Losses beside that of the labels that make attention a better explanation. All are off by default."""
+"""Auxiliary losses that make attention a better explanation. All are off by default."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from textattn.model.classifier import Output, TextClassifier
 from textattn.tasks import Task
 from textattn.training.mean import Mean
 
-# How much more a word counts that speaks for the label twice as clearly: between linear and squared, as a target.
+# Exponent of the alignment target, between linear (1) and squared (2): the larger it is, the more the target favours
+# the words that speak most clearly for the label.
 SHARPNESS = 1.5
 
 
 @dataclass(frozen=True)
 class AttentionLosses:
-    """The weight of each of these losses; 0 where it is off."""
+    """The weight of each auxiliary loss; 0 turns it off."""
 
     alignment: float
     supervision: float
@@ -28,18 +29,20 @@ class AttentionLosses:
 
     @classmethod
     def from_config(cls, config: TrainingConfig, task: Task) -> AttentionLosses:
-        """The weights of a config."""
+        """Read the weights from a config."""
         return cls(config.attention_alignment, config.attention_supervision, config.state_tying, task)
 
     def __call__(
         self, model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, evidence: Tensor | None
     ) -> list[Mean]:
-        """What to add to the loss, each already weighted.
+        """Compute the weighted auxiliary losses of a batch.
 
         Args:
-            mask: (batch, seq)
-            labels: as the labels' loss takes them.
-            evidence: (batch, seq) True at tokens people marked; None without any.
+            model: the model that is trained.
+            output: the output of the model for this batch.
+            mask: (batch, seq) attention mask.
+            labels: the labels in the form that the task's loss takes.
+            evidence: (batch, seq) True at tokens that people marked; None if the data have no evidence.
         """
         mask = mask.bool()
         parts = []
@@ -54,12 +57,13 @@ class AttentionLosses:
 
 
 def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: Tensor, task: Task) -> Mean:
-    """Cross-entropy of the attention with what its own values say of the true label.
+    """Cross-entropy between the attention and a target that shows which tokens speak for the true label.
 
-    A token's target is max(0, dF / da_i) ** SHARPNESS, scaled to sum 1: F is how far the true label's logit is above
-    the mean of the others (multi-label: the sum over the labels given), a_i the token's weight. Where the pooled vector
-    is a weighted sum, dF / da_i is what the token's value alone would say. The model's passages apply to the target
-    as to its attention. No gradient flows through the target.
+    A token's target is max(0, dF / da_i) ** SHARPNESS, scaled to sum 1. F is the difference between the true label's
+    logit and the mean of the other logits (multi-label: the sum of these differences over the given labels); a_i is the
+    token's attention weight. If the pooled vector is a weighted sum, dF / da_i is the contribution of the token's value
+    alone. The model's passages are applied to the target in the same way as to the attention. No gradient flows through
+    the target.
     """
     assert isinstance(model.attention, WeightedPooling)
     assert output.head_weights is not None
@@ -72,7 +76,7 @@ def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: 
         (gradient,) = torch.autograd.grad(task.true_label_margin(logits, labels).sum(), weights)
     vote = gradient.sum(dim=1).clamp(min=0).masked_fill(~mask, 0) ** SHARPNESS  # (batch, seq)
     if model.passages is not None:
-        # What the votes come to where attention prefers some places, and lies on passages.
+        # The target must be reachable for attention that prefers some positions and is spread over passages.
         with torch.no_grad():
             total = vote.sum(dim=1, keepdim=True)
             uniform = mask / mask.sum(dim=1, keepdim=True)
@@ -82,27 +86,33 @@ def alignment_loss(model: TextClassifier, output: Output, mask: Tensor, labels: 
 
 
 def supervision_loss(attention_weights: Tensor, evidence: Tensor) -> Mean:
-    """Cross-entropy of the attention with an equal share for each marked token (Mathew et al. 2021, HateXplain).
+    """Cross-entropy between the attention and an equal share for each marked token (Mathew et al. 2021, HateXplain).
 
     Args:
         attention_weights: (batch, seq)
-        evidence: (batch, seq) bool; texts without any do not count.
+        evidence: (batch, seq) bool; texts without marked tokens are ignored.
     """
     return _cross_entropy(attention_weights, evidence.float())
 
 
 def _cross_entropy(attention_weights: Tensor, target: Tensor) -> Mean:
-    """Mean over the texts that have a target, (batch, seq) not yet scaled to sum 1."""
+    """Cross-entropy with a target of shape (batch, seq), scaled to sum 1 here: the mean over texts with a target."""
     total = target.sum(dim=1)
     target = target / total.clamp(min=1e-12)[:, None]
-    # A weight that softmax has made 0 has no logarithm.
+    # Softmax may underflow to 0, which has no logarithm.
     each = -(target * attention_weights.float().clamp(min=1e-9).log()).sum(dim=1)
     known = total > 0
     return Mean((each * known).sum(), known.sum().float())
 
 
 def tying_loss(encoder_states: Tensor, embeddings: Tensor, mask: Tensor) -> Mean:
-    """Mean squared distance of a token's states, of each direction, from its embedding (Tutek & Šnajder 2020)."""
+    """Mean squared distance between the states of each direction and the embedding of the token (Tutek & Šnajder 2020).
+
+    Args:
+        encoder_states: (batch, seq, directions * embedding_dim)
+        embeddings: (batch, seq, embedding_dim)
+        mask: (batch, seq) bool; True at tokens.
+    """
     directions = encoder_states.shape[-1] // embeddings.shape[-1]
     distance = (encoder_states - embeddings.repeat(1, 1, directions)).square().sum(dim=-1)  # (batch, seq)
     return Mean(distance.masked_fill(~mask, 0).sum(), mask.sum().float())

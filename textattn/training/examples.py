@@ -1,4 +1,4 @@
-"""What the loop trains on, and the batches of it."""
+"""The examples that the loop trains on, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textattn.tokens.token_arrays import TokenArrays
 
 
 class Batch(NamedTuple):
-    """Some texts, padded to a rectangle, on the device of the model."""
+    """Some texts, padded to the same length, on the device of the model."""
 
     input_ids: Tensor
     """(batch, seq)"""
@@ -43,11 +43,11 @@ class Examples:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(rows,) tokens of each text."""
+        """(rows,) number of tokens of each text."""
         return self.tokens.lengths
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
-        """These rows, in this order."""
+        """Select rows, in the given order."""
         evidence = self.evidence
         if evidence is not None:
             evidence = np.concatenate([evidence[self.tokens.starts[i] : self.tokens.starts[i + 1]] for i in rows])

@@ -1,4 +1,4 @@
-"""The training loop: a generator of what happened. The caller saves, prints and stops, and may go on later."""
+"""The training loop, which yields its events. The caller saves, prints and stops, and may resume later."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ from textattn.training.slices import ROWS, Threads, add_gradients, cut, share_of
 from textattn.training.state import Progress, TrainState, restore_state, take_state
 from textattn.training.update import Update
 
-# oneDNN keeps what it prepared for each shape of a batch it has met: some bytes for each token of the batch and unit of
-# the LSTM. Of short texts all can be kept, and preparing them anew would take longer than the steps; of long ones this
-# much in all, and preparing takes no time that could be measured.
+# oneDNN caches the primitives that it prepares for each batch shape; each takes some bytes per token of the batch and
+# unit of the LSTM. With short texts all of them fit into PREPARED_BYTES, and preparing them again would take longer
+# than the training steps. With long texts they do not all fit, but there the preparation takes no measurable time.
 PREPARED_BYTES, PREPARED_BYTES_PER_TOKEN_AND_UNIT = 100_000_000, 1.6
-# Reading the loss waits for the device: every step on a processor, now and then elsewhere.
+# Reading the loss waits for the device. It is read after every step on a CPU, and after this many steps elsewhere.
 STEPS_PER_READING = 20
-# Memory that the batches before left is given back so often: a step afterwards waits for some of it anew.
+# Seconds between two calls of `give_back_memory()`. The step after a call has to request some of the memory again, so
+# the calls should be rare.
 SECONDS_PER_GIVING_BACK = 10.0
 
 
@@ -48,12 +49,12 @@ class Selection:
     """How the best checkpoint is selected."""
 
     evaluate: Evaluate
-    """Gives the value that is compared."""
+    """Computes the metric that is compared."""
     greater_is_better: bool
 
 
 class TrainingLoop:
-    """Trains a model in place; between two events its whole state can be taken, and another loop goes on from it."""
+    """Trains a model in place. Between two events its whole state can be saved, and another loop can resume from it."""
 
     def __init__(
         self,
@@ -64,20 +65,23 @@ class TrainingLoop:
         placement: Placement,
         selection: Selection | None = None,
     ) -> None:
-        """Makes everything that is made once.
+        """Create the optimisers and the schedule.
 
         Args:
-            model: on the device of the placement.
-            placement: its processes all call this with the same arguments.
-            selection: how checkpoints are selected; None (no validation split): every evaluation counts as the best,
-                so that the last weights are kept.
+            model: the model to train, on the device of the placement.
+            examples: the texts to train on.
+            losses: the losses to minimise.
+            plan: the settings, the seed and the end of training.
+            placement: where to train; all its processes must call this with the same arguments.
+            selection: how checkpoints are selected; without it (no validation split) every evaluation counts as the
+                best, so that the last weights are kept.
         """
         self.model, self.examples, self.losses, self.selection = model, examples, losses, selection
         self.config, self.seed = plan.config, plan.seed
         self.placement, self.processes = placement, placement.processes
         self.generator = np.random.default_rng(plan.seed)
         self.schedule = Schedule.of(plan, examples)
-        # oneDNN looks when it is first used, not when it is loaded.
+        # oneDNN reads this variable when it is first used, not when it is loaded, so it can still be set here.
         os.environ.setdefault(
             "ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(primitives_kept(model, examples.lengths, plan.config))
         )
@@ -92,7 +96,7 @@ class TrainingLoop:
         self.optimizers = build_optimizers(model, plan.config)
         self.update = Update(self.optimizers, self.parameters) if on_cpu else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=placement.dtype == torch.float16)
-        # A checkpoint is of a step whose loss was read.
+        # The loss must have been read when a checkpoint is saved.
         usually = 1 if device.type == "cpu" else STEPS_PER_READING
         self._read_every = {usually, plan.config.checkpoint_steps or usually}
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
@@ -101,19 +105,19 @@ class TrainingLoop:
         keep_freed_memory()
 
     def state(self) -> TrainState:
-        """All that decides what comes next; valid from when an event was yielded until the next is asked for."""
+        """The complete state of training; valid only until the next event is requested."""
         return take_state(self.model, self.optimizers, self.scaler, self.placement.device, self.at)
 
     def restore(self, state: TrainState) -> None:
-        """Resumes from a state that a loop with the same arguments gave.
+        """Restore the state that a loop with the same arguments had.
 
         Raises:
-            ValueError: it is of another model.
+            ValueError: the state belongs to a different model.
         """
         self.at = restore_state(state, self.model, self.optimizers, self.scaler, self.placement.device)
 
     def __iter__(self) -> Iterator[Step | Evaluation]:
-        """What happens from here to the end.
+        """Train to the end and yield the events.
 
         Raises:
             Diverged: the loss is not a finite number.
@@ -130,7 +134,7 @@ class TrainingLoop:
         if at.global_step in self.schedule.evaluation_steps and at.evaluated < at.global_step:
             yield self._evaluation()
         while at.global_step < self.schedule.last_step and not self._is_stopped():
-            # At the beginning of an epoch and in its middle: the same order, from the state it was drawn with.
+            # The order of the rows is drawn again when training resumes in the middle of an epoch.
             self.generator.bit_generator.state = at.shuffle
             for indices in self.schedule.batches(self.generator)[at.batches :]:
                 started = time.perf_counter()
@@ -159,7 +163,11 @@ class TrainingLoop:
             at.epoch, at.batches, at.shuffle = at.epoch + 1, 0, dict(self.generator.bit_generator.state)
 
     def step(self, losses: Sequence[float] = ()) -> Step:
-        """Where it is."""
+        """The event for the current step.
+
+        Args:
+            losses: the losses of the steps since the last event.
+        """
         at = self.at
         loss = sum(losses) / len(losses) if losses else float("nan")
         learning_rate = self.schedule.learning_rate(at.global_step - 1)
@@ -245,9 +253,9 @@ class TrainingLoop:
         self.model.eval()
         metric = float("nan") if self.selection is None else self.selection.evaluate(self.model)
         self.model.train()
-        # A tie is no improvement: the earlier, less trained checkpoint stays.
+        # A tie is not an improvement: the earlier checkpoint, which is trained less, remains the best.
         sign = 1 if self.selection is None or self.selection.greater_is_better else -1
-        # Nothing to compare with (no validation split, or a metric undefined on it): the latest counts.
+        # Without a value to compare with (no validation split, or an undefined metric) the latest checkpoint is best.
         is_best = at.best is None or math.isnan(at.best) or sign * metric > sign * at.best
         if is_best:
             at.best, at.without_improvement = metric, 0
@@ -265,12 +273,12 @@ class TrainingLoop:
 
 
 def primitives_kept(model: TextClassifier, lengths: NDArray[np.int64], config: TrainingConfig) -> int:
-    """How many pieces oneDNN keeps, some seven for each shape of a batch."""
+    """The number of primitives that oneDNN may cache; it needs about seven for each batch shape."""
     return int(np.clip(PREPARED_BYTES // bytes_of_primitive(model, lengths, config), 16, 1024))
 
 
 def bytes_of_primitive(model: TextClassifier, lengths: NDArray[np.int64], config: TrainingConfig) -> int:
-    """What each of them takes."""
+    """The approximate number of bytes that a cached primitive of oneDNN takes."""
     tokens = min(config.batch_size * float(lengths.mean()), config.max_tokens_per_batch or math.inf)
     return max(1, round(PREPARED_BYTES_PER_TOKEN_AND_UNIT * tokens * model.architecture.hidden_size))
 
@@ -280,7 +288,17 @@ def _seed_of(seed: int, step: int, rank: int) -> int:
 
 
 def check_finite(losses: list[float], global_step: int, learning_rate: float, section: str = "training") -> None:
-    """Raises Diverged, with what to set in `section`, where one of the last losses is not a finite number."""
+    """Check the losses of the last steps.
+
+    Args:
+        losses: the losses of the steps up to `global_step`.
+        global_step: the number of the last step.
+        learning_rate: the learning rate of the last step.
+        section: the section of the config that the hint names.
+
+    Raises:
+        Diverged: one of the losses is not a finite number.
+    """
     for i, loss in enumerate(losses):
         if not np.isfinite(loss):
             step = global_step - len(losses) + 1 + i

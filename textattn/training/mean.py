@@ -9,21 +9,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean that is not divided yet, so that processes with a part of a batch each can compute that of all."""
+    """A mean as a sum and a count, so that processes can combine the parts of a batch that each of them has."""
 
     total: Tensor
-    """A number in fp32, with its gradient."""
+    """A scalar in fp32, with its gradient."""
     count: Tensor
-    """What to divide by: rows or tokens. Where it is 0, so is the mean."""
+    """The divisor, a number of rows or tokens. If it is 0, the mean is 0."""
 
     def value(self) -> Tensor:
-        """The mean of what this process has."""
+        """The mean over the part of this process."""
         return self.total / self.count.clamp(min=1e-12)
 
     def times(self, weight: float) -> Mean:
-        """The mean `weight` times as large."""
+        """This mean multiplied by `weight`."""
         return Mean(weight * self.total, self.count)
 
     def of_nothing(self) -> Mean:
-        """One that does not count, with a gradient of 0 for all that this one depends on."""
+        """A mean that does not count. Its gradient is 0, but exists for every parameter that this mean depends on."""
         return Mean(0 * self.total, 0 * self.count)

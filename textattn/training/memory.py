@@ -1,4 +1,4 @@
-"""Memory of this process: how much it holds and held at most, keeping what is freed at hand, and giving it back."""
+"""Memory of this process: measure its peak, reuse freed memory, and return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# From malloc.h; larger blocks than this always come from the system.
+# Parameters of mallopt() from malloc.h. Blocks larger than MOST_OF_A_HEAP are always requested from the system.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST_OF_A_HEAP = -1, -3, 32 * 2**20
 
 
 def peak_memory() -> int:
-    """Bytes held at most, since the start or the last `forget_peak_memory()`."""
+    """Peak memory in bytes since the start of the process or the last `forget_peak_memory()`; 0 if it is unknown."""
     if found := _status("VmHWM"):
         return found
     try:
@@ -26,27 +26,27 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> None:
-    """From here on the peak is counted anew, where the system can (Linux)."""
+    """Reset the peak memory, if the system supports it (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def keep_freed_memory() -> None:
-    """From here on freed memory stays at hand for what is allocated next, where the C library can be told (glibc).
+    """Make the C library reuse freed memory instead of returning it to the system (glibc only).
 
-    By itself it gives a large tensor back to the system at once, and the next one begins with pages to be cleared. What
-    is kept grows; `give_back_memory()` now and then is for that.
+    By default glibc returns the memory of a large tensor at once, and the system has to clear new pages for the next
+    tensor. The memory that is kept grows over time, so call `give_back_memory()` now and then.
     """
     mallopt = _from_the_c_library("mallopt")
-    if mallopt is not None and _from_the_c_library("malloc_trim") is not None:  # of glibc
+    if mallopt is not None and _from_the_c_library("malloc_trim") is not None:  # only glibc has both
         mallopt(M_MMAP_THRESHOLD, MOST_OF_A_HEAP)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def give_back_memory() -> None:
-    """Gives freed memory back to the system, where the C library can (glibc).
+    """Return freed memory to the system (glibc only).
 
-    By itself it gives back the end of its heap only, and batches of ever other sizes leave holes all over it.
+    By default glibc returns only the end of its heap, but batches of varying sizes leave free memory all over it.
     """
     if trim := _from_the_c_library("malloc_trim"):
         trim(0)

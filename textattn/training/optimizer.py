@@ -12,9 +12,10 @@ from textattn.config.schema import TrainingConfig
 
 
 def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW (Loshchilov & Hutter 2019); matrices decay, embeddings, biases and single vectors do not.
+    """Create AdamW (Loshchilov & Hutter 2019) and, if the model has n-grams, Adagrad (Duchi et al. 2011) for them.
 
-    Weights of n-grams have Adagrad (Duchi et al. 2011) of their own, which touches those that occur only.
+    Weight decay applies to matrices, but not to embeddings, biases and other vectors. Adagrad updates only the n-grams
+    that occur in a batch.
     """
     _leave_compiler_out()
     sparse: list[nn.Parameter] = []
@@ -31,29 +32,29 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
     ]
     optimizers: list[torch.optim.Optimizer] = [AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)]
     if sparse:
-        # Torch asks for a decision: what autograd makes is well formed.
+        # Torch warns unless this is set explicitly. The check is not needed: autograd makes well-formed sparse tensors.
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         optimizers.append(Adagrad(sparse, lr=config.ngram_learning_rate))
     return optimizers
 
 
 class AdamW(torch.optim.AdamW):
-    """As torch's, whose step would import torch's compiler first, two seconds, only to tell it to keep out."""
+    """Torch's AdamW without the wrapper of `step`, which imports torch's compiler (two seconds) only to disable it."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 class Adagrad(torch.optim.Adagrad):
-    """See AdamW."""
+    """Torch's Adagrad with the same change."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adagrad.step))
 
 
 def _leave_compiler_out() -> None:
-    """The same for the other methods of all optimisers, unless the compiler is there already."""
+    """Avoid the same import in the other methods of all optimisers, unless the compiler is loaded already."""
     if "torch._dynamo" in sys.modules:
         return
     for method in vars(torch.optim.Optimizer).values():
-        # Where torch/_compile.py keeps what the compiler made of the method: here the method itself.
+        # torch/_compile.py caches the compiler's version of a method in this attribute; we store the method itself.
         if getattr(method, "__module__", None) == torch.optim.Optimizer.__module__ and hasattr(method, "__wrapped__"):
             vars(method.__wrapped__).setdefault("__dynamo_disable", method.__wrapped__)

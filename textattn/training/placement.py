@@ -1,4 +1,4 @@
-"""Where training computes and in which precision."""
+"""Choose the device and the precision of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textattn.training.processes import Processes, local_rank_of_process, number
 
 @dataclass(frozen=True)
 class Placement:
-    """Where training computes, in which precision, and together with which other processes."""
+    """The device and the precision of training, and the processes that take part."""
 
     device: torch.device
     dtype: torch.dtype
@@ -33,17 +33,21 @@ class Placement:
 
 
 def choose_placement(config: TrainingConfig) -> Placement:
-    """The device and precision the config asks for; `auto` takes the fastest there is, each process a GPU of its own.
+    """Choose the device and the precision of a config.
+
+    `auto` chooses the fastest that is available. If there are several processes on GPUs, each uses a different GPU.
 
     Raises:
-        ConfigError: the device is not there, or cannot compute in that precision.
+        ConfigError: the device is not available or does not support the precision.
     """
     device = choose_device(config.device)
     if device.type == "cuda" and number_of_processes() > 1:
         device = choose_device(f"cuda:{local_rank_of_process()}")
         torch.cuda.set_device(device)
     if config.precision == "fp16" and device.type != "cuda":
-        raise ConfigError(f"training.precision: fp16 needs CUDA, but the device is {device}", "training.precision=auto")
+        raise ConfigError(
+            f"fp16 needs CUDA, but the device is {device}", "training.precision=auto", setting="training.precision"
+        )
     if config.precision != "auto":
         return Placement(
             device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
@@ -56,27 +60,27 @@ def choose_placement(config: TrainingConfig) -> Placement:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, or a device by name.
+    """Find a device by its name, or the fastest one for `auto`.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: the device is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
-    there = {
+    is_available = {
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if not there[device.type]:
+    if not is_available[device.type]:
         raise ConfigError(f"device {name!r} is not available here", "training.device=auto")
     return device
 
 
 def _cpu_computes_bf16() -> bool:
-    """Whether the processor has bf16 instructions; emulation would be slower than fp32."""
+    """Whether the CPU has bf16 instructions; emulating them would be slower than fp32."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,4 +1,4 @@
-"""Several processes on one training, as torchrun starts them: which of them this is, and how they agree."""
+"""Several processes that train one model together, as torchrun starts them: their ranks and their communication."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-# The others wait while the first reads, trains word vectors or measures. That one has died they learn at once.
+# The other processes wait this long while the first one reads data, trains word vectors or measures. If a process dies,
+# the others notice at once, without waiting for this timeout.
 TIMEOUT = timedelta(days=2)
 
 
 def number_of_processes() -> int:
-    """As torchrun says; 1 without it."""
+    """The number of processes that torchrun has started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
 
 
 def rank_of_process() -> int:
-    """The number of this process among all, from 0."""
+    """The rank of this process among all processes, from 0."""
     return int(os.environ.get("RANK", "0")) if number_of_processes() > 1 else 0
 
 
 def local_rank_of_process() -> int:
-    """Its number among those on the same machine, from 0."""
+    """The rank of this process among those on the same machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0")) if number_of_processes() > 1 else 0
 
 
 class Processes:
-    """All processes of a training; by default one alone. All must make the same calls in the same order."""
+    """All processes of a training, by default a single one. All must make the same calls in the same order."""
 
     def __init__(self, size: int = 1, rank: int = 0, local_rank: int = 0) -> None:
         self.size, self.rank, self.local_rank = size, rank, local_rank
 
     @property
     def is_first(self) -> bool:
-        """The one that writes and speaks."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Of everybody's tensor, in place and everywhere."""
+        """Add up the tensors of all processes, in place and in every process."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -54,7 +55,7 @@ class Processes:
         return tensor
 
     def largest(self, number: int) -> int:
-        """Of everybody's number."""
+        """The largest of the numbers of all processes."""
         if self.size == 1:
             return number
         import torch
@@ -65,10 +66,10 @@ class Processes:
         return int(largest)
 
     def first(self, work: Callable[[], T]) -> T:
-        """What the first process alone does; all get its result, which must be JSON.
+        """Do some work in the first process only; all processes get its result, which must be a JSON value.
 
         Raises:
-            TextattnError: the first raised it; `Elsewhere` in the others.
+            TextattnError: the first process raised it; the others raise `Elsewhere`.
         """
         result = self._together(work, self.is_first)
         if self.size == 1:
@@ -77,7 +78,7 @@ class Processes:
         return value
 
     def bytes_of_first(self, content: bytes) -> bytes:
-        """What the first process has; the others give anything."""
+        """Send `content` from the first process to all processes; the `content` of the others is ignored."""
         if self.size == 1:
             return content
         import torch
@@ -85,16 +86,18 @@ class Processes:
 
         size = torch.tensor(len(content))
         dist.broadcast(size, 0)
-        # A buffer that may be written to, whoever it is.
+        # torch needs a writable buffer in every process.
         data = torch.frombuffer(bytearray(content if self.is_first else int(size)), dtype=torch.uint8)
         dist.broadcast(data, 0)
         return data.numpy().tobytes()
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """What each process does for itself: the first of a machine before the others, which find what it cached.
+        """Do some work in every process.
+
+        The first process of each machine works before the others, so that they can use what it has cached.
 
         Raises:
-            TextattnError: one raised it; `Elsewhere` in the others.
+            TextattnError: a process raised it; the others raise `Elsewhere`.
         """
         result = self._together(work, self.local_rank == 0)
         if self.size > 1:
@@ -102,19 +105,19 @@ class Processes:
             result = result if self.local_rank == 0 else others
         return result  # type: ignore[return-value]
 
-    def _together(self, work: Callable[[], T], mine: bool) -> T | None:
-        """Where it is this one's turn, the work; then all go on, or all stop."""
+    def _together(self, work: Callable[[], T], takes_part: bool) -> T | None:
+        """Do some work in the processes where `takes_part` is true; then all continue, or all raise an error."""
         result, error = None, None
-        if mine:
+        if takes_part:
             try:
                 result = work()
             except TextattnError as raised:
                 error = raised
         if self.size > 1:
-            # The lowest number speaks for those that have met the same.
-            speaker = self.size - self.largest(0 if error is None else self.size - self.rank)
+            # Of the processes with an error, the one with the lowest rank reports it.
+            reporter = self.size - self.largest(0 if error is None else self.size - self.rank)
             code = self.largest(0 if error is None else error.exit_code)
-            if speaker < self.size and speaker != self.rank:
+            if reporter < self.size and reporter != self.rank:
                 raise Elsewhere(code)
         if error is not None:
             raise error
@@ -123,13 +126,13 @@ class Processes:
 
 @contextlib.contextmanager
 def join_processes(device_type: str) -> Iterator[Processes]:
-    """Meets the other processes, if torchrun has started some.
+    """Connect to the other processes, if torchrun has started any.
 
     Args:
-        device_type: where the gradients are: nccl connects GPUs, gloo everything else.
+        device_type: the type of the device that holds the gradients; GPUs are connected by nccl, other devices by gloo.
 
     Raises:
-        TrainingError: another process has ended in the middle.
+        TrainingError: another process has ended unexpectedly.
     """
     processes = Processes(number_of_processes(), rank_of_process(), local_rank_of_process())
     if processes.size == 1:
@@ -137,10 +140,10 @@ def join_processes(device_type: str) -> Iterator[Processes]:
         return
     import torch.distributed as dist
 
-    mine = not dist.is_initialized()
-    if mine:
+    initialises = not dist.is_initialized()
+    if initialises:
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
-        # torchrun's store outlives its processes: after a restart nobody must find the addresses of the dead.
+        # torchrun's store outlives its processes. After a restart, the addresses of ended processes must not be used.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
@@ -153,17 +156,17 @@ def join_processes(device_type: str) -> Iterator[Processes]:
         raise TrainingError(
             f"process {processes.rank} of {processes.size}: another process of this training has ended",
             (
-                "its message is above; the same command with ",
+                "see the error of that process above; the same command with ",
                 Option("resume", flag=True),
                 " continues from the newest checkpoint",
             ),
         ) from None
-    if mine:
+    if initialises:
         dist.destroy_process_group()
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
     import torch.distributed as dist
 
-    # gloo has no class of its own for it.
+    # gloo raises a plain RuntimeError for a lost connection.
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()

@@ -1,4 +1,4 @@
-"""When what happens: the steps of each epoch, the evaluations among them, the learning rate of each step."""
+"""The schedule of training: the steps of each epoch, the evaluations and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from textattn.training.examples import Examples
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: the settings, the seed, and where to stop."""
+    """How to train: the settings, the seed and when to stop."""
 
     config: TrainingConfig
     seed: int
     stop_after: float | None = None
-    """Epochs, fewer than those of the config; the learning rate goes as if training went on. None: all epochs."""
+    """The number of epochs after which to stop, or None for all epochs of the config. The learning rate follows the
+    schedule for all epochs in any case."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a plan for some examples."""
+    """The steps of a plan for a set of examples."""
 
     plan: Plan
     lengths: NDArray[np.int64]
     balance: NDArray[np.integer] | None
-    """The labels, where each label gets the same number of places in an epoch."""
+    """The labels, if sampling is balanced: then each label gets the same number of rows in an epoch."""
     steps: list[int] = field(init=False)
-    """Of each epoch."""
+    """Number of steps of each epoch."""
     total_steps: int = field(init=False)
-    """Of all epochs, or `max_steps`: what the learning rate is planned for."""
+    """Number of steps of all epochs, or `max_steps`; the learning rate is planned for these."""
     last_step: int = field(init=False)
-    """Where training ends unless it is stopped early."""
+    """The step after which training ends, unless it is stopped earlier."""
     evaluation_steps: frozenset[int] = field(init=False)
     """The steps after which the model is evaluated."""
 
     @classmethod
     def of(cls, plan: Plan, examples: Examples) -> Schedule:
-        """The schedule for these examples."""
+        """Make the schedule of a plan for these examples."""
         balance = examples.labels if plan.config.sampling == "balanced" else None
         return cls(plan, examples.lengths, balance)
 
@@ -72,17 +73,17 @@ class Schedule:
             object.__setattr__(self, name, value)
 
     def batches(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-        """The rows of each batch of an epoch, drawn with the generator."""
+        """Draw the batches of an epoch with the generator; each batch is an array of row numbers."""
         config = self.plan.config
         return shuffled_batches(self.lengths, config.batch_size, generator, config.max_tokens_per_batch, self.balance)
 
     def learning_rate(self, step: int) -> float:
-        """Of the step with that number, counted from 0."""
+        """The learning rate of a step, counted from 0."""
         return learning_rate_at(step, self.total_steps, self.plan.config)
 
 
 def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:
-    """Of the step with that number, from 0: a linear warm-up to the highest, then the schedule of the config."""
+    """The learning rate of a step, counted from 0: a linear warm-up to the maximum, then the schedule of the config."""
     warmup = round(config.warmup_ratio * total_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)

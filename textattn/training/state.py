@@ -1,4 +1,4 @@
-"""The whole state of a training, taken and restored, as one safetensors file with a checksum."""
+"""The whole state of training, saved as one safetensors file with a checksum and restored from it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ STATE, DIGEST = "state", "sha256"
 
 @dataclass
 class Progress:
-    """Where a loop is."""
+    """The progress of a training loop."""
 
     shuffle: dict[str, Any]
-    """State of the generator before it drew the order of this epoch."""
+    """State of the random generator before it drew the order of this epoch."""
     epoch: int = 0
     batches: int = 0
-    """Of this epoch, trained on."""
+    """Number of batches of this epoch that have been trained on."""
     global_step: int = 0
     evaluated: int = 0
     """The step of the last evaluation."""
@@ -37,12 +37,12 @@ class Progress:
     best: float | None = None
     without_improvement: int = 0
     losses: list[float] = field(default_factory=list)
-    """Of each step since the last evaluation."""
+    """The loss of each step since the last evaluation."""
 
 
 @dataclass(frozen=True)
 class BestWeights:
-    """The weights that were best so far, which lie in a file beside the state."""
+    """The best weights so far, which are stored in a separate file beside the state."""
 
     evaluation: Evaluation
     file: str
@@ -51,10 +51,11 @@ class BestWeights:
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that training resumes from."""
+    """The state from which training resumes."""
 
     tensors: dict[str, Tensor]
-    """Weights, moments of the optimisers (both shared with the loop, not copied), states of the random generators."""
+    """The weights, the moments of the optimisers and the states of the random generators. The loop keeps using the same
+    weights and moments; they are not copied."""
     progress: Progress
     scaler: dict[str, Any]
     """State of the gradient scaler."""
@@ -63,7 +64,7 @@ class TrainState:
     best: BestWeights | None = None
 
     def to_bytes(self) -> bytes:
-        """A safetensors file with a checksum of everything in it."""
+        """The state as a safetensors file that contains a checksum of its whole content."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.tensors.items())}
         best = self.best and {
             "evaluation": asdict(self.best.evaluation), "weights": self.best.file, "sha256": self.best.sha256
@@ -74,10 +75,10 @@ class TrainState:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> TrainState:
-        """What `to_bytes` gave.
+        """Read the result of `to_bytes`.
 
         Raises:
-            ValueError: it is damaged, or of a version that cannot be read.
+            ValueError: the content is damaged or of an unknown version.
         """
         try:
             size = int.from_bytes(content[:8], "little")
@@ -100,7 +101,7 @@ def _digest(tensors: dict[str, Tensor], state: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        # A tensor without dimensions has no view as bytes.
+        # A tensor without dimensions cannot be viewed as bytes, so it is reshaped first.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -112,7 +113,7 @@ def take_state(
     device: torch.device,
     progress: Progress,
 ) -> TrainState:
-    """Everything that decides what the next steps do."""
+    """Collect everything that determines the next steps."""
     tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
@@ -133,10 +134,13 @@ def restore_state(
     scaler: torch.amp.GradScaler,
     device: torch.device,
 ) -> Progress:
-    """Restores everything, the random generators of torch included.
+    """Restore the model, the optimisers, the gradient scaler and torch's random generators.
+
+    Returns:
+        The progress of the loop.
 
     Raises:
-        ValueError: the weights are of another model.
+        ValueError: the weights belong to a different model.
     """
     tensors = state.tensors
     weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
@@ -154,7 +158,7 @@ def restore_state(
         prefix = f"{OPTIMIZER}{name}/"
         kept = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if kept:
-            # The count of steps stays where fused AdamW has it: on the device of the parameter.
+            # Fused AdamW keeps its step count on the device of the parameter.
             owner[parameter].state[parameter] = {key: value.to(parameter.device) for key, value in kept.items()}
     scaler.load_state_dict(state.scaler)
     torch.set_rng_state(tensors[RANDOM + "cpu"])
