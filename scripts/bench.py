@@ -1,5 +1,5 @@
-"""Measures how fast and how lean textattn is: whole processes, each a fresh one, as a user meets it; and the training
-loop inside one process, beside the least it could cost.
+"""Measures the speed and memory of textattn: of whole new processes, as a user experiences them, and of the training
+loop within one process, compared with a lower bound of its cost.
 
     .venv/bin/python scripts/bench.py startup --model runs/imdb/TIME
     .venv/bin/python scripts/bench.py predict --model runs/imdb/TIME --input ../shared/data/imdb/test.parquet
@@ -9,7 +9,8 @@ loop inside one process, beside the least it could cost.
     .venv/bin/python scripts/bench.py peers --data ../shared/data/imdb --configs imdb imdb_fast
     .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
 
-Machines are shared: what is compared runs in turns, and the table holds medians. --json prints the same as JSON.
+Because machines are shared, the candidates of a comparison take turns, and the table contains medians. --json prints
+the same as JSON.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class Run(NamedTuple):
 
     seconds: float
     megabytes: float
-    """Peak of its resident memory."""
+    """Peak resident memory."""
     stdout: str
 
 
 def run(command: list[str]) -> Run:
-    """Runs a command, which must succeed."""
+    """Run a command, which must succeed."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -54,13 +55,13 @@ def run(command: list[str]) -> Run:
         err.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)}\n{err.read().decode()}")
-        # Linux counts kilobytes, macOS bytes.
+        # Linux reports kilobytes, macOS bytes.
         unit = 1e6 if sys.platform == "darwin" else 1e3
         return Run(seconds, usage.ru_maxrss / unit, out.read().decode())
 
 
 def startup(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """One sentence, from the shell's prompt to the next."""
+    """Time of predicting one sentence, from the start of the process to its end."""
     model = ["--model", str(arguments.model)]
     commands = {
         'textattn predict "…"': [*TEXTATTN, "predict", *model, SENTENCE],
@@ -89,7 +90,7 @@ def startup(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A whole file, from start to the finished output."""
+    """Time of predicting a whole file, from the start of the process to the finished output."""
     results: dict[str, list[tuple[Run, dict[str, Any]]]] = {name: [] for name in arguments.runtime}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.repeat):
@@ -119,7 +120,7 @@ def predict(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The peak for a small and for a large csv file of the same reviews."""
+    """Peak memory for a small and a large csv file with the same reviews."""
     texts = pq.read_table(arguments.input, columns=["text"])["text"].to_pylist()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +153,7 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def scale(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Training on few and on many reviews (the same again and again): speed and memory should not differ."""
+    """Training on few and on many reviews (the same ones, repeated). Speed and memory should not differ."""
     table = pq.read_table(Path(arguments.data, "train.parquet"), columns=["text", "label"])
     order = list(range(len(table)))
     random.Random(0).shuffle(order)  # files sorted by label are common
@@ -188,21 +189,21 @@ def scale(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tokens per second of the training loop, of the bare LSTM on the same batches, and of the usual way."""
+    """Tokens per second of the training loop, of the bare LSTM on the same batches, and of a tutorial-style loop."""
     import bench_training
 
     return bench_training.train_busy(arguments) if arguments.busy else bench_training.train(arguments)
 
 
 def prepare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """What comes before the first training step, in a first run and in a second."""
+    """Time before the first training step, in a first and in a second run."""
     import bench_preparing
 
     return bench_preparing.prepare(arguments, TEXTATTN)
 
 
 def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Accuracy and whole time of our recipes, of fastText and of TF-IDF with logistic regression."""
+    """Accuracy and total time of our recipes, of fastText and of TF-IDF with logistic regression."""
     import bench_peers
 
     return bench_peers.peers(arguments, run)

@@ -1,4 +1,4 @@
-"""Our recipes beside fastText and TF-IDF with logistic regression, whole processes. For scripts/bench.py."""
+"""Compares our recipes with fastText and with TF-IDF and logistic regression, as whole processes. For bench.py."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# A name of the table: what peer_models.py calls it.
+# Name in the table -> name in peer_models.py.
 PEERS = {
     "fastText, words": "fasttext",
     "fastText, words and pairs": "fasttext_bigrams",
     "TF-IDF of words and pairs, logistic regression": "tf_idf",
 }
-# fastText's Python part is older than numpy 2.
+# The Python binding of fastText does not support numpy 2.
 PACKAGES = ["fasttext-wheel==0.9.2", "scikit-learn==1.7.2", "pyarrow==21.0.0", "numpy<2"]
 
 
 def peers(arguments: argparse.Namespace, run: Callable[[list[str]], Any]) -> list[dict[str, Any]]:
-    """From raw parquet to the accuracy on the test split, in turns; medians over the rounds."""
+    """Measure the time from raw parquet files to the accuracy on test. Candidates take turns; results are medians."""
     python = _environment(Path(arguments.environment))
-    os.environ["TEXTATTN_CACHE"] = "off"  # the peers keep nothing either
+    os.environ["TEXTATTN_CACHE"] = "off"  # The peers have no cache either.
     here = Path(__file__).parent
     results: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def peers(arguments: argparse.Namespace, run: Callable[[list[str]], Any]) -> lis
 
 
 def _environment(folder: Path) -> Path:
-    """The python of an environment with the peers' packages; made once."""
+    """The python of an environment with the packages of the peers, which is created once."""
     python = folder / "bin" / "python"
     installed = folder / "installed"
     wanted = "\n".join(PACKAGES)

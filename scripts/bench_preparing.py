@@ -1,4 +1,4 @@
-"""What comes before the first step: tokenising beside the library alone, and a second run. For scripts/bench.py."""
+"""Measures the time before the first step: tokenisation, and how much a second run saves. For scripts/bench.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUNDS = 3
 
 
 def prepare(arguments: argparse.Namespace, textattn: list[str]) -> list[dict[str, Any]]:
-    """Seconds of tokenising, ours and the library's, in turns; and of whole runs, the first and another like it."""
+    """Time tokenisation, ours and that of the bare library in turns; and whole runs, the first and an equal second."""
     overrides = [f"data.path={arguments.data}", *arguments.overrides]
     config = load_config("imdb", overrides)
     data = prepare_data(config, Report())
@@ -75,7 +75,7 @@ def seconds_of(what: Callable[[], None]) -> float:
 
 
 def run_until(command: list[str], environment: dict[str, str], *, ended: bool = False) -> tuple[float, float]:
-    """Seconds until a training says that it starts, and until it is done (where it is not waited for, killed)."""
+    """Seconds until a training reports its start, and until it ends or, if its end does not matter, is killed."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment

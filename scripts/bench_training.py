@@ -1,4 +1,4 @@
-"""The training loop beside the least it could cost, and the way it is usually written. For scripts/bench.py."""
+"""Compares the training loop with a lower bound of its cost and with a tutorial-style loop. For scripts/bench.py."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from textattn.tokens.batches import shuffled_batches
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.training.placement import Placement, choose_placement
 
-# In each, everybody takes STEPS steps on the same batches, in turns first and last, so that what the machine does
-# beside them falls on all; the usual way is so slow that it takes one step, and in some of them only.
+# In each round, every contestant takes STEPS steps on the same batches. The order alternates, so that other load on the
+# machine affects all alike. The tutorial-style loop is so slow that it takes one step, and only in some rounds.
 ROUNDS, STEPS, ROUNDS_A_TURN_OF_THE_USUAL, WARM_UP = 16, 20, 2, 1
 
 
 class Contestant:
-    """Something that trains on a few batches when asked: (real tokens, seconds)."""
+    """A training loop that is compared. `train` takes a few steps and returns (real tokens, seconds)."""
 
     def __init__(self, name: str, precision: str, train: Callable[[], tuple[int, float]], every: int = 1) -> None:
         self.name, self.precision, self.train, self.every = name, precision, train, every
@@ -75,7 +75,7 @@ def train_busy(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tokens per second: our loop, the bare LSTM on the same batches, the way of the tutorials, matrix products."""
+    """Measure tokens per second: our loop, the bare LSTM on the same batches, tutorial style, matrix products."""
     overrides = [f"data.path={arguments.data}", "model.vectors.source=random", "model.ngrams=0", *arguments.overrides]
     config = load_config("imdb", overrides)
     data = prepare(config, Report())
@@ -109,7 +109,7 @@ def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     padding = padding_share(tokens["train"], config.training.batch_size)
     rows = []
     for (name, precision), speed in speeds.items():
-        # Neighbours in time, so that what the machine does beside them cancels out.
+        # Pairs of the same round, so that other load on the machine cancels out.
         bare = rounds.get(("bare LSTM, same batches", precision), [])
         shares = [a / b for a, b in zip(rounds[name, precision], bare, strict=False)]
         rows.append(
@@ -152,7 +152,7 @@ def rounds_of(loop: Iterator[Any], steps: int = STEPS) -> Callable[[], tuple[int
 def bare_lstm(
     sizes: tuple[int, int], tokens: TokenArrays, batch_size: int, placement: Placement
 ) -> Callable[[], tuple[int, float]]:
-    """torch's fused bidirectional LSTM forward and backward over our rectangles, padding and all, and nothing else."""
+    """Only the forward and backward pass of torch's fused bidirectional LSTM over our batches, including padding."""
     lstm = nn.LSTM(*sizes, batch_first=True, bidirectional=True).to(placement.device)
     generator = np.random.default_rng(0)  # the loop's, too
     batches = (batch for _ in itertools.count() for batch in shuffled_batches(tokens.lengths, batch_size, generator))
@@ -175,7 +175,7 @@ def bare_lstm(
 
 
 class Tutorial(nn.Module):
-    """The same sizes as tutorials write it."""
+    """A model of the same sizes, written as in tutorials."""
 
     def __init__(self, vocab_size: int, embedding_dim: int, hidden_size: int, attention_size: int, labels: int) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ def tutorial(
 
 
 def products_per_second(placement: Placement, size: int = 2048) -> float:
-    """Floating point operations a second in square matrix products: the best of ten."""
+    """Floating point operations per second in square matrix products, the best of ten."""
     a, b = (torch.randn(size, size, device=placement.device, dtype=placement.dtype) for _ in range(2))
     best = 0.0
     for _ in range(10):
@@ -235,7 +235,7 @@ def products_per_second(placement: Placement, size: int = 2048) -> float:
 
 
 def padding_share(tokens: TokenArrays, batch_size: int) -> float:
-    """Of the rectangles of an epoch, the share that is padding."""
+    """The share of padding in the batches of an epoch."""
     cells = sum(
         len(b) * int(tokens.lengths[b].max())
         for b in shuffled_batches(tokens.lengths, batch_size, np.random.default_rng(0))

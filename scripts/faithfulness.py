@@ -1,12 +1,13 @@
 #!/usr/bin/env python
-"""What each way of training for explanations helps, and what not: accuracy beside the audit, over several seeds.
+"""Measures how much each method of training for explanations helps: accuracy and audit, over several seeds.
 
     .venv/bin/python scripts/faithfulness.py sst2 data.path=../shared/data/sst2 --seeds 5
 
 Trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
-model on the same texts and prints a table (mean and standard deviation over the seeds). A recipe that learns from
-another model's answers has the config as it is for a teacher, and word vectors of its own. Everything is written to
---output as JSON after each run; a script started again with the same --output goes on where it stopped.
+model on the same texts and prints a table (mean and standard deviation over the seeds). A recipe that learns from the
+predictions of a teacher gets a model of the unchanged config as its teacher, and its own word vectors. After each run,
+all results are written to --output as JSON. Started again with the same --output, the script continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ VARIANTS: dict[str, list[str]] = {
     "masking": ["model.dropout.masking=0.5"],
     "alignment": ["training.attention_alignment=0.5"],
 }
-# The shipped recipe CONFIG_faithful in place of CONFIG.
+# This variant trains the shipped recipe CONFIG_faithful instead of CONFIG.
 FAITHFUL = "faithful"
 SILENT = ["output.audit_examples=0", "output.attention_examples=0", "output.plots=false"]
-# Column -> where it stands in a result.
+# Column of the table -> path in a result.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
     "tau gradient": ("audit", "attention", "tau_gradient", "mean"),
@@ -64,14 +65,12 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to N")
-    parser.add_argument(
-        "--variants", default=None, help=f"of {', '.join(VARIANTS)}, {FAITHFUL}; default: all there are"
-    )
+    parser.add_argument("--variants", default=None, help=f"some of {', '.join(VARIANTS)}, {FAITHFUL}; default: all")
     parser.add_argument("--split", default="test")
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--slow-tokens", type=int, default=2_000_000, help="budget of leave-one-out, in tokens")
     parser.add_argument("--output", type=Path, default=None, help="JSON file")
-    parser.add_argument("--runs", type=Path, default=None, help="keep the runs here, and use those that are finished")
+    parser.add_argument("--runs", type=Path, default=None, help="folder to keep the runs in; finished runs are reused")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME:KEY=VALUE,KEY=VALUE", help="more variants")
     arguments = parser.parse_args()
     variants = dict(VARIANTS)
@@ -92,7 +91,7 @@ def main() -> None:
                 if str(seed) in results.setdefault(name, {}):
                     continue
                 config = arguments.config + (f"_{FAITHFUL}" if name == FAITHFUL else "")
-                # It is the attention that is asked about, not what stands beside it.
+                # All variants train without n-grams, because only the attention is evaluated.
                 shared = (
                     trained_teacher(arguments.config, arguments.overrides, folder)
                     if name == FAITHFUL and load_config(config).data.teacher
@@ -112,7 +111,7 @@ def main() -> None:
 
 
 def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]:
-    """Word vectors trained once, so that the variants differ in nothing else; settings that read them."""
+    """Train word vectors once, so that the variants share them. Returns the settings that read them."""
     from textattn.tokens.vectors import train_skipgram
 
     resolved = load_config(config, overrides)
@@ -136,7 +135,7 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
 
 
 def trained_teacher(config: str, overrides: list[str], folder: Path) -> list[str]:
-    """For a recipe that learns from another model's answers: that model, trained once; settings that name it."""
+    """Train the teacher of a recipe that needs one, once. Returns the settings that name it."""
     run = folder / "teacher"
     if not (run / METRICS).exists():
         textattn.train(config, [*overrides, *SILENT, f"output.dir={run}"], resume=True)

@@ -1,11 +1,11 @@
-"""What `textattn check` predicts of a run beside what the run then took, as a Markdown table.
+"""Compares what `textattn check` predicts for a run with what the run then takes, as a Markdown table.
 
     .venv/bin/python scripts/forecast.py                       # imdb and sst2: a quarter of an hour on two cores
     .venv/bin/python scripts/forecast.py sst2 --set training.epochs=1
     .venv/bin/python scripts/forecast.py quickstart --keep     # word vectors and tokens that are there are used
 
-Each config is checked and then trained, one right after the other, both with the command line in processes of their
-own. Nothing kept from before is used, so the tokens are found by the run and word vectors are trained in it.
+Each config is first checked and then trained, in separate processes of the command line. The cache is not used, so the
+run itself tokenises the texts and trains the word vectors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from recipes import RECIPES
 
-# Runs a command and prints, as JSON on its last line, the most memory it held and how long it took.
+# Runs a command and prints its peak memory and its time as JSON on the last line.
 MEASURE = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=["imdb", "sst2"], help="configs; default: imdb sst2")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data sets")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every run")
-    parser.add_argument("--keep", action="store_true", help="use what is in the cache")
+    parser.add_argument("--keep", action="store_true", help="use the cache")
     arguments = parser.parse_args()
     print("| config | what | predicted | measured | ratio |")
     print("|---|---|---|---|---|", flush=True)

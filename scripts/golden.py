@@ -1,10 +1,10 @@
-"""Digests of what small runs of every kind of config leave behind, to see whether two versions give the same bytes.
+"""Records digests of the files that small runs of every kind of config write, to compare the bytes of two versions.
 
     PYTHONPATH=OTHER_CHECKOUT .venv/bin/python scripts/golden.py record before.json
     .venv/bin/python scripts/golden.py compare before.json
 
-Bytes of weights depend on the processor and on torch, so the digests are compared on one machine and not committed.
-`compare` ends with exit code 1 and the names of what differs.
+The bytes of weights depend on the processor and on torch, so digests are compared on one machine and not committed. If
+anything differs, `compare` lists it and ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ os.environ.update(OMP_NUM_THREADS="1", TEXTATTN_CACHE="off", HF_HUB_OFFLINE="1",
 
 import numpy as np
 
-# Timings, places and versions: what no two runs share.
+# Timings, paths and versions, which differ between any two runs.
 VOLATILE = {
     "seconds", "total", "train_runtime", "train_tokens_per_second", "started", "command", "platform", "python",
     "packages", "run", "dir", "path", "duration",
@@ -47,7 +47,7 @@ BASE: dict[str, Any] = {
 
 
 def kinds(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> settings that differ from BASE, as dotted keys."""
+    """The settings of each kind of run that differ from BASE, as dotted keys."""
     return {
         "plain": {},
         "recipe_auto": {"recipe": "auto", "model": {}, "tokenizer": {}, "training": {"epochs": 1}},
@@ -88,7 +88,7 @@ def kinds(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_data(folder: Path) -> None:
-    """Texts with labels that can be learnt, drawn with a seed."""
+    """Texts with labels that can be learned, drawn with a seed."""
     random = np.random.default_rng(0)
     filler = [
         "the",
@@ -155,7 +155,7 @@ def write_data(folder: Path) -> None:
 
 
 def settings_of(kind: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A whole config."""
+    """A complete config."""
     config: dict[str, Any] = json.loads(json.dumps(BASE))
     for key, value in kind.items():
         *sections, last = key.split(".")
@@ -170,7 +170,7 @@ def settings_of(kind: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def without_volatile(value: Any) -> Any:
-    """The same without timings and places."""
+    """The same value without timings and paths."""
     if isinstance(value, dict):
         return {key: without_volatile(item) for key, item in value.items() if key not in VOLATILE}
     return [without_volatile(item) for item in value] if isinstance(value, list) else value
@@ -181,7 +181,7 @@ def digest(content: bytes) -> str:
 
 
 def outcome(run: Path, folder: Path) -> dict[str, str]:
-    """File -> digest of what counts in it."""
+    """Digests of the relevant content of each file."""
     import pyarrow.parquet as parquet
 
     found = {}
@@ -203,7 +203,7 @@ def outcome(run: Path, folder: Path) -> dict[str, str]:
 
 
 def printed(*arguments: str) -> str:
-    """What the command line prints on stdout."""
+    """Digests of what commands print on stdout."""
     from textattn.cli import main
 
     streams = {"stdout": io.TextIOWrapper(io.BytesIO(), "utf-8"), "stderr": io.TextIOWrapper(io.BytesIO(), "utf-8")}
@@ -223,7 +223,7 @@ def printed(*arguments: str) -> str:
 
 
 def record() -> dict[str, Any]:
-    """Everything."""
+    """All digests, by name."""
     from textattn import train
 
     found: dict[str, Any] = {}
@@ -279,7 +279,7 @@ def record() -> dict[str, Any]:
 
 
 def resumed(config: Path, folder: Path) -> dict[str, str]:
-    """A run killed in its middle and gone on with."""
+    """A run that is killed half-way and then resumed."""
     run = folder / "resumed"
     command = [sys.executable, "-m", "textattn", "train", str(config), f"output.dir={run}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,9 +1,9 @@
-"""One label fifty times rarer than the other, and what each setting against it does, as a Markdown table.
+"""Measures the settings against imbalance on data with one label fifty times rarer, as a Markdown table.
 
     .venv/bin/python scripts/imbalance.py --data ../shared/data/sst2 --seeds 3
 
-Of a data set with two labels the training and validation splits lose most of the texts of one label (seeded); the test
-split stays whole. Every setting is trained with `configs/sst2.yaml` and seeds 1, 2, …. Runs lie under runs/imbalance/.
+Most texts of one of two labels are removed from the training and validation splits (seeded); the test split stays
+complete. Every setting is trained with `configs/sst2.yaml` and the seeds 1, 2, …. Runs are kept in runs/imbalance/.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/sst2"), help="folder with parquet splits")
     parser.add_argument("--config", default="sst2", help="the config to train with")
-    parser.add_argument("--ratio", type=int, default=50, help="texts of the frequent label for one of the rare")
+    parser.add_argument("--ratio", type=int, default=50, help="frequent texts for each rare one")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each setting")
     parser.add_argument("--set", nargs="*", default=["model.ngrams=0"], metavar="KEY=VALUE", help="for every run")
-    parser.add_argument("--out", type=Path, default=Path("runs/imbalance"), help="where cuts and runs are kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/imbalance"), help="folder for the data and the runs")
     arguments = parser.parse_args()
     files = cut(arguments.data, arguments.out / "data", arguments.ratio)
     metrics = {
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def cut(source: Path, target: Path, ratio: int) -> dict[str, Path]:
-    """Files of the splits, train and validation without most texts of the rare label."""
+    """Write the files of the splits: train and validation without most texts of the rare label, and test."""
     target.mkdir(parents=True, exist_ok=True)
     files = {}
     for split in ("train", "validation", "test"):
@@ -78,7 +78,7 @@ def cut(source: Path, target: Path, ratio: int) -> dict[str, Path]:
 
 
 def names_of_labels(table: pa.Table) -> list[str]:
-    """The names of a `label` column, from the feature types of `datasets` where it holds numbers."""
+    """The names of a `label` column. If it contains numbers, they come from the feature types of `datasets`."""
     import datasets
 
     labels: list[Any] = table["label"].to_pylist()

@@ -1,10 +1,10 @@
-"""Kills trainings at random moments, lets them go on, and compares what they end with to a training left alone.
+"""Kills trainings at random moments, resumes them, and compares their results with an uninterrupted training.
 
     .venv/bin/python scripts/kill_resume.py --runs 30
     .venv/bin/python scripts/kill_resume.py --runs 30 configs/sst2.yaml data.path=../shared/data/sst2
 
-Every run is killed with SIGKILL at a random moment of its whole time, and again with each start until one gets through;
-after three kills it is left alone.
+Every run is killed with SIGKILL at a random moment within the time of a whole training, again after each resumption,
+until it ends first. After three kills it is not interrupted any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-# Small, with something written every few milliseconds.
+# A small training that writes files every few milliseconds.
 DEFAULT = [
     "quickstart", "model.embedding_dim=32", "model.hidden_size=32", "training.epochs=6", "training.batch_size=16",
     "training.evaluations_per_epoch=4", "training.checkpoint_steps=2", "output.audit_examples=0", "output.plots=false",
@@ -29,7 +29,7 @@ KILLS = 3
 
 
 def start(config: list[str], run: Path, after: float | None) -> bool:
-    """Whether it got to its end before it was killed, `after` so many seconds."""
+    """Start a training and kill it `after` some seconds. Returns whether it ended before that."""
     command = [sys.executable, "-m", "textattn", "--quiet", "train", *config, f"output.dir={run}", "--resume"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
@@ -47,7 +47,7 @@ def digest(run: Path) -> str:
 
 
 def unreadable(run: Path) -> list[str]:
-    """Files of a stopped run under their own names that are not whole."""
+    """The files of a stopped run that have their final names but are incomplete."""
     found = []
     for path in run.rglob("*.safetensors"):
         try:
@@ -60,7 +60,7 @@ def unreadable(run: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     parser.add_argument("config", nargs="*", default=DEFAULT, help="config and overrides of textattn train")
     arguments = parser.parse_args()
     chance = np.random.default_rng(arguments.seed)
@@ -70,7 +70,7 @@ def main() -> None:
         started = time.perf_counter()
         start(arguments.config, whole, None)
         seconds = time.perf_counter() - started
-        print(f"left alone: {seconds:.1f} s, {digest(whole)}", flush=True)
+        print(f"uninterrupted: {seconds:.1f} s, {digest(whole)}", flush=True)
         for number in range(arguments.runs):
             run = Path(folder, f"killed-{number}")
             moments: list[float] = []
@@ -84,7 +84,7 @@ def main() -> None:
             left = [path.name for path in run.rglob(".*")]
             print(
                 f"run {number + 1}: killed after {', '.join(f'{m:.1f}' for m in moments) or 'nothing'} s, "
-                f"{'the same' if digest(run) == digest(whole) else 'ANOTHER'} model, {len(left)} files left over",
+                f"{'the same' if digest(run) == digest(whole) else 'A DIFFERENT'} model, {len(left)} files left over",
                 flush=True,
             )
     print(f"{same} of {arguments.runs} runs end with the same bytes after {kills} kills; {broken} unreadable files")

@@ -1,8 +1,8 @@
-"""The linear peers, trained and tested as their documentation has it. Run by bench_peers.py in their own environment.
+"""Trains and tests the linear peers as their documentation recommends. bench_peers.py runs it in their environment.
 
     python peer_models.py NAME DATA TEXT LABEL
 
-Prints JSON: the accuracy on the test split. The time is that of the whole process.
+Prints the accuracy on the test split as JSON. bench_peers.py measures the time of the whole process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 
 def fasttext(train: tuple[list[str], list[str]], test: tuple[list[str], list[str]], ngrams: int) -> float:
-    """Words lower-cased and cut from punctuation, as fastText's tutorial does; its settings, five passes."""
+    """fastText with the preprocessing of its tutorial (lower case, punctuation split off) and five epochs."""
     import re
 
     import fasttext as library  # type: ignore[import-not-found]
@@ -28,7 +28,7 @@ def fasttext(train: tuple[list[str], list[str]], test: tuple[list[str], list[str
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "train.txt")
         with path.open("w", encoding="utf-8") as file:
-            # fastText reads in order, and a file sorted by label teaches it the last one.
+            # Shuffle, because fastText reads in order and would learn only the last label of a sorted file.
             rows = list(zip(*train, strict=True))
             random.Random(0).shuffle(rows)
             for text, label in rows:
@@ -39,7 +39,7 @@ def fasttext(train: tuple[list[str], list[str]], test: tuple[list[str], list[str
 
 
 def tf_idf(train: tuple[list[str], list[str]], test: tuple[list[str], list[str]]) -> float:
-    """TF-IDF of words and pairs of words, logistic regression."""
+    """Logistic regression on TF-IDF of words and pairs of words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 

@@ -1,14 +1,14 @@
-"""How good the recipes are on every data set, beside the linear baseline, over several seeds: a Markdown table.
+"""Compares the recipes with the linear baseline on every data set, over several seeds, as a Markdown table.
 
     .venv/bin/python scripts/quality.py                             # all: two hours on two cores
     .venv/bin/python scripts/quality.py sst2 trec --seeds 3 --data ../shared/data
     .venv/bin/python scripts/quality.py materials --output runs/quality/quality.json
-    .venv/bin/python scripts/quality.py sst2 --default              # of the recipe, only where the data are
+    .venv/bin/python scripts/quality.py sst2 --default              # only the data section of the recipe
     .venv/bin/python scripts/quality.py imdb_little --examples 100 200 500 1000     # a learning curve
 
-The baseline is trained on the splits of the first seed, and the test between the two, McNemar's, is of that seed. Of
-`materials` a seed is the mean of the five official folds, and the test is of all their formulas. Every run is kept in
-a JSON file as it ends: the same command again goes on where it was.
+The baseline is trained on the splits of the first seed, and McNemar's test compares the two for that seed. For
+`materials`, the result of a seed is the mean of the five official folds, and the test covers all their formulas. Every
+result is saved to a JSON file when its run ends, so the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import textattn
 from textattn.config import load_config
 from textattn.storage.files import read_json, write_json
 
-# Recipe -> the metric that is published for its data.
+# Recipe -> the metric that is usually published for its data.
 METRICS = {
     "imdb": "accuracy",
     "imdb_fast": "accuracy",
@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data sets")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for every run")
-    parser.add_argument("--default", action="store_true", help="train with nothing set but the recipe's data section")
+    parser.add_argument("--default", action="store_true", help="train with only the data section of the recipe")
     parser.add_argument("--output", type=Path, default=Path("runs/quality.json"), help="where results are kept")
-    parser.add_argument("--examples", type=int, nargs="+", metavar="N", help="train on so many examples of each")
+    parser.add_argument("--examples", type=int, nargs="+", metavar="N", help="training examples, for a learning curve")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(METRICS)):
         parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(METRICS)}")
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def measure(name: str, data: Path, seed: int, settings: list[str], default: bool) -> dict[str, Any]:
-    """What one seed comes to; with the baseline for the first."""
+    """The results of one seed, for the first seed with those of the baseline."""
     folder = RECIPES[name][0]
     settings = [*settings_of(name, data), *settings, f"seed={seed}", f"training.baseline={str(seed == 1).lower()}"]
     config = {"data": given_data(name)} if default else name
@@ -87,12 +87,12 @@ def measure(name: str, data: Path, seed: int, settings: list[str], default: bool
 
 
 def given_data(name: str) -> dict[str, Any]:
-    """What a shipped config says about its data."""
+    """The data section of a shipped config."""
     return load_config(name).data.model_dump(exclude_unset=True)
 
 
 def train(name: str | dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """metrics.json of a run that is not kept."""
+    """Train a run that is not kept, and return its metrics.json."""
     off = ["output.audit_examples=0", "output.attention_examples=0", "output.plots=false"]
     with tempfile.TemporaryDirectory() as scratch:
         run = textattn.train(name, [*settings, *off, f"output.dir={scratch}/run"])
@@ -101,7 +101,7 @@ def train(name: str | dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
 
 def summary(metric: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the runs, and how often only one of the two was right."""
+    """A row of the table: means over the runs, and McNemar's test."""
     found = {
         "value": float(np.mean([run["test"][metric] for run in runs])),
         "parameters": runs[0]["num_parameters"],

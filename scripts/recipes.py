@@ -1,9 +1,9 @@
-"""Trains the shipped configs on local copies of their data sets and prints what they reach, as a Markdown table.
+"""Trains the shipped configs on local copies of their data sets and prints their results as a Markdown table.
 
     .venv/bin/python scripts/recipes.py                        # all of them
     .venv/bin/python scripts/recipes.py trec sst2 --data ../shared/data
 
-The figures in the README and at the head of each config come from here. Runs are kept under runs/recipes/.
+The figures in the README and at the top of each config come from this script. Runs are kept in runs/recipes/.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import textattn
 from textattn.config import load_config
 from textattn.storage.files import read_json
 
-# Config -> folder under --data, further settings ({data} is what --data says), and the figure it is known by.
+# Config -> folder in --data, further settings ({data} is the value of --data), and the metric to print.
 RECIPES: dict[str, tuple[str | None, list[str], str]] = {
     "quickstart": (None, [], "accuracy"),
     "sst2": ("sst2", [], "accuracy"),
@@ -57,7 +57,7 @@ def main() -> None:
         settings = settings_of(name, arguments.data)
         source = [] if folder is None else [f"data.path={arguments.data / folder}"]
         if (teacher := load_config(name).data.teacher) is not None:
-            # The run of that recipe here, which stands before it in the table.
+            # The teacher is the run of that recipe, which comes earlier in the table.
             settings = [*settings, f"data.teacher={arguments.out / Path(teacher).name}"]
         settings = [*settings, *arguments.set]
         if name == "materials":
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def settings_of(name: str, data: Path) -> list[str]:
-    """What a recipe needs beside `data.path` where the data sets are in the folder `data`."""
+    """The settings that a recipe needs in addition to `data.path` if the data sets are in the folder `data`."""
     return [setting.format(data=data) for setting in RECIPES[name][1]]
 
 
@@ -81,7 +81,7 @@ def _train(name: str, overrides: list[str], directory: Path) -> dict[str, Any]:
 
 
 def _print_folds(table_path: Path, directory: Path, settings: list[str], metric: str) -> None:
-    """Matbench's protocol: train on four folds, test on the fifth, mean over the five."""
+    """Follow the protocol of Matbench: train on four folds, test on the fifth, and average over the five."""
     values, seconds, metrics = [], 0.0, {}
     for fold in range(FOLDS):
         with tempfile.TemporaryDirectory() as scratch:
@@ -96,7 +96,7 @@ def _print_folds(table_path: Path, directory: Path, settings: list[str], metric:
 
 
 def files_of_fold(table_path: Path, fold: int, folder: Path) -> str:
-    """Writes its files, train and test, and gives `data.files`."""
+    """Write the training and test files of a fold, and return `data.files`."""
     table = pq.read_table(table_path)
     files = []
     for split, rows in (("train", pc.not_equal(table["fold"], fold)), ("test", pc.equal(table["fold"], fold))):

@@ -113,7 +113,8 @@ CONFIGS = [
 CONTRADICTIONS = [
     Case("softmax with several labels", {"bad.jsonl": SEVERAL},
          "train mine.yaml data.path=bad.jsonl model.output=softmax", 2,
-         "model.output: softmax gives one label a text, but the data have several", "model.output=sigmoid"),
+         "model.output: softmax predicts one label for each text, but texts of the data have several",
+         "model.output=sigmoid"),
     Case("sigmoid with three labels", {"bad.csv": THREE}, "train mine.yaml data.path=bad.csv model.output=sigmoid", 2,
          "model.output: sigmoid needs two labels or multi-label data, but there are 3 labels", "model.output=softmax"),
     # With --overwrite: what is wrong must be known before the earlier run is removed.

@@ -113,7 +113,7 @@ def test_it_stands_beside_the_model(run: Path, reviews: Any, trained_run: Path) 
         )
     said = (run.parent / "said.txt").read_text()
     assert f"baseline, test: accuracy {found['test']['accuracy']:.4f}" in said
-    assert f"both get {against['both_wrong']} texts wrong." in said
+    assert f"Both misclassify {against['both_wrong']} texts." in said
     card = (run / "README.md").read_text()
     assert "## Against a linear model" in card
     assert f"accuracy {found['test']['accuracy']:.4f}" in card
@@ -177,7 +177,7 @@ def test_texts_without_words_cost_no_model(tmp_path: Path) -> None:
     data = write(tmp_path / "data.jsonl", rows)
     done = cli("baseline", "quickstart", f"data.path={data}")
     assert (done.code, done.out) == (3, "")
-    assert "Error: baseline: the training texts have nothing to count" in done.err
+    assert "Error: the training texts contain no words for the baseline" in done.err
     small = ["model.embedding_dim=8", "model.hidden_size=8", "training.epochs=1", "output.audit_examples=0"]
     config = {"data": {"path": str(data)}, "training": {"baseline": True}, "tokenizer": {"min_frequency": 1}}
     run = textattn.train(config, [*small, f"output.dir={tmp_path / 'run'}"])

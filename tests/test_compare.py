@@ -171,9 +171,9 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("labels", "the labels are neg, pos there, neg, good here"),
-        ("texts", "the texts are others"),
-        ("truth", "the same texts have other labels"),
+        ("labels", "its labels are neg, good instead of neg, pos"),
+        ("texts", "its texts are different"),
+        ("truth", "its texts are the same, but their labels are different"),
     ],
 )
 def test_runs_of_other_data_are_refused(change: str, message: str, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_runs_of_other_data_are_refused(change: str, message: str, tmp_path: Pat
     )  # fmt: skip
     done = cli("compare", a, b)
     assert (done.code, done.out) == (3, "")
-    assert f"{b}: not the test split of {a}: {message}" in done.err
+    assert f"{b}: the test split is not that of {a}: {message}" in done.err
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", truth, answers(truth, 0.8, 1), LABELS)
     done = cli("compare", a)
     assert done.code == 2
-    assert "needs two runs or more" in done.err
+    assert "needs two or more runs" in done.err
     with pytest.raises(InputError, match="no predictions of the validation split"):
         compare_runs([a, a], "validation")
     (a / "predictions" / "test.parquet").write_bytes(b"PAR1 no")

@@ -104,7 +104,7 @@ def test_an_export_that_fails_ends_as_a_check_that_failed(
         done = cli("export", "--model", run)
     assert (done.code, done.out) == (4, "")
     assert re.search(
-        rf"^Error: {re.escape(str(run))}/model\.onnx: {reason}\nHint: --runtime torch predicts all the same$",
+        rf"^Error: {re.escape(str(run))}/model\.onnx: {reason}\nHint: --runtime torch works for prediction$",
         done.err,
         re.MULTILINE,
     )

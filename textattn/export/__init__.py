@@ -1,1 +1,1 @@
-"""A trained model made portable: an ONNX graph written from the weights, its int8 form, and one file to mail."""
+"""Makes a trained model portable: as an ONNX graph, in int8, and as a bundle in a single file."""

@@ -1,11 +1,11 @@
-"""A model in one file: a zip of what prediction needs, which `--model` takes as it is."""
+"""A bundle: a zip file with all files that prediction needs. `--model` accepts it."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
 
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.storage.files import atomic_path
 from textattn.storage.model_files import ModelFiles
 from textattn.storage.run_dir import (
@@ -20,47 +20,54 @@ from textattn.storage.run_dir import (
     TRAINING_CONFIG,
 )
 
-# The same content gives the same bytes: the oldest time a zip can say.
+# All entries have the oldest time that a zip file allows, so that equal contents give equal bytes.
 TIME = (1980, 1, 1, 0, 0, 0)
+BUNDLE = Option("bundle")
 
 
 def check_bundle(file: Path, overwrite: bool) -> None:
-    """Refuses a file that a bundle must not be written to; changes nothing.
+    """Check that a bundle may be written to a file. Nothing is changed.
 
     Raises:
-        ConfigError: it is a folder, or exists and `overwrite` is not given.
+        ConfigError: the file is a folder, or it exists and `overwrite` is not set.
     """
     if file.is_dir():
-        raise ConfigError(f"--bundle: {file} is a folder", f"--bundle {file / 'model.zip'}")
+        raise ConfigError(f"{file} is a folder", Option("bundle", str(file / "model.zip")), setting=BUNDLE)
     if file.exists() and not overwrite:
-        raise ConfigError(f"--bundle: {file} exists; nothing was changed", "--overwrite")
+        raise ConfigError(f"{file} exists; nothing was changed", Option("overwrite", flag=True), setting=BUNDLE)
 
 
 def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
-    """Writes the bundle and returns its size in bytes.
+    """Write a bundle and return its size in bytes.
 
     Args:
-        int8: with model.int8.onnx in place of model.onnx.
+        run: the run directory.
+        file: the bundle.
+        int8: include model.int8.onnx instead of model.onnx.
+        overwrite: replace an existing file.
 
     Raises:
-        ConfigError: see `check_bundle`, or the file cannot be written.
-        InputError: the run lacks a file.
+        ConfigError: see `check_bundle`; or the file cannot be written.
+        InputError: a file of the run is missing.
     """
     check_bundle(file, overwrite)
     files = ModelFiles(run)
     needed = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, ONNX_INT8 if int8 else ONNX]
-    pictures = sorted(path.relative_to(run).as_posix() for path in (run / PLOTS).glob("*.png"))  # of the model card
+    # The model card shows the plots.
+    pictures = sorted(path.relative_to(run).as_posix() for path in (run / PLOTS).glob("*.png"))
     optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD, *pictures) if files.has(name)]
     contents = {name: files.read(name) for name in (*needed, *optional)}
     try:
         with atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
             for name, content in contents.items():
                 info = zipfile.ZipInfo(name, TIME)
-                # Floats hardly shrink, and unpacking them takes longer than all else at the start of a prediction.
+                # Floats hardly shrink, and decompressing them would dominate the start of a prediction.
                 info.compress_type = zipfile.ZIP_STORED if name == ONNX else zipfile.ZIP_DEFLATED
                 bundle.writestr(info, content, compresslevel=9)
         return file.stat().st_size
     except OSError as error:
         raise ConfigError(
-            f"--bundle: {file} cannot be written: {error.strerror or error}", "--bundle /some/other/file.zip"
+            f"{file} cannot be written: {error.strerror or error}",
+            Option("bundle", "/some/other/file.zip"),
+            setting=BUNDLE,
         ) from None

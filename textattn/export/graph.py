@@ -1,12 +1,13 @@
-"""The classifier as an ONNX graph, put together from its parts: no exporter, no tracing.
+"""The classifier as an ONNX graph. It is assembled from the parts of the model, without an exporter or tracing.
 
     input_ids, attention_mask   (batch, seq) int64; in each row the real tokens come first
     logits                      (batch, num_outputs)
     attention_weights           (batch, seq), 0 on padding
     context                     (batch, context_dim)
 
-Each part of `textattn.model` adds its own nodes. In int8 the embedding has one scale for each row, an encoder one for
-each gate and unit where ONNX Runtime has an operator for it, and the first layer of an attention one for each output.
+Each part of `textattn.model` adds its nodes. In int8, the embedding has one scale for each row, and the first layer of
+an attention has one for each output. An encoder has one for each gate and unit if ONNX Runtime has an int8 operator for
+it, and stays in fp32 if not.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ OUTPUTS = ("logits", "attention_weights", "context")
 
 
 def build_graph(model: TextClassifier, metadata: Mapping[str, str], *, int8: bool = False) -> ModelProto:
-    """The graph of a model.
+    """Build the graph of a model.
 
     Args:
         model: its parameters become constants of the graph.
         metadata: stored in the file.
-        int8: quantise the embedding, the encoder and larger linear layers, as far as they support it.
+        int8: quantise the embedding, the encoder and larger linear layers, if they support it.
 
     Raises:
         NotImplementedError: a part of the model has no ONNX form.
     """
     graph = OnnxGraph(int8=int8)
-    embeddings = ""  # (batch, seq, embedding_dim), where something besides the encoder reads them
+    embeddings = ""  # (batch, seq, embedding_dim), only needed if something besides the encoder reads them
     if model.encoder is None:
         states = model.embedding.to_onnx(graph, "input_ids")
     elif model.anchor is None:
-        # Encoders want time first: it is cheaper to transpose the ids than the embeddings.
+        # Encoders expect time first, and transposing the ids is cheaper than transposing the embeddings.
         ids = graph.op("Transpose", "input_ids", perm=[1, 0])
         states = model.encoder.to_onnx(graph, model.embedding.to_onnx(graph, ids))
     else:

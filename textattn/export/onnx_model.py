@@ -1,4 +1,4 @@
-"""model.onnx and model.int8.onnx of a run: written from model.safetensors, and checked before they are kept."""
+"""Writes model.onnx and model.int8.onnx of a run from model.safetensors, and checks them before they are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textattn.errors import CheckFailed
+from textattn.errors import CheckFailed, Option
 from textattn.export.graph import build_graph
 from textattn.inference.classifier import Classifier
 from textattn.inference.evaluation import load_split, measure
@@ -24,16 +24,16 @@ from textattn.storage.files import write_bytes
 from textattn.storage.model_files import ModelFiles, model_metadata, read_model_config
 from textattn.storage.run_dir import ONNX, ONNX_INT8, TOKENIZER
 
-# The most that logits and attention weights may differ from torch's.
+# The largest allowed difference between the logits and attention weights of ONNX and those of torch.
 TOLERANCE = 1e-5
 BATCH_SIZES = (1, 2, 5, 16)
 LENGTHS = (1, 2, 3, 17, 130)
-HINT = "--runtime torch predicts all the same"
+HINT = (Option("runtime", "torch"), " works for prediction")
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """What int8 cost and saved."""
+    """What int8 costs in quality and saves in size."""
 
     split: str
     num_examples: int
@@ -47,7 +47,7 @@ class Quantised:
 
     @property
     def drop(self) -> float:
-        """By how many points of 100 the metric became worse; negative where it became better."""
+        """By how many percentage points the metric has become worse; negative if it has become better."""
         sign = 1 if GREATER_IS_BETTER[self.metric] else -1
         return 100 * sign * (self.before - self.after)
 
@@ -57,12 +57,12 @@ class Quantised:
 
 
 def export_onnx(run: Path) -> float:
-    """Writes model.onnx and returns by how much it differs from torch at most.
+    """Write model.onnx and return its largest difference from torch.
 
     Raises:
         InputError: the run has no weights, or they are damaged.
-        CheckFailed: the model has no ONNX form, or one that cannot be run or that differs from torch by more than
-            `TOLERANCE`; nothing is written.
+        CheckFailed: the model has no ONNX form, or the graph cannot be run or differs from torch by more than
+            `TOLERANCE`. Nothing is written.
     """
     files = ModelFiles(run)
     config = read_model_config(files)
@@ -72,19 +72,24 @@ def export_onnx(run: Path) -> float:
         content = _content(torch.model, metadata, int8=False)
         onnx = OnnxSession(content, files.where(ONNX))
         difference, where = largest_difference(torch, onnx, config.architecture["vocab_size"])
-    # The condition is written so that a difference that is not a number fails too.
+    # The comparison is negated so that nan fails too.
     if not difference <= TOLERANCE:
         raise CheckFailed(
-            f"{files.where(ONNX)}: differs from torch by {difference:.1e} ({where}), allowed are {TOLERANCE:.0e}; "
+            f"differs from torch by {difference:.1e} ({where}), but at most {TOLERANCE:.0e} is allowed; "
             "it was not written",
             HINT,
+            place=files.where(ONNX),
         )
     write_bytes(run / ONNX, content)
     return difference
 
 
 def largest_difference(torch: Session, onnx: Session, vocab_size: int) -> tuple[float, str]:
-    """The largest difference of logits and attention weights over a grid of batch sizes and lengths, and its place."""
+    """Compare logits and attention weights over a grid of batch sizes and lengths.
+
+    Returns:
+        The largest difference, and a description of where it occurred.
+    """
     generator = np.random.default_rng(0)
     worst, where = 0.0, "nowhere"
     for batch in BATCH_SIZES:
@@ -97,21 +102,24 @@ def largest_difference(torch: Session, onnx: Session, vocab_size: int) -> tuple[
             for name in ("logits", "attention_weights"):
                 a, b = getattr(expected, name), getattr(found, name)
                 difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
-                # A difference that is not a number counts as the largest.
+                # The comparison is negated so that nan counts as the largest difference.
                 if not difference <= worst and not np.isnan(worst):
                     worst, where = difference, f"{name} at batch size {batch}, length {seq}"
     return worst, where
 
 
 def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quantised:
-    """Writes model.int8.onnx if it is nearly as good as model.onnx on a split of the run's own data.
+    """Write model.int8.onnx if it is nearly as good as model.onnx on a split of the data of the run.
 
     Args:
-        max_drop: points of 100 that the metric may fall.
+        run: the run directory.
+        split: name of the split to measure on.
+        max_drop: how many percentage points the metric may fall.
+        report: shows progress.
 
     Raises:
-        InputError: the data of the run are not there any more, or have no such split.
-        CheckFailed: the metric falls by more, or the model has no ONNX form; nothing is written.
+        InputError: the data of the run no longer exist, or have no such split.
+        CheckFailed: the metric falls by more than `max_drop`, or the model has no ONNX form. Nothing is written.
     """
     files = ModelFiles(run)
     config = read_model_config(files)
@@ -133,9 +141,10 @@ def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quant
     quantised = Quantised(split, len(rows), metric, before[metric], after[metric], files.size(ONNX), len(content))
     if quantised.drop > max_drop:
         raise CheckFailed(
-            f"int8: {metric} falls from {quantised.before:.4f} to {quantised.after:.4f} on {split}, "
-            f"by {quantised.drop:.2f} points; allowed are {max_drop:g}; nothing was written",
-            f"--max-drop {np.ceil(quantised.drop * 10) / 10:g}",
+            f"{metric} falls from {quantised.before:.4f} to {quantised.after:.4f} on {split}, "
+            f"by {quantised.drop:.2f} points, but at most {max_drop:g} is allowed; it was not written",
+            Option("max_drop", float(np.ceil(quantised.drop * 10) / 10)),
+            place=files.where(ONNX_INT8),
         )
     write_bytes(run / ONNX_INT8, content)
     return quantised
@@ -148,15 +157,16 @@ def _content(model: TextClassifier, metadata: Mapping[str, str], *, int8: bool) 
 
 @contextmanager
 def _export_of(file: str) -> Iterator[None]:
-    """Turns every exception into CheckFailed.
+    """Convert every exception to CheckFailed.
 
-    The graph is written and run here for the first time, after a training that may have taken hours. Whatever a part of
-    the model gets wrong must cost the graph alone: the model works in torch.
+    The graph is built and run here for the first time, after a training that may have taken hours. If a part of the
+    model has a fault in its ONNX form, only the graph may be lost, because the model still works in torch.
     """
     try:
         yield
     except NotImplementedError as error:
-        raise CheckFailed(f"{file}: {error}; it was not written", HINT) from error
+        raise CheckFailed(f"{error}; it was not written", HINT, place=file) from error
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise CheckFailed(f"{file}: the graph cannot be built or run ({reason}); it was not written", HINT) from error
+        problem = f"the graph cannot be built or run ({reason}); it was not written"
+        raise CheckFailed(problem, HINT, place=file) from error

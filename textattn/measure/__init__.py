@@ -1,1 +1,1 @@
-"""From labels and scores to numbers: metrics, calibration, comparisons, the linear baseline, plots."""
+"""Evaluation of predictions: metrics, calibration, comparisons of runs, the linear baseline, and plots."""

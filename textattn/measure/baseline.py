@@ -1,4 +1,4 @@
-"""A linear model on the same splits: what a larger one has to beat, or why bother."""
+"""A linear model on the same splits, which a larger model has to beat to be worth its cost."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from textattn.measure.metrics import GREATER_IS_BETTER, choose_thresholds, compu
 from textattn.report import Report
 
 Floats = NDArray[np.float64]
-# Tokenizers whose texts have no words between spaces.
+# Tokenizers for texts without words between spaces.
 BY_CHARACTERS = ("char", "formula", "composition")
-# Inverse strengths of the regularisation to choose from on the validation split; without one the usual one for TF-IDF.
+# Inverse strengths of the regularisation. The validation split selects one of STRENGTHS; without a validation split,
+# USUAL is used, which is common for TF-IDF.
 STRENGTHS, USUAL = (1.0, 3.0, 10.0, 30.0), 10.0
-# With fewer training texts every word counts, else those of two texts or more.
+# With fewer training texts, all words are features; with more, only words that occur in at least two texts.
 FEW = 100
 NAME, MODEL = "baseline", "model"
 
@@ -30,17 +31,23 @@ NAME, MODEL = "baseline", "model"
 def train_baseline(
     corpus: Corpus, tokenizer_type: str, metric: str, seed: int, report: Report
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """TF-IDF of single words and pairs (of characters where the tokenizer is by characters), logistic regression.
+    """Train a logistic regression on the TF-IDF of words and pairs of words.
+
+    Characters are used instead of words if the tokenizer reads characters or formulas.
 
     Args:
-        metric: by which the strength of the regularisation is chosen on the validation split.
+        corpus: the splits.
+        tokenizer_type: `tokenizer.type`.
+        metric: selects the strength of the regularisation on the validation split.
         seed: of the bootstrap.
+        report: shows progress.
 
     Returns:
-        What it is, and the metrics of validation and test as a run has them; and the probabilities, (rows, labels).
+        A description of the model with its metrics on validation and test, in the form of metrics.json; and the
+        probabilities by split, (rows, labels).
 
     Raises:
-        InputError: the training texts have no words.
+        InputError: the training texts contain no words.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -57,7 +64,7 @@ def train_baseline(
     try:
         features = vectorizer.fit_transform(iter(train))
     except ValueError as error:
-        raise InputError(f"baseline: the training texts have nothing to count ({error})") from None
+        raise InputError(f"the training texts contain no {unit} for the baseline ({error})") from None
     found = {name: vectorizer.transform(iter(split)) for name, split in corpus.splits().items() if name != train.name}
     strengths = STRENGTHS if validation is not None else (USUAL,)
     best: tuple[float, float, Any] | None = None
@@ -97,12 +104,17 @@ def train_baseline(
 def against_baseline(
     corpus: Corpus, facts: dict[str, Any], baseline: dict[str, Floats], probs: dict[str, Floats], model: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The model beside the baseline on the test split, else on validation: `compare_pair`; None with neither.
+    """Compare the model with the baseline on the test split or, if there is none, on the validation split.
 
     Args:
-        facts, baseline: what `train_baseline` gave.
-        probs: of the model, (rows, labels) by split.
-        model: its metrics by split.
+        corpus: the splits.
+        facts: first result of `train_baseline`.
+        baseline: second result of `train_baseline`.
+        probs: probabilities of the model by split, (rows, labels).
+        model: metrics of the model by split.
+
+    Returns:
+        The result of `compare_pair` with the name of the split; None if there is neither split.
     """
     name = next((name for name in ("test", "validation") if name in baseline and name in probs), None)
     if name is None:
@@ -125,7 +137,7 @@ def _fit(features: Any, train: Split, strength: float) -> Any:
     from sklearn.multiclass import OneVsRestClassifier
 
     with warnings.catch_warnings():
-        # Nearly there is as good; and a label that no training text has, or every one, cannot be learned.
+        # An almost converged model is good enough, and a label of no training text or of all cannot be learned anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
         warnings.filterwarnings("ignore", message="Label not .* is present in all training examples")
@@ -136,7 +148,7 @@ def _fit(features: Any, train: Split, strength: float) -> Any:
 
 
 def _probabilities(model: Any, features: Any, num_labels: int) -> Floats:
-    """(rows, num_labels), 0 for a label that no training text has."""
+    """The probabilities, (rows, num_labels), which are 0 for a label that no training text has."""
     found = np.asarray(model.predict_proba(features), dtype=np.float64)
     if found.shape[1] == num_labels:
         return found
@@ -146,14 +158,15 @@ def _probabilities(model: Any, features: Any, num_labels: int) -> Floats:
 
 
 def in_words(against: dict[str, Any], metric: str) -> str:
-    """Whether the model is better, in one sentence."""
+    """A sentence that says whether the model is better than the baseline."""
     low, high = against["interval_95"]
     p = against["mcnemar_p"]
     if low <= 0 <= high:
-        said = "not clearly different from the linear baseline"
+        verdict = "not clearly different from the linear baseline"
     else:
-        said = f"{'better' if against['difference'] > 0 else 'worse'} than the linear baseline, more than by chance"
+        verdict = f"clearly {'better' if against['difference'] > 0 else 'worse'} than the linear baseline"
     return (
-        f"The model is {said}: {metric} {against['difference']:+.4f} on {against['split']} (95 % interval {low:+.4f} "
-        f"to {high:+.4f}, McNemar p = {p:.2g}); both get {against['both_wrong']:,} texts wrong."
+        f"The model is {verdict}: {metric} {against['difference']:+.4f} on {against['split']} "
+        f"(95 % interval {low:+.4f} to {high:+.4f}, McNemar p = {p:.2g}). "
+        f"Both misclassify {against['both_wrong']:,} texts."
     )

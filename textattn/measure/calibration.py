@@ -1,4 +1,4 @@
-"""One number that makes probabilities mean what they say: of the answers given with 0.8, about 80 % right."""
+"""Calibration with one number: of the predictions with probability 0.8, about 80 % should be correct."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# No temperature is further from 1 than this factor, however few or clear the texts.
+# The temperature differs from 1 by at most this factor, even if the texts are few or unambiguous.
 LARGEST = 20.0
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> float:
-    """The temperature of temperature scaling (Guo et al. 2017, section 4.2): logits divided by it are most likely.
+    """Fit the temperature T of temperature scaling (Guo et al. 2017, section 4.2).
 
-    A weak prior, log T normal about 0, keeps it near 1 where the texts are few, and finite where they are all right.
+    T maximises the likelihood of the labels under logits / T. A weak prior, a standard normal distribution of log T,
+    keeps T near 1 if there are few texts, and finite if all of them are classified correctly.
 
     Args:
-        logits: (rows, num_outputs) of texts that were not trained on; one output is the second of two labels.
-        labels: (rows,) class ids, or (rows, num_labels) 0/1, each label a yes or no of its own.
+        logits: (rows, num_outputs), of texts that the model was not trained on. A single output belongs to the second
+            of two labels.
+        labels: (rows,) class ids, or (rows, num_labels) 0/1 for multi-label.
     """
     from scipy.optimize import minimize_scalar
 
     x = logits.astype(np.float64)
     if labels.ndim == 1 and x.shape[1] > 1:
-        own = x[np.arange(len(x)), labels]
+        true = x[np.arange(len(x)), labels]
 
         def loss(temperature: float) -> float:
-            return float((np.logaddexp.reduce(x / temperature, axis=1) - own / temperature).sum())
+            return float((np.logaddexp.reduce(x / temperature, axis=1) - true / temperature).sum())
     else:
         signed = np.where(labels.reshape(len(x), -1) == 1, -x, x)
 

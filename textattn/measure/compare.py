@@ -1,4 +1,4 @@
-"""Runs beside each other on the same texts: is one better, or only luckier?"""
+"""Compares runs on the same texts: is one better, or is the difference due to chance?"""
 
 from __future__ import annotations
 
@@ -22,45 +22,50 @@ SCORE = "score:"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run said of a split."""
+    """The predictions of a run for a split."""
 
     run: Path
     texts: pa.ChunkedArray
     labels: list[str]
+    """Label names."""
     truth: Labels
-    """(rows,) ids, or (rows, labels) flags"""
+    """True labels: (rows,) ids, or (rows, labels) flags."""
     decided: Labels
-    """The same"""
+    """Predicted labels, in the same form."""
     scores: NDArray[np.float64]
-    """(rows, labels)"""
+    """Probabilities, (rows, labels)."""
     metrics: dict[str, Any]
-    """Of the split, from metrics.json"""
+    """Metrics of the split, from metrics.json."""
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """(rows,) whether every label of the text is right."""
+        """(rows,) whether all labels of the text are predicted correctly."""
         equal = self.truth == self.decided
         return np.asarray(equal if equal.ndim == 1 else equal.all(axis=1))
 
 
 def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5, seed: int = 0) -> dict[str, Any]:
-    """Metrics of each run; for each pair the difference with its interval, McNemar's test, and where they disagree.
+    """Compare every pair of runs: the difference with its interval, McNemar's test, and examples of disagreement.
 
     Args:
-        examples: of each pair, so many texts that one of them alone got right, or neither, the surest mistakes first.
+        runs: two or more run directories.
+        split: the split to compare on.
+        examples: how many texts to list for each pair that only the first, only the second or neither run predicted
+            correctly. The most confident mistakes come first.
         seed: of the bootstrap.
 
     Returns:
-        `runs`, `metric` (the headline of the first run) and `pairs`. `difference` is b minus a, `interval_95` its
-        percentile interval under resampling of texts, the same for both runs (paired bootstrap; Berg-Kirkpatrick et
-        al. 2012); `mcnemar_p` the exact two-sided test on the texts that one of them alone got right.
+        `runs` with the metrics of each, `metric` (the headline of the first run) and `pairs`. In a pair, `difference`
+        is b minus a. `interval_95` is its percentile interval when the same resampled texts are used for both runs
+        (paired bootstrap; Berg-Kirkpatrick et al. 2012). `mcnemar_p` is the exact two-sided test on the texts that only
+        one of the two predicted correctly.
 
     Raises:
-        ConfigError: fewer than two runs.
-        InputError: a run has no predictions of that split, or of other texts.
+        ConfigError: fewer than two runs are given.
+        InputError: a run has no predictions of that split, or its split consists of other texts.
     """
     if len(runs) < 2:
-        raise ConfigError("compare: needs two runs or more", "textattn compare RUN RUN")
+        raise ConfigError("compare needs two or more runs", "textattn compare RUN RUN")
     loaded = [load_predictions(run, split) for run in runs]
     for other in loaded[1:]:
         _check_same_texts(loaded[0], other, split)
@@ -75,7 +80,7 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
 
 
 def load_predictions(run: Path, split: str) -> Predictions:
-    """predictions/<split>.parquet and the metrics beside it.
+    """Read predictions/<split>.parquet and the metrics of the split.
 
     Raises:
         InputError: one of them is missing or damaged.
@@ -84,7 +89,9 @@ def load_predictions(run: Path, split: str) -> Predictions:
     metrics = RunDir(run).metrics()
     if not path.is_file() or split not in metrics:
         raise InputError(
-            f"{run}: no predictions of the {split} split", f"train it with output.prediction_splits=[{split}]"
+            f"no predictions of the {split} split",
+            f"train it with output.prediction_splits=[{split}]",
+            place=str(run),
         )
     try:
         table = pq.read_table(path)
@@ -93,7 +100,7 @@ def load_predictions(run: Path, split: str) -> Predictions:
         truth, decided = (_ids(table[name], labels) for name in ("label", "prediction"))
         return Predictions(run, table["text"], labels, truth, decided, scores, metrics[split])
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: damaged ({error})") from None
+        raise InputError(f"damaged ({error})", place=str(path)) from None
 
 
 def _ids(names: pa.ChunkedArray, labels: list[str]) -> Labels:
@@ -108,19 +115,19 @@ def _ids(names: pa.ChunkedArray, labels: list[str]) -> Labels:
 
 def _check_same_texts(a: Predictions, b: Predictions, split: str) -> None:
     if a.labels != b.labels:
-        reason = f"the labels are {', '.join(a.labels)} there, {', '.join(b.labels)} here"
+        reason = f"its labels are {', '.join(b.labels)} instead of {', '.join(a.labels)}"
     elif not a.texts.equals(b.texts):
-        reason = "the texts are others"
+        reason = "its texts are different"
     elif not np.array_equal(a.truth, b.truth):
-        reason = "the same texts have other labels"
+        reason = "its texts are the same, but their labels are different"
     else:
         return
     hint = f"textattn evaluate --model {b.run} DATA measures it on any data"
-    raise InputError(f"{b.run}: not the {split} split of {a.run}: {reason}", hint)
+    raise InputError(f"the {split} split is not that of {a.run}: {reason}", hint, place=str(b.run))
 
 
 def compare_pair(a: Predictions, b: Predictions, metric: str, examples: int, seed: int) -> dict[str, Any]:
-    """An entry of `pairs`: of two predictions of the same texts."""
+    """Compare two predictions of the same texts: an entry of `pairs` in `compare_runs`."""
     from scipy.stats import binomtest
 
     right_a, right_b = a.correct, b.correct
@@ -156,9 +163,9 @@ def compare_pair(a: Predictions, b: Predictions, metric: str, examples: int, see
 
 
 def _examples(right: Predictions, wrong: Predictions, rows: NDArray[np.bool_], number: int) -> list[dict[str, Any]]:
-    """Texts that `wrong` got wrong, where it was surest."""
+    """The most confident mistakes of `wrong` among `rows`."""
     found = np.flatnonzero(rows)
-    # How far its scores lie from the truth: for one label a text, one minus the score of that label.
+    # Distance of the scores from the truth. With one label for each text, this is one minus the score of that label.
     truth = right.truth if right.truth.ndim == 2 else np.eye(len(right.labels))[right.truth]
     distance = np.abs(wrong.scores[found] - truth[found]).max(axis=1)
     chosen = found[np.argsort(-distance, kind="stable")[:number]]

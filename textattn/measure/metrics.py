@@ -1,4 +1,4 @@
-"""Labels and probabilities -> numbers. Definitions are scikit-learn's; what it lacks (ECE, intervals) is here."""
+"""Metrics from labels and probabilities, defined as in scikit-learn, and those it lacks (ECE, intervals)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CALIBRATION_BINS = 15
 
 
 def decide(probs: Probabilities, thresholds: Sequence[float] | None) -> Labels:
-    """Class ids (rows,) by the largest probability; with thresholds, 0/1 for each label (rows, num_labels)."""
+    """The class ids (rows,) of the largest probability; with thresholds, 0/1 for each label (rows, num_labels)."""
     if thresholds is None:
         return np.asarray(probs.argmax(axis=1))
     return (probs >= np.asarray(thresholds)).astype(np.uint8)
 
 
 def choose_thresholds(labels: Labels, probs: Probabilities) -> list[float]:
-    """For each label the threshold of the highest F1 on these (validation) rows; 0.5 where a label never occurs.
+    """The threshold of each label with the highest F1 on these (validation) rows; 0.5 for a label that never occurs.
 
-    Candidates lie half-way between neighbouring probabilities, so that a threshold is not tied to one row.
+    Candidates lie half-way between neighbouring probabilities, so that a threshold does not depend on a single row.
     """
     thresholds = []
     for truth, score in zip(labels.T, probs.T, strict=True):
@@ -43,7 +43,7 @@ def choose_thresholds(labels: Labels, probs: Probabilities) -> list[float]:
         order = np.argsort(-score, kind="stable")
         hits = np.cumsum(truth[order])
         f1 = 2 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
-        # A cut between equal probabilities does not exist.
+        # A threshold cannot separate equal probabilities.
         f1[:-1][score[order][:-1] == score[order][1:]] = -1
         best = int(np.argmax(f1))
         above = score[order[best]]
@@ -53,7 +53,7 @@ def choose_thresholds(labels: Labels, probs: Probabilities) -> list[float]:
 
 
 def select_metric(name: str, labels: Labels, probs: Probabilities, multi_label: bool) -> float:
-    """The one number a checkpoint is chosen by."""
+    """The value of the metric that selects the best checkpoint."""
     if name == "log_loss":
         return log_loss(labels, probs)
     if name == "auroc":
@@ -73,14 +73,16 @@ def compute_metrics(
     uncalibrated: Probabilities | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything measured on a split, as plain JSON values (null where a metric is undefined).
+    """Compute all metrics of a split, as plain JSON values. A metric that is undefined is null.
 
     Args:
         labels: (rows,) class ids, or (rows, num_labels) 0/1 for multi-label.
         probs: (rows, num_labels)
+        label_names: names of the labels.
         headline: the metric that gets a 95 % bootstrap interval over rows.
         thresholds: for multi-label, one for each label.
-        uncalibrated: (rows, num_labels) before calibration, where there was any.
+        uncalibrated: (rows, num_labels), probabilities before calibration; None: the same as `probs`.
+        seed: of the bootstrap.
     """
     from sklearn import metrics as sk
 
@@ -132,7 +134,7 @@ def compute_metrics(
 
 
 def log_loss(labels: Labels, probs: Probabilities) -> float:
-    """Mean negative log-likelihood in nats; for multi-label the mean over labels too."""
+    """The mean negative log-likelihood, in nats. For multi-label, it is also averaged over labels."""
     p = np.clip(probs.astype(np.float64), 1e-12, 1 - 1e-12)
     if labels.ndim == 2:
         return float(-np.where(labels == 1, np.log(p), np.log1p(-p)).mean())
@@ -140,7 +142,7 @@ def log_loss(labels: Labels, probs: Probabilities) -> float:
 
 
 def brier(labels: Labels, probs: Probabilities) -> float:
-    """Brier (1950): squared error of the probabilities, summed over labels (mean over them for multi-label)."""
+    """The squared error of the probabilities, summed over labels or, for multi-label, averaged (Brier 1950)."""
     if labels.ndim == 2:
         return float(((probs - labels) ** 2).mean())
     truth = np.eye(probs.shape[1])[labels]
@@ -148,14 +150,17 @@ def brier(labels: Labels, probs: Probabilities) -> float:
 
 
 def expected_calibration_error(labels: Labels, probs: Probabilities) -> float:
-    """Naeini et al. 2015: gap between confidence and accuracy over 15 equal bins; over all labels if several."""
+    """The mean gap between confidence and accuracy in 15 equal bins (Naeini et al. 2015).
+
+    For multi-label, each label of each row counts as a prediction.
+    """
     confidence, correct, bins = _binned(labels, probs)
     gap = np.bincount(bins, correct - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gap).sum() / len(bins))
 
 
 def reliability(labels: Labels, probs: Probabilities) -> list[dict[str, Any]]:
-    """The bins of the expected calibration error, those that hold anything: what a reliability diagram shows."""
+    """The non-empty bins of the expected calibration error, which a reliability diagram shows."""
     confidence, correct, bins = _binned(labels, probs)
     found = []
     for number in range(CALIBRATION_BINS):
@@ -167,7 +172,7 @@ def reliability(labels: Labels, probs: Probabilities) -> list[dict[str, Any]]:
 
 
 def _binned(labels: Labels, probs: Probabilities) -> tuple[Probabilities, Probabilities, NDArray[np.int64]]:
-    """Confidence and whether it was right, of each answer (of each label where there are several), and their bin."""
+    """The confidence, correctness (0 or 1) and bin of each prediction; for multi-label, of each label of each row."""
     if labels.ndim == 2:
         confidence, correct = probs.ravel(), labels.ravel().astype(float)
     else:
@@ -176,7 +181,7 @@ def _binned(labels: Labels, probs: Probabilities) -> tuple[Probabilities, Probab
 
 
 def bootstrap_interval(metric: str, labels: Labels, decided: Labels, num_labels: int, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of a metric under resampling of rows with replacement."""
+    """The 95 % percentile interval of a metric when rows are resampled with replacement."""
     generator = np.random.default_rng(seed)
     values = []
     for _ in range(BOOTSTRAP_SAMPLES):
@@ -187,27 +192,27 @@ def bootstrap_interval(metric: str, labels: Labels, decided: Labels, num_labels:
 
 
 def headline_value(metric: str, labels: Labels, decided: Labels, num_labels: int) -> float:
-    """accuracy, balanced_accuracy, macro_f1 or micro_f1 from counts: quick enough for a thousand resamples."""
+    """accuracy, balanced_accuracy, macro_f1 or micro_f1, from counts so that a thousand resamples are fast."""
     if labels.ndim == 2:
         if metric == "accuracy":
             return float((labels == decided).all(axis=1).mean())
         hits = (labels & decided).sum(axis=0, dtype=np.int64)
-        truth, said = labels.sum(axis=0, dtype=np.int64), decided.sum(axis=0, dtype=np.int64)
+        truth, predicted = labels.sum(axis=0, dtype=np.int64), decided.sum(axis=0, dtype=np.int64)
     else:
         if metric == "accuracy":
             return float((labels == decided).mean())
         truth = np.bincount(labels, minlength=num_labels)
-        said = np.bincount(decided, minlength=num_labels)
+        predicted = np.bincount(decided, minlength=num_labels)
         hits = np.bincount(labels[labels == decided], minlength=num_labels)
     if metric == "balanced_accuracy":
         return float((hits[truth > 0] / truth[truth > 0]).mean())
     if metric == "micro_f1":
-        return float(2 * hits.sum() / max(truth.sum() + said.sum(), 1))
-    return float((2 * hits / np.maximum(truth + said, 1)).mean())
+        return float(2 * hits.sum() / max(truth.sum() + predicted.sum(), 1))
+    return float((2 * hits / np.maximum(truth + predicted, 1)).mean())
 
 
 def _auroc(labels: Labels, probs: Probabilities) -> float | None:
-    """Area under the ROC curve; one-vs-rest macro mean over the labels that occur with and without."""
+    """Area under the ROC curve; the one-vs-rest macro mean over labels that have positive and negative cases."""
     from sklearn.metrics import roc_auc_score
 
     if labels.ndim == 1 and probs.shape[1] == 2:
@@ -233,7 +238,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _majority(labels: Labels, label_names: Sequence[str]) -> dict[str, Any]:
-    """What always answering the most frequent label would reach."""
+    """The result of always predicting the most frequent label."""
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(label_names))
     top = int(np.argmax(counts))
     if labels.ndim == 2:

@@ -1,6 +1,6 @@
-"""Pictures of a run, drawn from the plain values of log.jsonl and metrics.json: training, confusion, reliability.
+"""Plots of a run, drawn from the plain values of log.jsonl and metrics.json: training, confusion, reliability.
 
-The same values give the same bytes. Colours are told apart by people who see no red or green, and never alone.
+The same values give the same bytes. Colours are suitable for colour-blind readers and are never the only distinction.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ if TYPE_CHECKING:
 
 ORANGE, BLUE, VERMILLION, GRAY = "#e68a00", "#3477b8", "#d9571e", "#8c8c8c"
 TRAINING, CONFUSION, LABELS, RELIABILITY = "training.png", "confusion_matrix.png", "labels.png", "reliability.png"
-# Of more labels the most confused are drawn.
+# If there are more labels, only the most confused ones are drawn.
 MOST_LABELS = 30
 LONGEST_LABEL = 24
 DPI = 110
 
 
 def draw_plots(metrics: dict[str, Any], log: Sequence[dict[str, Any]], folder: Path) -> list[str]:
-    """Draws what can be drawn of a run.
+    """Draw all plots for which the run has values.
 
     Args:
-        metrics: what metrics.json holds; the pictures are of test, else of validation.
+        metrics: the content of metrics.json. The plots show the test split or, if there is none, validation.
         log: the entries of log.jsonl.
+        folder: where the files are written.
 
     Returns:
-        The names of the files, in the order in which they are looked at.
+        The names of the files, in reading order.
     """
     drawn = []
     if log:
@@ -58,10 +59,12 @@ def draw_plots(metrics: dict[str, Any], log: Sequence[dict[str, Any]], folder: P
 
 
 def draw_training(log: Sequence[dict[str, Any]], best: dict[str, Any], file: Path) -> None:
-    """Training loss over the steps, and below it the validation metric, where there is one, with the model kept.
+    """Draw the training loss over the steps, and below it the validation metric, if any, with the selected model.
 
     Args:
+        log: the entries of log.jsonl.
         best: `metric_for_best_model` and `best_global_step`.
+        file: the PNG file to write.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -69,7 +72,7 @@ def draw_training(log: Sequence[dict[str, Any]], best: dict[str, Any], file: Pat
     measured = [entry for entry in log if f"eval_{metric}" in entry]
     with picture(file, (7, 4.6 if measured else 2.8), metric) as figure:
         top, *rest = figure.subplots(2 if measured else 1, 1, sharex=True, squeeze=False)[:, 0]
-        # With few points each is marked, with many the line says enough.
+        # Few points are marked individually; for many, the line is enough.
         dots = {"markersize": 5 if len(log) <= 40 else 0}
         top.plot([e["step"] for e in log], [e["loss"] for e in log], color=BLUE, marker="o", **dots)
         top.set_ylabel("training loss")
@@ -81,7 +84,7 @@ def draw_training(log: Sequence[dict[str, Any]], best: dict[str, Any], file: Pat
             at = next((entry[f"eval_{metric}"] for entry in measured if entry["step"] == kept), None)
             if at is not None:
                 axes.plot([kept], [at], color="black", marker="*", markersize=12, linestyle="none")
-                axes.set_title(f"★ the model that was kept: {at:.4f} after step {kept:,}", fontsize=10)
+                axes.set_title(f"★ selected model: {at:.4f} after step {kept:,}", fontsize=10)
         for axes in (top, *rest):
             _tidy(axes)
         last = (rest or [top])[-1]
@@ -91,7 +94,7 @@ def draw_training(log: Sequence[dict[str, Any]], best: dict[str, Any], file: Pat
 
 
 def draw_confusion(measured: dict[str, Any], split: str, file: Path) -> None:
-    """What was answered for each true label, as counts; the shade is the share of the row."""
+    """Draw the number of predictions of each label for each true label. The shade is the share of the row."""
     names, counts = _most_confused([*measured["per_class"]], np.array(measured["confusion_matrix"]))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(names)
@@ -106,9 +109,9 @@ def draw_confusion(measured: dict[str, Any], split: str, file: Path) -> None:
             axes.text(
                 column, row, f"{count:,}\n{share:.0%}" if few else f"{count}", ha="center", va="center",
                 color="white" if share > 0.55 else "black", fontsize=8 if few else 6 if count < 1000 else 5,
-                in_layout=False,  # inside its cell anyway, and hundreds of them to measure take a second
+                in_layout=False,  # The text fits into its cell, and measuring hundreds of them takes a second.
             )  # fmt: skip
-        # A dollar sign is no formula here.
+        # A dollar sign in a label does not begin a formula, so `parse_math` is off.
         size = 9 if few else 7
         axes.set_yticks(range(number), names, fontsize=size, parse_math=False)
         upright = few and max(map(len, names)) <= 6
@@ -116,10 +119,10 @@ def draw_confusion(measured: dict[str, Any], split: str, file: Path) -> None:
             range(number), names, fontsize=size, parse_math=False, rotation=0 if upright else 60,
             ha="center" if upright else "right", rotation_mode="anchor",
         )  # fmt: skip
-        axes.set_xlabel("answer")
+        axes.set_xlabel("prediction")
         axes.set_ylabel("true label")
         left_out = len(measured["per_class"]) - number + 1
-        rest = f", all but the {number - 1} most confused labels as one" if left_out > 1 else ""
+        rest = f"; all but the {number - 1} most confused labels are merged" if left_out > 1 else ""
         axes.set_title(_wrapped(f"{split}: {counts.sum():,} texts{rest}", side + margin), fontsize=10)
         bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
         bar.set_label("share of the true label", fontsize=8)
@@ -127,7 +130,7 @@ def draw_confusion(measured: dict[str, Any], split: str, file: Path) -> None:
 
 
 def draw_labels(measured: dict[str, Any], split: str, file: Path) -> None:
-    """Precision, recall and F1 of each label: what there is instead of a confusion matrix where a text has several."""
+    """Draw precision, recall and F1 of each label, for multi-label tasks, which have no confusion matrix."""
     per_class = measured["per_class"]
     worst = sorted(per_class, key=lambda name: per_class[name]["f1"])[:MOST_LABELS]
     shown = sorted(worst, key=lambda name: per_class[name]["f1"], reverse=True)
@@ -146,22 +149,22 @@ def draw_labels(measured: dict[str, Any], split: str, file: Path) -> None:
         axes.invert_yaxis()
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(-0.02, 1.02)
-        rest = f", the {len(shown)} labels of the lowest F1" if len(shown) < len(per_class) else ""
-        axes.set_title(f"{split}: each label and how many texts have it{rest}", fontsize=10)
+        rest = f", the {len(shown)} labels with the lowest F1" if len(shown) < len(per_class) else ""
+        axes.set_title(f"{split}: labels with their number of texts{rest}", fontsize=10)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         _tidy(axes, grid="x")
 
 
 def draw_reliability(measured: dict[str, Any], split: str, file: Path) -> None:
-    """How often answers given with some confidence are right, and how many there are of each."""
+    """Draw how often predictions of each confidence are correct, and how many there are."""
     bins = measured["reliability"]
     width = 1 / CALIBRATION_BINS
-    # The mean of a bin may lie on its edge, a rounding error outside.
+    # The mean of a bin may lie on its edge and, through rounding, just outside.
     left = [min(int(b["confidence"] * CALIBRATION_BINS + 1e-9), CALIBRATION_BINS - 1) * width for b in bins]
     several = "confusion_matrix" not in measured
     with picture(file, (5.4, 5)) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        top.plot([0, 1], [0, 1], color=GRAY, linestyle="dashed", linewidth=1, label="as often as it says")
+        top.plot([0, 1], [0, 1], color=GRAY, linestyle="dashed", linewidth=1, label="perfect calibration")
         accuracy = [b["accuracy"] for b in bins]
         top.bar(left, accuracy, width, align="edge", color="#a9c8e6", edgecolor=BLUE, linewidth=0.8)
         spans = np.array([wilson(b["accuracy"], b["count"]) for b in bins]).T
@@ -170,7 +173,7 @@ def draw_reliability(measured: dict[str, Any], split: str, file: Path) -> None:
             confidence, accuracy, yerr=np.maximum(np.abs(spans - accuracy), 0), color="black", linestyle="none",
             marker="o", markersize=3.5, linewidth=0.8, capsize=2, label="measured, with 95 % interval",
         )  # fmt: skip
-        top.set_ylabel("share of texts with it" if several else "share of right answers")
+        top.set_ylabel("share of texts with the label" if several else "share of correct predictions")
         top.set_ylim(0, 1.02)
         top.legend(loc="upper left", fontsize=8, frameon=False)
         unit = "probabilities" if several else "texts"
@@ -184,14 +187,14 @@ def draw_reliability(measured: dict[str, Any], split: str, file: Path) -> None:
             )  # fmt: skip
         bottom.set_ylim(0, max(counts) * 1.25)
         bottom.set_ylabel(unit)
-        bottom.set_xlabel("probability given" if several else "probability of the answer")
+        bottom.set_xlabel("predicted probability" if several else "probability of the prediction")
         bottom.set_xlim(0, 1)
         for axes in (top, bottom):
             _tidy(axes)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of Wilson (1927) of a share of `count`."""
+    """The 95 % interval of Wilson (1927) for a share of `count` cases."""
     z = 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -200,17 +203,19 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def picture(file: Path, inches: tuple[float, float], *texts: str) -> Iterator[Figure]:
-    """An empty figure that is written as PNG, atomically, when the block ends well.
+    """Make an empty figure, which is written atomically as PNG when the block ends without an error.
 
     Args:
-        texts: what will stand in it, to choose fonts by.
+        file: the PNG file.
+        inches: width and height.
+        texts: the texts of the figure, which determine the fonts.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    # As matplotlib comes, whatever style someone set.
+    # Use the defaults of matplotlib, whatever style the user has set.
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams["font.sans-serif"] = fonts_for("".join(texts))
@@ -219,26 +224,26 @@ def picture(file: Path, inches: tuple[float, float], *texts: str) -> Iterator[Fi
         FigureCanvasAgg(figure)
         yield figure
         with atomic_path(file) as temporary:
-            # Without the version of matplotlib, which is all it would say.
+            # Leave out the "Software" entry, because it contains the version of matplotlib.
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def fonts_for(text: str) -> list[str]:
-    """Fonts installed here that have the letters of the text, best first; the usual one for ASCII."""
+    """Installed fonts that may contain the letters of the text, best first; only the default font for ASCII."""
     if text.isascii():
         return ["DejaVu Sans"]
     from matplotlib import font_manager
 
-    there = {font.name for font in font_manager.fontManager.ttflist}
+    installed = {font.name for font in font_manager.fontManager.ttflist}
     wanted = (
         "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei",
         "SimHei", "WenQuanYi Zen Hei", "Noto Sans Arabic", "Noto Sans", "Arial Unicode MS", "Segoe UI",
     )  # fmt: skip
-    return ["DejaVu Sans", *(name for name in wanted if name in there)]
+    return ["DejaVu Sans", *(name for name in wanted if name in installed)]
 
 
 def _most_confused(names: list[str], counts: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """The labels most often part of a mistake, in their order, and the others as one."""
+    """The labels that occur most often in mistakes, in their original order, with all others merged into one."""
     shown = _named(names)
     if len(names) <= MOST_LABELS:
         return shown, counts
@@ -259,7 +264,7 @@ def _tidy(axes: Any, grid: str = "y") -> None:
 
 
 def _named(labels: Sequence[str]) -> list[str]:
-    """The labels, shortened in their middle; with their numbers where no font here has all their letters."""
+    """The labels, shortened in the middle. They are numbered if the installed fonts lack any of their letters."""
     names = []
     for label in labels:
         text = " ".join(label.split())
@@ -280,7 +285,7 @@ def _can_be_written(text: str) -> bool:
 
 
 def _wrapped(text: str, inches: float) -> str:
-    """Over several lines, so that nothing is cut off."""
+    """Break a title into several lines, so that it is not cut off."""
     import textwrap
 
     return "\n".join(textwrap.wrap(text, max(20, int(inches * 11))))

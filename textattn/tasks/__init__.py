@@ -1,4 +1,4 @@
-"""What a model answers: one label, yes or no, or several labels a text. Each kind of task is one class."""
+"""The kinds of tasks: one label for each text, one of two labels, or several labels. Each kind is one class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Binary", "MultiLabel", "SingleLabel", "Task", "choose_task", "task_o
 
 
 def task_of(labels: list[str], multi_label: bool, output: str) -> Task:
-    """The task of a model, from what its config.json says.
+    """The task of a trained model, according to its config.json.
 
     Args:
-        labels: label names in the order of the model's outputs.
+        labels: label names, in the order of the model's outputs.
         multi_label: whether a text may have several labels.
         output: `softmax` or `sigmoid`.
     """
@@ -24,10 +24,12 @@ def task_of(labels: list[str], multi_label: bool, output: str) -> Task:
 
 
 def choose_task(output: str | None, labels: list[str], multi_label: bool) -> Task:
-    """The task that data and `model.output` make.
+    """The task that fits the data and `model.output`.
 
     Args:
-        output: `model.output`; None: softmax for one label a text, sigmoid for several.
+        output: `model.output`; None: softmax for one label in each text, sigmoid for several.
+        labels: label names, in the order of the model's outputs.
+        multi_label: whether a text may have several labels.
 
     Raises:
         ConfigError: `model.output` does not fit the data.

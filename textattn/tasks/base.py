@@ -1,4 +1,4 @@
-"""What every task can do: the only place that knows how labels, logits and probabilities of a kind belong together."""
+"""The contract of tasks, which alone define how labels, logits and probabilities of a kind of task are related."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A kind of task with the label names of one model. numpy only; the losses are given torch's tensors.
+    """A kind of task with the label names of one model. Only the losses use torch; all else uses numpy.
 
     Labels are arrays of (rows,) class ids or, where a text may have several labels, (rows, num_labels) of 0 and 1.
     """
@@ -34,49 +34,49 @@ class Task(ABC):
     output: ClassVar[Literal["softmax", "sigmoid"]]
     multi_label: ClassVar[bool] = False
     default_metric: ClassVar[str] = "accuracy"
-    """The metric that checkpoints are selected by where the config names none."""
+    """The metric that selects checkpoints if the config names none."""
 
     @property
     def num_outputs(self) -> int:
-        """Logits that the model gives for each text."""
+        """The number of logits of each text."""
         return len(self.labels)
 
     # Training
 
     @abstractmethod
     def check_output(self, output: str | None) -> None:
-        """Raises ConfigError where `model.output` does not fit the labels."""
+        """Raises ConfigError if `model.output` does not fit the labels."""
 
     @abstractmethod
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
         """The losses whose mean is minimised, in fp32: (batch,), or (batch, num_labels) for several labels.
 
-        They are weighted, but not divided by the weights in the batch as torch would do: that would take from a rare
-        label, which few batches hold, most of what its weight gives it.
+        They are weighted, but not divided by the sum of the weights in the batch, as torch would do. Few batches
+        contain a rare label, and dividing would undo most of the effect of its weight there.
 
         Args:
             logits: (batch, num_outputs)
             labels: (batch,) class ids, or (batch, num_labels) of 0 and 1.
             label_smoothing: share of the target that is spread over the other labels.
-            weights: (num_labels,) weight of each label; for several labels, of its positive cases.
+            weights: (num_labels,) weight of each label; for several labels, the weight of its positive cases.
         """
 
     @abstractmethod
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """How far the logit of the true label is above the mean of the others: (batch, num_outputs) -> (batch,)."""
+        """The logit of the true label minus the mean of the others: (batch, num_outputs) -> (batch,)."""
 
     @abstractmethod
     def balanced_weights(self, labels: Labels) -> Floats:
-        """`training.class_weights: balanced` as (num_labels,) weights; a label with nothing to balance weighs 1."""
+        """The weights of `training.class_weights: balanced`, (num_labels,). A label without cases has weight 1."""
 
     @abstractmethod
     def scaled_weights(self, weights: Floats, labels: Labels) -> Floats:
-        """Given weights (num_labels,), scaled so that they do not change the size of the loss."""
+        """Scale given weights (num_labels,) so that they do not change the magnitude of the loss."""
 
     def class_weights(
         self, setting: Literal["balanced"] | Mapping[str, float] | None, labels: Labels
     ) -> NDArray[np.float32] | None:
-        """`training.class_weights` as a vector (num_labels,), or None where all rows weigh the same.
+        """`training.class_weights` as a vector (num_labels,), or None if all rows have the same weight.
 
         Raises:
             ConfigError: a weight is given for a label that does not exist, or one is missing.
@@ -88,29 +88,30 @@ class Task(ABC):
         wrong = sorted(set(setting) ^ set(self.labels))
         if wrong:
             raise ConfigError(
-                f"training.class_weights: give one weight for each of the labels {', '.join(self.labels)}; "
+                f"give one weight for each of the labels {', '.join(self.labels)}; "
                 f"missing or unknown: {', '.join(wrong)}",
                 "training.class_weights=balanced",
+                setting="training.class_weights",
             )
         weights = np.array([setting[name] for name in self.labels], np.float64)
         return self.scaled_weights(weights, labels).astype(np.float32)
 
     def choose_metric(self, setting: str | None) -> str:
-        """The validation metric that checkpoints are selected by.
+        """The validation metric that selects checkpoints.
 
         Args:
             setting: `training.metric`.
 
         Raises:
-            ConfigError: it is not defined for this task.
+            ConfigError: the metric is not defined for this task.
         """
         return setting or self.default_metric
 
     @abstractmethod
     def strata(self, labels: Labels) -> list[NDArray[np.int64]]:
-        """The rows in groups of equal labels, so that each fold can be given its share of every group."""
+        """The rows in groups of equal labels. Each fold then gets its share of every group."""
 
-    # Answers
+    # Predictions
 
     @abstractmethod
     def probabilities(self, logits: Floats) -> Probabilities:
@@ -118,42 +119,46 @@ class Task(ABC):
 
     @abstractmethod
     def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
-        """How strongly the model says the target label, in nats: (rows, num_outputs) -> (rows,).
+        """The log odds of the target label, in nats: (rows, num_outputs) -> (rows,).
 
         Args:
+            logits: (rows, num_outputs)
             targets: (rows,) class ids.
             against: the label to compare with; None: all others.
         """
 
     @abstractmethod
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
-        """The labels given: (rows, num_labels) probabilities -> labels in the form of the data."""
+        """The predicted labels: (rows, num_labels) probabilities -> labels in the form of the data."""
 
     def choose_thresholds(self, labels: Labels, probs: Floats) -> list[float] | None:
-        """The probability from which each label is given, chosen on validation rows; None where the top label is."""
+        """The probability from which each label is predicted, chosen on validation rows.
+
+        None if the most probable label is predicted, without thresholds.
+        """
         return None
 
     @property
     def neutral_thresholds(self) -> list[float] | None:
-        """Thresholds where there are no rows to choose them on."""
+        """The thresholds to use if there are no rows to choose them on."""
         return None
 
     @abstractmethod
     def distance(self, p: Floats, q: Floats) -> Probabilities:
-        """How far two answers are apart, 0 to 1: (..., num_labels) each -> (...,)."""
+        """The distance of two distributions, between 0 and 1: (..., num_labels) each -> (...,)."""
 
     # Names and numbers
 
     @abstractmethod
     def counts(self, labels: Labels) -> NDArray[np.int64]:
-        """(num_labels,) rows that have each label."""
+        """(num_labels,) number of rows that have each label."""
 
     @abstractmethod
     def names(self, labels: Labels) -> list[list[str]]:
         """The label names of each row."""
 
     def selection_value(self, metric: str, labels: Labels, probs: Floats) -> float:
-        """The value of the metric that a checkpoint is selected by; nan where it is not defined on these rows."""
+        """The value of a selection metric on these rows; nan if it is not defined on them."""
         return select_metric(metric, labels, probs, self.multi_label)
 
     def measure(
@@ -166,7 +171,7 @@ class Task(ABC):
         uncalibrated: Floats | None = None,
         seed: int = 0,
     ) -> dict[str, Any]:
-        """Everything that is measured on a split, as metrics.json holds it; see `textattn.measure.metrics`."""
+        """All metrics of a split, as in metrics.json; see `textattn.measure.metrics.compute_metrics`."""
         return compute_metrics(
             labels,
             probs,

@@ -1,4 +1,4 @@
-"""One of two labels, told apart by a single logit."""
+"""One of two labels, from a single logit."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Binary(SingleLabel):
         return 1
 
     def check_output(self, output: str | None) -> None:
-        """Raises ConfigError where there are other than two labels."""
+        """Raises ConfigError unless there are two labels."""
         if len(self.labels) != 2:
             raise ConfigError(
-                f"model.output: sigmoid needs two labels or multi-label data, but there are {len(self.labels)} labels",
+                f"sigmoid needs two labels or multi-label data, but there are {len(self.labels)} labels",
                 "model.output=softmax",
+                setting="model.output",
             )
 
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
@@ -38,23 +39,23 @@ class Binary(SingleLabel):
         return each if weights is None else each * weights[labels]
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The logit, with its sign turned where the first label is true."""
+        """The logit, negated if the first label is true."""
         return logits[:, 0] * (2 * labels - 1)
 
     def probabilities(self, logits: Floats) -> Probabilities:
-        """Of both labels."""
+        """The probabilities of both labels, (rows, 2)."""
         p = sigmoid(logits.astype(np.float64))
         return np.concatenate([1 - p, p], axis=1)
 
     def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
-        """The logit of the target label; the only label to compare with is the other one."""
+        """The logit of the target label. The only other label is the one to compare with, whatever `against`."""
         return np.asarray(logits.astype(np.float64)[:, 0] * (2 * targets - 1))
 
 
 def smoothed_cross_entropy(
     logits: Tensor, labels: Tensor, label_smoothing: float, positive_weights: Tensor | None
 ) -> Tensor:
-    """Binary cross-entropy with each target moved towards 1/2; nothing is summed."""
+    """Binary cross-entropy of each element, with targets moved towards 1/2. The result has the shape of `logits`."""
     from torch.nn import functional
 
     target = labels * (1 - label_smoothing) + label_smoothing / 2
@@ -62,5 +63,5 @@ def smoothed_cross_entropy(
 
 
 def sigmoid(x: Probabilities) -> Probabilities:
-    """In the form that is stable on both sides of zero."""
+    """The logistic function, in a form that is numerically stable on both sides of zero."""
     return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))

@@ -1,4 +1,4 @@
-"""Several labels a text, or none."""
+"""Any number of labels for each text."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 
 class MultiLabel(Task):
-    """Any number of labels a text: a sigmoid for each. Labels are (rows, num_labels) of 0 and 1."""
+    """Any number of labels for each text: a sigmoid for each label. Labels are (rows, num_labels) of 0 and 1."""
 
     output = "sigmoid"
     multi_label = True
     default_metric = "micro_f1"
 
     def check_output(self, output: str | None) -> None:
-        """Raises ConfigError for softmax, which gives exactly one label."""
+        """Raises ConfigError for softmax, which predicts exactly one label."""
         if output == "softmax":
             raise ConfigError(
-                "model.output: softmax gives one label a text, but the data have several", "model.output=sigmoid"
+                "softmax predicts one label for each text, but texts of the data have several",
+                "model.output=sigmoid",
+                setting="model.output",
             )
 
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
@@ -36,48 +38,50 @@ class MultiLabel(Task):
         return smoothed_cross_entropy(logits.float(), labels.float(), label_smoothing, weights)
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the logits of the labels given."""
+        """The sum of the logits of the true labels."""
         return (logits * labels).sum(dim=1)
 
     def balanced_weights(self, labels: Labels) -> Floats:
-        """Negative cases for each positive one."""
+        """The number of negative cases for each positive case."""
         positive = self.counts(labels)
         negative = len(labels) - positive
         return np.where((positive > 0) & (negative > 0), negative / np.maximum(positive, 1), 1.0)
 
     def scaled_weights(self, weights: Floats, labels: Labels) -> Floats:
-        """As they are: they weigh positive cases against negative ones of the same label."""
+        """The given weights. They need no scaling, because each concerns the positive cases of its own label."""
         return weights
 
     def choose_metric(self, setting: str | None) -> str:
         """See `Task`."""
         if setting == "balanced_accuracy":
             raise ConfigError(
-                "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"
+                "balanced_accuracy is not defined for multi-label data",
+                "training.metric=macro_f1",
+                setting="training.metric",
             )
         return super().choose_metric(setting)
 
     def strata(self, labels: Labels) -> list[NDArray[np.int64]]:
-        """All rows in one group: combinations of labels are too many to balance."""
+        """All rows in one group, because there are too many combinations of labels to balance them."""
         return [np.arange(len(labels))]
 
     def probabilities(self, logits: Floats) -> Probabilities:
-        """A sigmoid for each label; rows do not sum to 1."""
+        """A sigmoid of each logit. Rows do not sum to 1."""
         return sigmoid(logits.astype(np.float64))
 
     def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
-        """The label's logit, or the difference of two labels' logits."""
+        """The logit of the label, or the difference between the logits of two labels."""
         x = logits.astype(np.float64)
         target = x[np.arange(len(x)), targets]
         return np.asarray(target if against is None else target - x[:, against])
 
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
-        """(rows, num_labels) 1 for each label that reaches its threshold."""
+        """(rows, num_labels), 1 for each label whose probability reaches its threshold."""
         limits = self.neutral_thresholds if thresholds is None else thresholds
         return (probs >= np.asarray(limits)).astype(np.uint8)
 
     def choose_thresholds(self, labels: Labels, probs: Floats) -> list[float]:
-        """For each label the threshold of the highest F1."""
+        """The threshold with the highest F1 of each label."""
         return choose_thresholds(labels, probs)
 
     @property
@@ -86,7 +90,7 @@ class MultiLabel(Task):
         return [0.5] * len(self.labels)
 
     def distance(self, p: Floats, q: Floats) -> Probabilities:
-        """Mean of |p - q| over the labels, each of which is a distribution of its own."""
+        """The mean of |p - q| over the labels, because each label is a separate distribution."""
         return np.asarray(np.abs(p - q).mean(axis=-1))
 
     def counts(self, labels: Labels) -> NDArray[np.int64]:
@@ -94,5 +98,5 @@ class MultiLabel(Task):
         return np.asarray(labels.sum(axis=0, dtype=np.int64))
 
     def names(self, labels: Labels) -> list[list[str]]:
-        """Any number of names a row."""
+        """The names of the labels of each row."""
         return [[self.labels[i] for i in np.flatnonzero(row)] for row in labels]

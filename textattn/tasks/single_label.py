@@ -1,4 +1,4 @@
-"""One label a text, among two or more."""
+"""One label for each text, out of two or more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SingleLabel(Task):
-    """One label a text: a softmax over one logit for each label. Labels are (rows,) class ids."""
+    """One label for each text: a softmax over one logit for each label. Labels are (rows,) class ids."""
 
     output: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
 
@@ -42,7 +42,7 @@ class SingleLabel(Task):
         return np.where(counts > 0, share / np.maximum(counts, 1), 1.0)
 
     def scaled_weights(self, weights: Floats, labels: Labels) -> Floats:
-        """With a mean of 1 over the rows."""
+        """The weights, scaled to a mean of 1 over the rows."""
         return np.asarray(weights / weights[labels].mean())
 
     def strata(self, labels: Labels) -> list[NDArray[np.int64]]:
@@ -50,13 +50,13 @@ class SingleLabel(Task):
         return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
     def probabilities(self, logits: Floats) -> Probabilities:
-        """Softmax."""
+        """The softmax of the logits."""
         x = logits.astype(np.float64)
         e = np.exp(x - x.max(axis=1, keepdims=True))
         return np.asarray(e / e.sum(axis=1, keepdims=True))
 
     def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
-        """log(p / (1 - p)): the label's logit less the log-sum-exp of the others; or the difference of two logits."""
+        """log(p / (1 - p)), the logit minus the log-sum-exp of the others; or the difference between two logits."""
         x = logits.astype(np.float64)
         rows = np.arange(len(x))
         target = x[rows, targets]
@@ -67,11 +67,11 @@ class SingleLabel(Task):
         return np.asarray(target - top - np.log(np.exp(x - top[:, None]).sum(axis=1)))
 
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
-        """(rows,) the most probable label of each row."""
+        """The most probable label of each row, (rows,)."""
         return np.asarray(probs.argmax(axis=1))
 
     def distance(self, p: Floats, q: Floats) -> Probabilities:
-        """Total variation: half the sum of |p - q| over the labels."""
+        """The total variation distance: half the sum of |p - q| over the labels."""
         return np.asarray(np.abs(p - q).sum(axis=-1) / 2)
 
     def counts(self, labels: Labels) -> NDArray[np.int64]:
@@ -79,5 +79,5 @@ class SingleLabel(Task):
         return np.bincount(labels, minlength=len(self.labels))
 
     def names(self, labels: Labels) -> list[list[str]]:
-        """One name a row."""
+        """The name of the label of each row."""
         return [[self.labels[label]] for label in labels]
