@@ -239,7 +239,7 @@ SMALL = ["data.path=bundled:four_sentences", "tokenizer.min_frequency=1", "train
     [
         *(
             (["model.anchor=values", f"model.attention={attention}"],
-             f"model.anchor: values needs an attention that learns weights, not {attention}")
+             f"model.anchor: values needs an attention mechanism that learns weights, but {attention} does not")
             for attention in ("mean", "max", "last")
         ),
         *(

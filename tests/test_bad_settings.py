@@ -130,7 +130,8 @@ CONTRADICTIONS = [
             "model.attention_window: must be an odd number of tokens up to 999, got 1000001",
             "model.attention_window=999"),
     setting("a window without weights", "model.attention=max model.attention_window=3",
-            "model.attention_window: model.attention=max has no weights to place", "model.attention_window=1"),
+            "model.attention_window: model.attention=max has no weights that depend on positions",
+            "model.attention_window=1"),
     setting("supervision without evidence", "training.attention_supervision=1.0",
             "training.attention_supervision: needs data.evidence", "data.evidence=COLUMN"),
     setting("alignment without weights", "training.attention_alignment=1.0 model.attention=max",
@@ -139,7 +140,7 @@ CONTRADICTIONS = [
     setting("anchored without an encoder", "model.anchor=states model.encoder=none",
             "model.anchor: states needs an encoder; without one the states are the embeddings", "model.anchor=none"),
     setting("tied, of two sizes", "training.state_tying=1.0 model.hidden_size=9",
-            "training.state_tying: model.hidden_size is 9, model.embedding_dim 8; they must be equal",
+            "training.state_tying: model.hidden_size (9) and model.embedding_dim (8) must be equal",
             "model.hidden_size=8"),
     setting("heads that do not divide", "model.attention=self_attention model.num_heads=3",
             "model: num_heads must divide the state size 16, got 3"),
@@ -228,14 +229,14 @@ DIRECTORIES = [
     setting("a run to be replaced by nothing", "output.dir=runs/earlier --overwrite data.path=gone.csv",
             "gone.csv: no such file", code=3),
     Case("a run of another config", {"runs/new": unfinished}, "train mine.yaml --resume training.epochs=2 seed=1", 2,
-         "--resume: not the same training as in runs/new; nothing was changed:\n"
-         "  seed: 42 there, 1 here\n  training.epochs: 1 there, 2 here",
-         "put these back, or begin a new run without --resume (with --overwrite in the same directory)"),
+         "--resume: runs/new was started with different settings or data; nothing was changed:\n"
+         "  seed: was 42, is now 1\n  training.epochs: was 1, is now 2",
+         "undo these changes, or start a new run without --resume (with --overwrite in the same directory)"),
     Case("a run of other data", {"runs/new": unfinished, "runs/new/checkpoints/step-000000003.safetensors": "x",
          "reviews.csv": REVIEWS.replace("food", "wine")}, "train mine.yaml --resume", 2,
-         "--resume: not the same training as in runs/new; nothing was changed:\n"
-         "  data: the train split is another\n  data: the validation split is another",
-         "put these back, or begin a new run without --resume (with --overwrite in the same directory)"),
+         "--resume: runs/new was started with different settings or data; nothing was changed:\n"
+         "  data: the train split has changed\n  data: the validation split has changed",
+         "undo these changes, or start a new run without --resume (with --overwrite in the same directory)"),
     Case("a run with a damaged config", {"runs/new": with_a_damaged_config}, "train mine.yaml --resume", 3,
          "runs/new/training_config.yaml: damaged (runs/new/training_config.yaml:1:8: ***)", "--overwrite begins again"),
     setting("below a file", "output.dir=reviews.csv/run",
@@ -255,8 +256,8 @@ DIRECTORIES = [
     Case("no room for the first file", {}, "train mine.yaml", 1, "a file would grow larger than is allowed here",
          "ulimit -f shows the limit", within=lambda: room_for(100), leaves="runs/new"),
     Case("no room for a checkpoint", {}, "train mine.yaml", 1,
-         "runs/new: cannot be written (File too large); what was kept before is whole",
-         "free some space there, then the same command with --resume output.dir=runs/new",
+         "runs/new: cannot be written (File too large); all files that were written before are intact",
+         "free some space there, then run the same command with --resume output.dir=runs/new",
          within=lambda: room_for(24_000), leaves="runs/new"),
 ]  # fmt: skip
 

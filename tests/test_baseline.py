@@ -115,7 +115,7 @@ def test_it_stands_beside_the_model(run: Path, reviews: Any, trained_run: Path) 
     assert f"baseline, test: accuracy {found['test']['accuracy']:.4f}" in said
     assert f"Both misclassify {against['both_wrong']} texts." in said
     card = (run / "README.md").read_text()
-    assert "## Against a linear model" in card
+    assert "## Comparison with a linear model" in card
     assert f"accuracy {found['test']['accuracy']:.4f}" in card
     # And changes nothing of the model.
     assert (run / "model.safetensors").read_bytes() == (trained_run / "model.safetensors").read_bytes()

@@ -153,7 +153,7 @@ def test_it_calibrates_and_the_card_says_where_it_stopped(tmp_path: Path) -> Non
     assert found["temperature"] == config["temperature"] == metrics["temperature"] != 1.0
     assert found == of(run, "cross_validation.json")
     card = (run / "README.md").read_text()
-    assert f"Training stopped after {found['epoch']:g} of 6 epochs, where the answers for 4 folds of the 60" in card
+    assert f"Training stopped after {found['epoch']:g} of 6 epochs, because the predictions of cross-validation" in card
     shown = cli("info", "--model", run)
     assert f"cross-validation  accuracy {found['accuracy']:.4f}" in shown.out
 
@@ -181,7 +181,9 @@ def test_a_validation_split_is_refused(tmp_path: Path) -> None:
     data = write(tmp_path / "texts.jsonl", 60)
     done = cli("train", data, "training.cross_validation=5", "recipe=plain", f"output.dir={tmp_path / 'run'}")
     assert done.code == 2
-    assert "training.cross_validation: there is a validation split to stop by" in done.err
+    assert (
+        "training.cross_validation: cross-validation replaces the validation split, but the data have one" in done.err
+    )
     assert "data.validation_fraction=0.0" in done.err
     assert not (tmp_path / "run").exists()
     for key in ("max_steps", "patience"):
@@ -218,7 +220,7 @@ def test_a_metric_that_these_texts_do_not_define(tmp_path: Path) -> None:
     """Each text has both labels: no ranking of texts can be better than another."""
     data = tmp_path / "texts.jsonl"
     data.write_text("".join(json.dumps({"text": f"word{i} x", "label": ["a", "b"]}) + "\n" for i in range(20)))
-    with pytest.raises(ConfigError, match="auroc is not defined on the answers for these 20 texts") as error:
+    with pytest.raises(ConfigError, match="auroc is not defined for the predictions on these 20 texts") as error:
         start(folds_settings(data, tmp_path / "run", training={"metric": "auroc", "epochs": 1}))
     assert error.value.hint == "training.metric=micro_f1"
     assert not (tmp_path / "run").exists()
@@ -259,7 +261,7 @@ def test_the_command_line_tells_of_it_and_check_counts_its_time(tmp_path: Path) 
     done = cli("train", data, *small, *folds, *quick, f"output.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert "Cross-validating 3 folds of 60 texts" in done.err
-    assert "of 3 epochs; training stops there" in done.err
+    assert "of 3 epochs; training will stop after as many" in done.err
     assert "\ncross-validation: accuracy " in done.err
     checked = cli("check", data, *small, *folds, "--json")
     assert checked.code == 0, checked.err

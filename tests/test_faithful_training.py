@@ -198,7 +198,7 @@ def check(*settings: str) -> Any:
         ),
         (
             ["training.state_tying=0.1", "model.hidden_size=64"],
-            "training.state_tying: model.hidden_size is 64, model.embedding_dim 128; they must be equal",
+            "training.state_tying: model.hidden_size (64) and model.embedding_dim (128) must be equal",
             "model.hidden_size=128",
         ),
         (

@@ -106,7 +106,7 @@ INTERRUPTED = [
              "interrupted at step *** of ***; the best model so far (accuracy *** at step ***) is in runs/new", LATER,
              "runs/new"),
     *stopped("while measuring", MEASURING, exists("runs/new/model.onnx"),
-             "interrupted while measuring; training was complete, the best model is in runs/new",
+             "interrupted while measuring the model; training is complete, and the best model is in runs/new",
              "textattn evaluate --model runs/new", "runs/new"),
 ]  # fmt: skip
 
@@ -143,12 +143,14 @@ def test_resume_goes_on(place: Path) -> None:
     before = contents(place, "runs/new")
     code, out, err = resume()
     assert (code, out) == (0, "runs/new\n")
-    assert "resuming after step 6 of 9" in err
+    assert "training resumes after step 6 of 9" in err
     assert contents(place, "runs/new") == before
     assert not (place / "runs/new/checkpoints").exists()
 
 
-@pytest.mark.parametrize(("damaged", "note"), [(1, "resuming after step 4 of 9"), (2, "it begins again")])
+@pytest.mark.parametrize(
+    ("damaged", "note"), [(1, "training resumes after step 4 of 9"), (2, "so training starts again")]
+)
 def test_resume_past_damaged_checkpoints(damaged: int, note: str, place: Path) -> None:
     stop(place)
     for path in sorted(place.glob("runs/new/checkpoints/step-*"), reverse=True)[:damaged]:
@@ -171,7 +173,7 @@ def test_resume_of_a_finished_run_changes_nothing(place: Path) -> None:
 def test_resume_where_there_is_nothing_begins(place: Path) -> None:
     code, out, err = resume()
     assert (code, out) == (0, "runs/new\n")
-    assert "no run to resume in runs/new; a new one begins" in err
+    assert "there is no run to resume in runs/new, so a new run starts" in err
 
 
 def test_predicting_to_a_file_stopped_and_gone_on_with(place: Path) -> None:

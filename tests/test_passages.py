@@ -154,12 +154,15 @@ def test_attention_learns_that_only_the_end_counts(tmp_path: Path) -> None:
         (["model.attention_window=1001"], "model.attention_window: must be an odd number of tokens up to 999, got 1001",
          "model.attention_window=999"),
         (["model.attention_window=3", "model.attention=max"],
-         "model.attention_window: model.attention=max has no weights to place", "model.attention_window=1"),
+         "model.attention_window: model.attention=max has no weights that depend on positions",
+         "model.attention_window=1"),
         (["model.attention_position=true", "model.attention=sigmoid"],
-         "model.attention_position: model.attention=sigmoid shares out no weight that could move",
+         "model.attention_position: model.attention=sigmoid has no weights "
+         "that sum to 1 and could be shifted between positions",
          "model.attention=additive"),
         (["model.attention_position=true", "model.attention=last"],
-         "model.attention_position: model.attention=last has no weights to place", "model.attention_position=false"),
+         "model.attention_position: model.attention=last has no weights that depend on positions",
+         "model.attention_position=false"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together(settings: list[str], message: str, hint: str) -> None:

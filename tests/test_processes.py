@@ -226,7 +226,7 @@ def test_restarts_bring_a_killed_process_back(data: Path, long: Any, whole: Any,
         err = process.communicate(timeout=120)[1]
         assert process.returncode == 0, err
     assert "Error: process 1 of 2: another process of this training has ended\nHint: " in err
-    assert "resuming after step" in err
+    assert "training resumes after step" in err
     assert outcome(tmp_path / "run") == whole
 
 

@@ -82,9 +82,9 @@ def test_a_few_labels_and_a_teacher_are_as_good_as_the_teacher(folder: Path) -> 
     environment = json.loads((folder / "student" / "environment.json").read_text())
     assert environment["dataset"]["splits"]["train"]["num_examples"] == 530
     (note,) = environment["dataset"]["notes"]
-    assert "Of 500 training texts the labels are what" in (folder / "student" / "README.md").read_text()
-    assert "the labels are what" not in (folder / "alone" / "README.md").read_text()
-    assert note.startswith(f"500 texts without labels have those that {folder / 'teacher'} gives them: bad 2")
+    assert "The labels of 500 training texts are predictions of" in (folder / "student" / "README.md").read_text()
+    assert "training texts are predictions of" not in (folder / "alone" / "README.md").read_text()
+    assert note.startswith(f"500 texts without labels were labelled by {folder / 'teacher'}: bad 2")
 
 
 def prepared(data: dict[str, Any]) -> Any:
@@ -209,12 +209,12 @@ def test_what_cannot_teach_is_refused(folder: Path, tmp_path: Path) -> None:
     several = write(tmp_path / "several.jsonl", [row | {"label": [row["label"]]} for row in rows_of(30, 2)])
     columns = write(tmp_path / "columns.jsonl", [row | {"title": "a"} for row in rows_of(30, 2)])
     wrong: list[tuple[dict[str, Any], dict[str, str], list[str]]] = [
-        ({}, {"train": str(other)}, ["knows the labels bad, good, but those of the data are no, yes"]),
-        ({}, {"train": str(several)}, ["gives one label a text, but the data have several labels a text"]),
+        ({}, {"train": str(other)}, ["predicts the labels bad, good, but the labels of the data are no, yes"]),
+        ({}, {"train": str(several)}, ["predicts one label per text, but the data have several labels per text"]),
         (
             {"text": ["title", "text"], "unlabelled": {"path": str(columns)}},
             {"train": str(columns)},
-            ["reads texts of 1 columns, but data.text names 2"],
+            ["reads texts from 1 column, but data.text names 2 columns"],
         ),
         (
             {"teacher": str(tmp_path / "none")},

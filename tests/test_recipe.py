@@ -150,13 +150,13 @@ def test_a_stopped_run_goes_on_and_refuses_what_was_given_otherwise(tmp_path: Pa
     start(config("undisturbed"))
     with pytest.raises(Killed):
         start(config("run"), Killer(step=3))
-    with pytest.raises(ConfigError, match=r"training.epochs: 2 there, 3 here"):
+    with pytest.raises(ConfigError, match=r"training.epochs: was 2, is now 3"):
         start(config("run", epochs=3), resume=True)
-    with pytest.raises(ConfigError, match="recipe: short there, plain here"):
+    with pytest.raises(ConfigError, match="recipe: was short, is now plain"):
         start({**config("run"), "recipe": "plain"}, resume=True)
     # Texts of another kind: what the run was begun with is not what would be trained now.
     write(tmp_path, LONG)
-    with pytest.raises(ConfigError, match="recipe: short there, long here"):
+    with pytest.raises(ConfigError, match="recipe: was short, is now long"):
         start(config("run"), resume=True)
     write(tmp_path, SHORT)
     report = Killer()
@@ -164,7 +164,7 @@ def test_a_stopped_run_goes_on_and_refuses_what_was_given_otherwise(tmp_path: Pa
     assert report.steps[0] > 1
     assert outcome(tmp_path / "run") == outcome(tmp_path / "undisturbed")
     start(config("run"), resume=True)  # nothing to do
-    with pytest.raises(ConfigError, match=r"training.epochs: 2 there, 3 here"):
+    with pytest.raises(ConfigError, match=r"training.epochs: was 2, is now 3"):
         start(config("run", epochs=3), resume=True)
 
 
@@ -216,7 +216,7 @@ def test_texts_without_labels_give_words_and_their_vectors_and_the_test_split_do
         environment = json.loads((run / "environment.json").read_text())
         assert environment["word_vectors"]["coverage"] > 0.9
         assert environment["dataset"]["num_unlabelled"] == (20 if name == "with" else 0)
-        told = f"Words were learnt from 20 texts without labels as well, of `{tmp_path / 'more.csv'}`."
+        told = f"The vocabulary was also learned from 20 texts without labels in `{tmp_path / 'more.csv'}`."
         assert (told in (run / "README.md").read_text()) == (name == "with")
     assert known["with"] - known["without"] == {"splendid", "hotel", "a"}
     assert "test" not in known["with"]

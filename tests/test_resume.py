@@ -65,7 +65,7 @@ def test_goes_on_from_the_last_checkpoint_and_repeats_no_more_than_it_must(data:
     report = Killer()
     start(config, report, resume=True)
     assert report.steps == list(range(3, 19))
-    assert [note for note in report.notes if "resuming" in note] == ["resuming after step 2 of 18"]
+    assert [note for note in report.notes if "resumes after" in note] == ["training resumes after step 2 of 18"]
 
 
 def test_killed_before_the_first_checkpoint_begins_again(
@@ -76,14 +76,14 @@ def test_killed_before_the_first_checkpoint_begins_again(
         start(config, Killer(step=1))
     report = Killer()
     assert outcome(start(config, report, resume=True)) == undisturbed
-    assert any("no checkpoint to resume from; it begins again" in note for note in report.notes)
+    assert any("no checkpoint to resume from, so training starts again" in note for note in report.notes)
 
 
 def test_without_a_run_a_new_one_begins_and_a_finished_one_stays(data: Path, tmp_path: Path) -> None:
     config = settings(data, tmp_path / "run")
     report = Killer()
     run = start(config, report, resume=True)
-    assert report.notes[0] == f"no run to resume in {run}; a new one begins"
+    assert report.notes[0] == f"there is no run to resume in {run}, so a new run starts"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     report = Killer()
     assert start(config, report, resume=True) == run
@@ -156,7 +156,7 @@ def test_all_checkpoints_damaged_begins_again(data: Path, undisturbed: dict[str,
         path.unlink() if path.name.startswith("best") else path.write_bytes(b"{}")
     report = Killer()
     assert outcome(start(config, report, resume=True)) == undisturbed
-    assert any("it begins again" in note for note in report.notes)
+    assert any("so training starts again" in note for note in report.notes)
 
 
 def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(data: Path, tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_after_going_back_nothing_newer_is_left(data: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("sections", "messages"),
     [
-        ({"training": {"epochs": 4}}, ["training.epochs: 3 there, 4 here"]),
-        ({"seed": 9, "model": {"hidden_size": 9}}, ["model.hidden_size: 8 there, 9 here", "seed: 42 there, 9 here"]),
-        ({"data": {"validation_fraction": 0.3}}, ["data.validation_fraction: 0.2 there, 0.3 here"]),
+        ({"training": {"epochs": 4}}, ["training.epochs: was 3, is now 4"]),
+        ({"seed": 9, "model": {"hidden_size": 9}}, ["model.hidden_size: was 8, is now 9", "seed: was 42, is now 9"]),
+        ({"data": {"validation_fraction": 0.3}}, ["data.validation_fraction: was 0.2, is now 0.3"]),
     ],
 )
 def test_another_config_is_refused_with_the_differences(
@@ -255,9 +255,9 @@ def test_other_data_are_refused(data: Path, tmp_path: Path) -> None:
     done = start_cli(tmp_path, config)
     assert done.code == 2
     assert (
-        "the train split is another" in done.err
-        or "the test split is another" in done.err
-        or ("the validation split is another" in done.err)
+        "the train split has changed" in done.err
+        or "the test split has changed" in done.err
+        or ("the validation split has changed" in done.err)
     )
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     own.write_text(content)

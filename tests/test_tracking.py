@@ -355,7 +355,7 @@ def test_tools_that_fail_in_the_middle_cost_the_run_nothing(
             wandb.teardown()
     assert {**outcome(run), "files": None} == {**outcome(scene.run), "files": None}
     failed = [
-        note.partition(" failed, and the run goes on without it (")[0] for note in report.notes if "failed" in note
+        note.partition(" failed, and the run continues without it (")[0] for note in report.notes if "failed" in note
     ]
     assert sorted(failed) == sorted(TITLES)
 
@@ -370,7 +370,7 @@ def test_a_server_that_is_away_costs_the_run_nothing(
     report = Killer()
     run = start(tracked(scene.data, tmp_path / "run", ["mlflow"], training={"epochs": 1}), report)
     (note,) = [note for note in report.notes if "MLflow" in note]
-    assert note.startswith("MLflow failed, and the run goes on without it (MlflowException: API request to http://")
+    assert note.startswith("MLflow failed, and the run continues without it (MlflowException: API request to http://")
     assert (run / "metrics.json").exists()
     assert not (run / "tracking.json").exists()
 

@@ -211,13 +211,16 @@ def test_trials_that_cannot_be_trained_do_not_end_the_study(data: list[str], tmp
         if seen[kind] == "diverged":
             assert trial["why"].startswith("the loss is nan at step ")
         elif seen[kind] == "failed":
-            assert "model.attention=max has no weights to place" in trial["why"]
+            assert "model.attention=max has no weights that depend on positions" in trial["why"]
     assert seen == {kind: states[kind] for kind in seen}
     assert {"diverged", "failed", "complete"} == {*seen.values()}
     space = write_space(tmp_path, "model.attention: [max]\n")
     done = search(tmp_path / "none", *data, "model.attention_window=3", "--trials", "2", space=space)
     assert (done.code, done.out) == (1, "")
-    assert f"Error: {tmp_path / 'none'}: none of 2 trials came to a value; the last: model.attention_window" in done.err
+    assert (
+        f"Error: {tmp_path / 'none'}: none of 2 trials has a result; the reason of the last one: model.attention_window"
+        in done.err
+    )
 
 
 def test_the_same_settings_are_not_trained_twice(data: list[str], tmp_path: Path) -> None:
@@ -235,7 +238,9 @@ def test_the_same_settings_are_not_trained_twice(data: list[str], tmp_path: Path
         assert [trial[key] for key in ("state", "value", "evaluations")] == [
             earlier[key] for key in ("state", "value", "evaluations")
         ]
-        assert (f"Trial {trial['trial']}: tried before, not trained again\n" in done.err) != trained
+        assert (
+            f"Trial {trial['trial']}: these settings were tried before and are not trained again\n" in done.err
+        ) != trained
     assert {*first} == {8, 16}
     assert summary(tmp_path / "study")["best"]["trial"] in [trial["trial"] for trial in first.values()]
 
@@ -260,7 +265,7 @@ def test_a_trial_that_gets_its_processes_killed_is_given_up(
     trial.set_user_attr("kills", 2)
     assert search(folder, *data, "--trials", str(TRIALS + 1), space=space).code == 0
     *others, last = summary(folder)["trials"]
-    assert (last["state"], last["why"]) == ("failed", "its process was killed 3 times")
+    assert (last["state"], last["why"]) == ("failed", "the process of this trial was killed 3 times")
     assert others == summary(study)["trials"]
 
 
@@ -279,11 +284,11 @@ def test_another_study_in_the_same_folder_is_refused(study: Path, data: list[str
     done = search(study, *data, "training.patience=2", "--trials", "9", space=other)
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith(
-        f"Error: --dir: {study} holds a study of something else; nothing was changed:\n"
-        "  training.patience: None there, 2 here\n"
-        "  space: model.hidden_size: 8, 16, 32 there, 8, 64 here\n"
-        "  space: model.num_layers: not searched there, 1, 2 here\n"
-        "Hint: put these back, or --dir runs/another-study\n"
+        f"Error: --dir: {study} contains a study with different settings or data; nothing was changed:\n"
+        "  training.patience: was None, is now 2\n"
+        "  space: model.hidden_size: was 8, 16, 32, is now 8, 64\n"
+        "  space: model.num_layers: was not searched, is now 1, 2\n"
+        "Hint: undo these changes, or use --dir runs/another-study\n"
     )
     copy = tmp_path / "study"
     shutil.copytree(study, copy)
@@ -298,7 +303,7 @@ def test_another_study_in_the_same_folder_is_refused(study: Path, data: list[str
     finally:
         train.write_text(content)
     assert done.code == 2
-    assert "  data: the train split is another\n" in done.err
+    assert "  data: the train split has changed\n" in done.err
     assert (study / "tune.json").read_bytes() == before == (copy / "tune.json").read_bytes()
 
 
@@ -308,7 +313,7 @@ def test_folders_that_are_no_study(data: list[str], space: Path, study: Path, tm
     assert (done.code, done.err.splitlines()[-2]) == (2, f"Error: --dir: {tmp_path / 'file'} is a file")
     done = search(tmp_path, *data, space=space)
     assert done.code == 2
-    assert f"Error: --dir: {tmp_path} holds files that are no study; nothing was changed" in done.err
+    assert f"Error: --dir: {tmp_path} contains files that are not a study; nothing was changed" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     shutil.copytree(study, tmp_path / "study")
     (tmp_path / "study" / "study.db").write_bytes(b"rubbish" * 1000)
@@ -321,7 +326,7 @@ def test_folders_that_are_no_study(data: list[str], space: Path, study: Path, tm
 def test_without_a_validation_split_there_is_nothing_to_go_by(tmp_path: Path) -> None:
     done = search(tmp_path / "study", "data.path=bundled:four_sentences")
     assert (done.code, done.out) == (2, "")
-    assert "Error: a search needs a validation split, and the data have none\n" in done.err
+    assert "Error: a search needs a validation split, but the data have none\n" in done.err
     assert not (tmp_path / "study").exists()
 
 

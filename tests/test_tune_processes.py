@@ -15,7 +15,7 @@ from studies import outcome, search, summary, write_data, write_space
 
 from textattn.cli.progress import ConsoleReport
 
-BEGINS = re.compile(r"^Trial (\d+) \(\d+ of \d+\)(?: goes on)?: ", re.M)
+BEGINS = re.compile(r"^Trial (\d+) \(\d+ of \d+\)(?: resumes)?: ", re.M)
 SPACE = "training.learning_rate: {low: 1e-3, high: 1e-2, log: true}\nmodel.hidden_size: [8, 16]\n"
 
 
@@ -74,7 +74,7 @@ def test_a_trial_whose_process_was_killed_goes_on(words: list[str], whole: list[
     done = search(study, *words, "--trials", "2")
     assert done.code == 0, done.err
     assert BEGINS.findall(done.err) == ["1"]
-    assert "Trial 1 (2 of 2) goes on: " in done.err
+    assert "Trial 1 (2 of 2) resumes: " in done.err
     # What was kept of it is not trained again.
     assert "epoch 0.5 " not in done.err
     assert outcome(study) == whole
@@ -101,7 +101,7 @@ def test_a_signal_leaves_the_trial_to_the_next_start(
     assert [trial["state"] for trial in entries] == ["complete", "interrupted"]
     assert stopped.err.endswith(
         "Error: interrupted; 1 of 2 trials are done, the best config so far "
-        f"(accuracy {entries[0]['value']:.4f}) is {study / 'best.yaml'}\nHint: the same command goes on from there\n"
+        f"(accuracy {entries[0]['value']:.4f}) is {study / 'best.yaml'}\nHint: the same command continues from there\n"
     )
     done = search(study, *words, "--trials", "2")
     assert done.code == 0

@@ -1,4 +1,4 @@
-"""Keeps an audit in the finished run that it is of: metrics.json and the model card say how far to trust it."""
+"""Record an audit in the finished run of the audited model, in metrics.json and in the model card."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from textattn.storage.run_dir import ENVIRONMENT, RunDir
 
 
 def keep_audit(classifier: Classifier, audit: dict[str, Any]) -> Path | None:
-    """Puts an audit into the run; None where the model is no finished run (a bundle, an interrupted one).
+    """Write an audit into the run of the model.
+
+    Returns:
+        The run directory; None if the model is not a finished run (a bundle, or an interrupted run).
 
     Raises:
         InputError: a file of the run is damaged.
-        OSError: it cannot be written.
+        OSError: the run directory cannot be written to.
     """
     run = RunDir(classifier.path)
     if classifier.files.is_bundle or not run.is_finished():
@@ -27,7 +30,7 @@ def keep_audit(classifier: Classifier, audit: dict[str, Any]) -> Path | None:
     config = training_config(classifier)
     if config is not None and classifier.files.has(ENVIRONMENT):
         run.write_card(model_card(config, classifier.config, metrics, run.environment()))
-    # Last, as at the end of training: what the card says has been written by then.
+    # metrics.json is written last, as at the end of training.
     json.dumps(audit, allow_nan=False)
     run.write_metrics(metrics)
     return run.path

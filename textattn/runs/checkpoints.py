@@ -1,4 +1,4 @@
-"""The checkpoints of a run on disk, and whether another start may resume from them."""
+"""Save and load the checkpoints of a run, and check whether a training may resume from them."""
 
 from __future__ import annotations
 
@@ -18,46 +18,48 @@ from textattn.storage.run_dir import BEGIN_AGAIN, OVERWRITE, RESUME, TOKENIZER, 
 from textattn.training.processes import Processes, number_of_processes
 from textattn.training.state import BestWeights, TrainState
 
-# The newest checkpoint may be damaged by what ended the run; then there is one more.
+# The newest checkpoint may be damaged if the run ended unexpectedly, so the one before it is kept as well.
 KEPT = 2
 STEP, BEST = "step-", "best-"
 SUFFIX = ".safetensors"
 RESUME_OPTION = Option("resume")
-# Settings that change no result.
+# Settings that do not change the results.
 MAY_DIFFER = ("output.dir", "output.plots", "output.tracking", "training.checkpoint_steps", "training.threads")
 
 
 def save_state(run: RunDir, state: TrainState, best: Evaluation | None) -> None:
-    """Writes a checkpoint beside the best weights so far, and removes what is older than the two newest.
+    """Write a checkpoint with the best weights so far, and remove all but the two newest checkpoints.
 
     Args:
-        best: the evaluation whose weights lie in the run's model.safetensors.
+        run: the run directory.
+        state: the state of training.
+        best: the evaluation whose weights are in the run's model.safetensors.
     """
     run.checkpoints.mkdir(exist_ok=True)
     if best is not None:
-        # Beside the checkpoint, because model.safetensors may be a later one's by the time this is resumed from.
+        # The checkpoint needs its own copy: model.safetensors may be replaced before training resumes from it.
         path = run.checkpoints / f"{BEST}{best.global_step:09d}{SUFFIX}"
         if not path.exists():
             _link(run.weights, path)
         state = replace(state, best=BestWeights(best, path.name, _digest(path)))
     write_bytes(run.checkpoints / f"{STEP}{state.progress.global_step:09d}{SUFFIX}", state.to_bytes())
-    # Between two checkpoints is one evaluation at most, so two of them need no more than the two newest weights.
+    # There is at most one evaluation between two checkpoints, so two checkpoints need at most the two newest weights.
     for path in [*_named(run, STEP)[KEPT:], *_named(run, BEST)[KEPT:]]:
         path.unlink(missing_ok=True)
 
 
 def load_state(run: RunDir, data: TrainingData, processes: Processes, report: Report) -> TrainState | None:
-    """The newest checkpoint, read by the first process for all of them; None where there is none.
+    """Load the newest checkpoint, which the first process reads and sends to the others; None if there is none.
 
     Raises:
-        ConfigError: the run was begun with other settings or other data.
+        ConfigError: the run was started with different settings or data.
         InputError: a file of the run is damaged.
     """
 
     def read() -> TrainState | None:
         if not _named(run, STEP):
             return None
-        check_same_config(run, data.config)  # now with what its recipe has set
+        check_same_config(run, data.config)  # checked again, now with the settings of the recipe
         check_same_data(run, data, report)
         return _newest(run, report)
 
@@ -67,7 +69,7 @@ def load_state(run: RunDir, data: TrainingData, processes: Processes, report: Re
         nonlocal state
         state = read()
         if state is None:
-            report.note(f"{run} has no checkpoint to resume from; it begins again")
+            report.note(f"{run} has no checkpoint to resume from, so training starts again")
 
     processes.first(read_first)
     if processes.size == 1:
@@ -77,9 +79,9 @@ def load_state(run: RunDir, data: TrainingData, processes: Processes, report: Re
 
 
 def _newest(run: RunDir, report: Report) -> TrainState | None:
-    """The newest whole checkpoint, with its best weights back in model.safetensors.
+    """Load the newest undamaged checkpoint and restore its best weights to model.safetensors.
 
-    What a killed process left half written is removed, and so is what is damaged, or newer than what is taken.
+    Partly written files, damaged checkpoints and weights that are newer than the loaded checkpoint are removed.
     """
     run.remove_leftovers()
     damaged = []
@@ -92,7 +94,7 @@ def _newest(run: RunDir, report: Report) -> TrainState | None:
                     raise ValueError(f"{weights.name} is damaged")
                 run.write_weights(weights.read_bytes())
         except (OSError, ValueError) as error:
-            report.note(f"{path}: damaged ({error}); going back to the checkpoint before it")
+            report.note(f"{path}: damaged ({error}); trying the previous checkpoint")
             damaged.append(path)
             continue
         newer = [weights for weights in _named(run, BEST) if _step_of(weights) > _step_of(path)]
@@ -104,10 +106,10 @@ def _newest(run: RunDir, report: Report) -> TrainState | None:
 
 
 def check_same_config(run: RunDir, config: Config) -> None:
-    """Refuses to resume with settings that change a result.
+    """Check that a run is resumed with settings that give the same results.
 
     Raises:
-        ConfigError: with the list of what differs.
+        ConfigError: settings differ; the message lists them.
         InputError: the config of the run is damaged.
     """
     try:
@@ -118,46 +120,49 @@ def check_same_config(run: RunDir, config: Config) -> None:
 
 
 def differences(before: Config, now: Config) -> list[str]:
-    """What two configs set differently, except for what changes no result."""
-    there = flat_settings(before)
-    here = flat_settings(now)
+    """Describe the settings that differ between two configs, except those that do not change the results."""
+    earlier = flat_settings(before)
+    current = flat_settings(now)
     if now.recipe == "auto":
-        # What the recipe will set is not known before the texts are read.
-        here = there | {key: value for key, value in given_settings(now).items() if key != "recipe"}
+        # The settings of the recipe are not known before the texts are read.
+        current = earlier | {key: value for key, value in given_settings(now).items() if key != "recipe"}
     return [
-        f"{key}: {there.get(key)} there, {here.get(key)} here"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key) and key not in MAY_DIFFER
+        f"{key}: was {earlier.get(key)}, is now {current.get(key)}"
+        for key in sorted(earlier.keys() | current.keys())
+        if earlier.get(key) != current.get(key) and key not in MAY_DIFFER
     ]
 
 
 def check_same_data(run: RunDir, data: TrainingData, report: Report) -> None:
-    """Texts, labels and tokens must be those that the run began with; another version of torch is only reported.
+    """Check that texts, labels and tokens are those that the run was started with.
+
+    A different version of torch or a different number of threads or processes is only reported.
 
     Raises:
-        ConfigError: with the list of what differs.
+        ConfigError: the data differ; the message lists the differences.
         InputError: environment.json is damaged.
     """
     environment = run.environment()
     before = {name: split.sha256 for name, split in environment.dataset.splits.items()}
     now = {name: split.fingerprint() for name, split in data.corpus.splits().items()}
     found = [
-        f"data: the {name} split is another"
+        f"data: the {name} split has changed"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
     unlabelled = environment.dataset.unlabelled_sha256
     if unlabelled is not None and unlabelled != [texts.fingerprint() for texts in data.corpus.unlabelled]:
-        found.append("data.unlabelled: other texts")
+        found.append("data.unlabelled: the texts have changed")
     if not found and run.tokenizer() != data.tokenizer.to_files()[TOKENIZER].encode():
-        found.append("tokenizer: another vocabulary")
+        found.append("tokenizer: the vocabulary has changed")
     _refuse(run, found)
     begun = environment.packages.get("torch"), environment.threads, environment.processes
     current = torch.__version__, torch.get_num_threads(), number_of_processes()
     if begun != current:
         report.note(
-            f"begun with {_in_words(*begun)}, now {_in_words(*current)}: the last digits may differ"
-            + (", and so may what dropout leaves out" if begun[2] != current[2] else "")
+            f"the run was started with {_in_words(*begun)} and resumes with {_in_words(*current)}, so the last digits "
+            "of its results may differ"
+            + (", and dropout will draw different random numbers" if begun[2] != current[2] else "")
         )
 
 
@@ -169,14 +174,20 @@ def _refuse(run: RunDir, found: list[str]) -> None:
     if found:
         listed = "".join(f"\n  {difference}" for difference in found)
         raise ConfigError(
-            f"not the same training as in {run}; nothing was changed:{listed}",
-            ("put these back, or begin a new run without ", RESUME, " (with ", OVERWRITE, " in the same directory)"),
+            f"{run} was started with different settings or data; nothing was changed:{listed}",
+            (
+                "undo these changes, or start a new run without ",
+                RESUME,
+                " (with ",
+                OVERWRITE,
+                " in the same directory)",
+            ),
             setting=RESUME_OPTION,
         )
 
 
 def _named(run: RunDir, prefix: str) -> list[Path]:
-    """Newest first."""
+    """The files with this prefix, the newest first."""
     return sorted(run.checkpoints.glob(f"{prefix}*{SUFFIX}"), reverse=True)
 
 
@@ -189,7 +200,7 @@ def _digest(path: Path) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under a second name; writing is atomic, so the first will be replaced and never changed."""
+    """Link a file under a second name. The link stays valid, because files of a run are replaced and never modified."""
     try:
         os.link(source, target)
     except OSError:  # a file system without links

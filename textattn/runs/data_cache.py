@@ -1,4 +1,4 @@
-"""The tokenised data of a run, kept so that the next run with the same data starts at once."""
+"""Cache the tokenised data of a run, so that the next run with the same data starts quickly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
 class Tokenised(NamedTuple):
-    """What is kept of the data of a run."""
+    """The data of a run in the form in which they are cached."""
 
     corpus: Corpus
     tokenizer: TextTokenizer
@@ -35,10 +35,11 @@ class Tokenised(NamedTuple):
 
 
 def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
-    """The key of what a config makes of its data; None where their content has no name.
+    """Compute the key of the tokenised data of a config; None if the content of the data cannot be identified.
 
     Args:
-        opened: what `open_hub` gave: a data set on the Hub is known by the fingerprints `datasets` gives it.
+        config: the config of the run.
+        opened: the result of `open_hub`; data sets from the Hub are identified by their fingerprints from `datasets`.
         teacher: the fingerprint of the model that labels texts.
     """
     data, tokenizer = config.data, config.tokenizer
@@ -54,16 +55,16 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
         else:
             named = sorted(tables.items())
             content.append([[name, [[table.revision, table.fingerprint] for table in t]] for name, t in named])
-    taken_over = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
-    # What is not given, the recipe may set.
+    pretrained = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
+    # The recipe may set all settings that are not given.
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
     return cache.key_of(
-        data.model_dump(), tokenizer.model_dump(), given, config.seed, content, taken_over, teacher,
+        data.model_dump(), tokenizer.model_dump(), given, config.seed, content, pretrained, teacher,
     )  # fmt: skip
 
 
 def load(key: str | None) -> Tokenised | None:
-    """What `save` kept under that key; None where there is nothing, or it is damaged."""
+    """Load the data that `save` stored under this key; None if there is no such entry or it is damaged."""
     entry = None if key is None else cache.find(KIND, key)
     if entry is None:
         return None
@@ -103,7 +104,7 @@ def _load_split(entry: Path, name: str, has_evidence: bool) -> Split:
 
 
 def save(key: str, data: Tokenised) -> None:
-    """Keeps it for `load`, if there is a cache."""
+    """Store the data for `load`, if there is a cache."""
     corpus, tokenizer, tokens = data
     with cache.store(KIND, key) as folder:
         if folder is None:

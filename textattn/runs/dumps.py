@@ -1,4 +1,4 @@
-"""Predictions and attention of a split as parquet, row by row with the texts' own order."""
+"""Write the predictions and the attention of a split to parquet files, with the rows in the order of the split."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ EXAMPLES_PER_GROUP = 256
 
 
 def _names(task: Task, labels: Labels) -> pa.Array:
-    """A name for each row, or where there may be several labels a list of names."""
+    """The name of the label of each row, or with multi-label data the list of names."""
     if task.multi_label:
         return pa.array(task.names(labels), pa.list_(pa.string()))
     return pa.array(task.labels).take(pa.array(labels))
 
 
 def write_predictions(path: Path, classifier: Classifier, split: Split, probs: NDArray[np.floating[Any]]) -> None:
-    """Columns: row, text, label, prediction, score, and `score:<label>` for each label."""
+    """Write the columns row, text, label, prediction, score, and `score:<label>` for each label."""
     task = classifier.task
     gold = _names(task, split.labels)
     prediction = _names(task, task.decide(probs, classifier.config.thresholds))
@@ -59,9 +59,9 @@ ATTENTION_SCHEMA = pa.schema(
 
 
 def write_attention(path: Path, classifier: Classifier, split: Split, max_examples: int, seed: int) -> None:
-    """One row an example: tokens, their character offsets (half-open) and weights, label, prediction.
+    """Write one row per text: the tokens, their character offsets (half-open) and weights, the label, the prediction.
 
-    Of more than `max_examples` rows a random part (seeded) is written, in the order of the split.
+    If the split has more than `max_examples` rows, a random sample (seeded) is written, in the order of the split.
     """
     rows = np.arange(len(split))
     if len(rows) > max_examples:

@@ -1,4 +1,4 @@
-"""What environment.json says of a run: versions, command, seed, and the fingerprints of its data."""
+"""Collect the content of environment.json: versions, command, seed and the fingerprints of the data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ PACKAGES = (
 
 
 def environment_of(setup: Setup, command: str | None) -> Environment:
-    """The environment of a run that begins now.
+    """Describe the environment of a run that starts now.
 
     Args:
-        command: the command line; None: that of this process.
+        setup: the data and the model of the run.
+        command: the command line; the default is that of this process.
     """
     return Environment(
         textattn=__version__,

@@ -1,4 +1,4 @@
-"""The end of a run: measures the best model as `predict` will load it, and writes what a finished run holds."""
+"""Finish a run: measure the best model as `predict` will load it, and write the remaining files of the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from textattn.runs.training_data import TrainingData
 from textattn.storage.records import Folds, History
 from textattn.storage.run_dir import RunDir
 
-# Of leave-one-out in the audit that ends a run: two or three seconds.
+# Number of tokens for leave-one-out in the audit at the end of a run; this takes two or three seconds.
 TOKENS_OF_SHORT_AUDIT = 400_000
 AUDITED_WITH = ("attention", "gradient_x_input")
 SPLITS = ("train", "validation", "test")
@@ -35,13 +35,18 @@ Probabilities = dict[str, NDArray[np.float64]]
 def finish(
     setup: Setup, run: RunDir, history: History, folds: Folds | None, started: float, report: Report
 ) -> dict[str, Any]:
-    """Measures the best model and writes what a finished run holds, metrics.json last.
+    """Measure the best model and write the files of a finished run, metrics.json last.
 
     Args:
-        started: when the run began, as `time.time()`.
+        setup: the data and the model of the run.
+        run: the run directory.
+        history: the course of training.
+        folds: the result of cross-validation, if there was one.
+        started: the time at which the run started, from `time.time()`.
+        report: receives notes and progress.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
     """
     data, output = setup.data, setup.data.config.output
     exported = _export(run, report)
@@ -87,7 +92,7 @@ def finish(
 
 
 def _export(run: RunDir, report: Report) -> dict[str, Any]:
-    """Writes model.onnx, which prediction prefers; where it cannot be had the run is finished with torch."""
+    """Write model.onnx, which prediction prefers; if the export fails, the run is finished with torch."""
     try:
         return {"max_difference": export_onnx(run.path)}
     except CheckFailed as error:
@@ -96,7 +101,7 @@ def _export(run: RunDir, report: Report) -> dict[str, Any]:
 
 
 def _answer(classifier: Classifier, data: TrainingData, report: Report) -> dict[str, Floats]:
-    """The logits of every split that is measured or written."""
+    """Compute the logits of every split that is measured or written to a file."""
     wanted = {"validation", "test", *data.config.output.prediction_splits}
     logits: dict[str, Floats] = {}
     for name in SPLITS:
@@ -107,7 +112,7 @@ def _answer(classifier: Classifier, data: TrainingData, report: Report) -> dict[
 
 
 def _calibrate(classifier: Classifier, data: TrainingData, logits: dict[str, Floats], folds: Folds | None) -> None:
-    """Sets the temperature and the thresholds, from the validation split, else from the folds, else neutral ones."""
+    """Set temperature and thresholds from the validation split, or else from the folds, or else to neutral values."""
     validation, training = data.corpus.validation, data.config.training
     temperature = classifier.config.temperature
     if training.calibration == "temperature" and validation is not None:
@@ -115,7 +120,7 @@ def _calibrate(classifier: Classifier, data: TrainingData, logits: dict[str, Flo
     elif folds is not None:
         temperature = folds.temperature
     classifier.config = replace(classifier.config, temperature=temperature)
-    # Thresholds are part of the model; without validation rows the neutral ones are all there is.
+    # Thresholds are part of the model, so they are always set: without validation rows, to neutral values.
     thresholds = data.task.neutral_thresholds if folds is None else folds.thresholds
     if validation is not None:
         probs = classifier.logits_to_probabilities(logits["validation"])
@@ -124,7 +129,7 @@ def _calibrate(classifier: Classifier, data: TrainingData, logits: dict[str, Flo
 
 
 def _measure(classifier: Classifier, data: TrainingData, logits: dict[str, Floats], probs: Probabilities) -> Measured:
-    """The metrics of the validation and the test split."""
+    """Compute the metrics of the validation and the test split."""
     uncalibrated = classifier.uncalibrated()
     splits = data.corpus.splits()
     return {
@@ -143,13 +148,13 @@ def _measure(classifier: Classifier, data: TrainingData, logits: dict[str, Float
 
 
 def audited_split(data: TrainingData) -> Split:
-    """The split that the short audit looks at; it chooses nothing, so that the test split may be it."""
+    """The split for the short audit. It may be the test split, because the audit does not select anything."""
     splits = data.corpus.splits()
     return splits[next(name for name in ("test", "validation", "train") if name in splits)]
 
 
 def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) -> dict[str, Any]:
-    """The short form of `textattn audit`: attention, one other method and chance, on few texts."""
+    """Run a short form of `textattn audit`: attention, one other method and a random ranking, on few texts."""
     from textattn.explain.audit import audit
 
     examples, split = data.config.output.audit_examples, audited_split(data)
@@ -166,10 +171,10 @@ def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) ->
 
 
 def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, report: Report) -> dict[str, Any] | None:
-    """The linear model beside this one; None where it cannot be trained, which is no reason to lose this one."""
+    """Train and measure a linear model; None if that fails, because the trained model must not be lost."""
     from textattn.measure.baseline import against_baseline, train_baseline
 
-    report.stage("Training a linear model to compare with")
+    report.stage("Training a linear model for comparison")
     config, corpus = data.config, data.corpus
     try:
         facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
@@ -180,7 +185,7 @@ def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, repo
 
 
 def _draw(metrics: dict[str, Any], history: History, run: RunDir, report: Report) -> list[str]:
-    """The plots; a label that cannot be drawn must not cost a trained model."""
+    """Draw the plots. An error, such as a label that cannot be drawn, must not end a run whose model is trained."""
     try:
         return draw_plots(metrics, history.log_history, run.plots)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The training of a run: runs the loop, keeps what must survive, stops when it is asked to."""
+"""Train the model of a run: run the training loop, write weights, log and checkpoints, and stop on signals."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ from textattn.training.state import TrainState
 
 
 def fit(setup: Setup, run: RunDir, state: TrainState | None, stop_after: float | None, report: Report) -> History:
-    """Trains the model of `setup` in place; weights, log.jsonl and checkpoints go to the run directory.
+    """Train the model of `setup` in place; weights, log.jsonl and checkpoints are written to the run directory.
 
     Args:
-        state: what to resume from.
-        stop_after: epochs, if fewer than those of the config.
+        setup: the data and the model.
+        run: the run directory.
+        state: the state to resume from, or None to start from the beginning.
+        stop_after: the number of epochs after which to stop, if fewer than in the config.
+        report: receives the events of training.
 
     Raises:
-        TrainingError: the loss is not a finite number, or the directory cannot be written.
-        Interrupted: Ctrl-C or SIGTERM; the step it came in is kept.
+        TrainingError: the loss is not a finite number, or the directory cannot be written to.
+        Interrupted: Ctrl-C or SIGTERM; the current step is finished and saved first.
     """
     fitting = _Fitting(setup, run, report)
     return fitting.run_loop(state, stop_after)
 
 
 class _Fitting:
-    """One training of one run: what has happened so far, and what is kept of it."""
+    """One training of one run, with its log, its best evaluation and its last step."""
 
     def __init__(self, setup: Setup, run: RunDir, report: Report) -> None:
         self.setup, self.run, self.report = setup, run, report
@@ -51,7 +54,7 @@ class _Fitting:
         self.step: Step | None = None
 
     def run_loop(self, state: TrainState | None, stop_after: float | None) -> History:
-        """Trains to the end."""
+        """Train to the end."""
         validates = self.data.corpus.validation is not None
         loop = self.setup.loop(evaluate=self._evaluate if validates else None, stop_after=stop_after)
         self._report_start()
@@ -60,7 +63,7 @@ class _Fitting:
             self.log = list(state.log)
             loop.restore(state)
             self.step = loop.step()
-            self.report.note(f"resuming after step {self.step.global_step:,} of {self.step.total_steps:,}")
+            self.report.note(f"training resumes after step {self.step.global_step:,} of {self.step.total_steps:,}")
         settings = self.data.config.training
         try:
             with self.signals, self.report.training(settings.epochs) as on_step:
@@ -73,7 +76,7 @@ class _Fitting:
                     every = settings.checkpoint_steps
                     if isinstance(event, Evaluation) or (every is not None and event.global_step % every == 0):
                         self._save(loop.state())
-                    # A signal may reach the processes in different steps; they stop after the same one.
+                    # A signal may reach the processes in different steps, but all must stop after the same step.
                     self.signals.check(self.processes.largest(self.signals.waiting))
         except (KeyboardInterrupt, Terminated) as stop:
             raise self._stopped(stop, loop.state) from None
@@ -87,12 +90,12 @@ class _Fitting:
         )
 
     def _evaluate(self, _: torch.nn.Module) -> float:
-        # Several processes must break off together.
+        # A single process may be interrupted within an evaluation; several processes must stop together.
         with self.signals.at_once() if self.processes.size == 1 else contextlib.nullcontext():
             return self._selection_value()
 
     def _selection_value(self) -> float:
-        """The selection metric on the validation split, each process answering its share of the rows."""
+        """The selection metric on the validation split; each process computes the logits of its share of the rows."""
         validation, task = self.data.corpus.validation, self.data.task
         assert validation is not None
         session = TorchSession(self.setup.model, str(self.setup.placement.device))
@@ -115,7 +118,7 @@ class _Fitting:
         self.report.evaluated(event, self.metric, self.step)
 
     def _log_entry(self, event: Evaluation) -> dict[str, Any]:
-        """A line of log.jsonl."""
+        """Make a line of log.jsonl."""
         entry: dict[str, Any] = {"step": event.global_step, "epoch": event.epoch, "loss": event.train_loss}
         if self.step is not None:
             entry["learning_rate"] = self.step.learning_rate
@@ -129,9 +132,10 @@ class _Fitting:
                 save_state(self.run, replace(state, log=self.log), self.best)
 
     def _stopped(self, stop: BaseException, state: Any) -> Elsewhere | Interrupted:
-        """Keeps the step that a signal came in, and says so."""
+        """Save the last step after a signal, and return the error to raise."""
         if not self.processes.is_first:
-            self.processes.largest(0)  # until the first has written: torchrun ends all when one has ended
+            # Wait until the first process has saved: torchrun ends all processes when one has ended.
+            self.processes.largest(0)
             return Elsewhere(128 + signal_number(stop))
         if self.step is not None:
             with _writing_to(self.run):
@@ -145,8 +149,8 @@ class _Fitting:
 
     def _interrupted(self, number: int) -> Interrupted:
         if self.step is None:
-            return Interrupted(number, "interrupted before the first step; nothing was kept", "textattn train CONFIG")
-        kept = "the model as it is"
+            return Interrupted(number, "interrupted before the first step; nothing was saved", "textattn train CONFIG")
+        kept = "the current model"
         if self.best is not None and not np.isnan(self.best.metric):
             kept = f"the best model so far ({self.metric} {self.best.metric:.4f} at step {self.best.global_step})"
         return Interrupted(
@@ -177,11 +181,12 @@ class _Fitting:
 
 @contextlib.contextmanager
 def _writing_to(run: RunDir) -> Iterator[None]:
-    """Turns an error of the disk into one that the user can act on."""
+    """Turn an error of the operating system into one that the user can act on."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
-            f"{run}: cannot be written ({error.strerror or error}); what was kept before is whole",
-            ("free some space there, then the same command with ", RESUME, f" output.dir={run}"),
+            f"cannot be written ({error.strerror or error}); all files that were written before are intact",
+            ("free some space there, then run the same command with ", RESUME, f" output.dir={run}"),
+            place=str(run),
         ) from None

@@ -1,8 +1,9 @@
-"""Cross-validation, where texts are too few to set some of them aside: how good the model is, and when to stop.
+"""Cross-validation, for data that are too small for a validation split: estimates the metrics and when to stop.
 
-The texts are cut into folds. Each fold is answered, evaluation by evaluation, by a model that learns from the others.
-Training then learns from all the texts, on the same schedule, and stops at the epoch at which the answers for all folds
-together were best. Those answers also say how good the model is likely to be, and calibrate it.
+The texts are divided into folds. The texts of each fold are predicted, at every evaluation, by a model that is trained
+on the other folds. The final model is then trained on all texts with the same schedule, and training stops at the epoch
+at which the predictions for all folds together were best. These predictions also estimate the metrics of the final
+model and calibrate it.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ Rows = NDArray[np.int64]
 
 
 def cross_validate(setup: Setup, report: Report) -> Folds:
-    """Answers all labelled training texts by models that have not learned from them.
+    """Predict all labelled training texts by models that have not been trained on them.
 
-    The metrics are those of the epoch at which the answers are best, and so a little better than those of new texts
-    will be. Texts with labels from a teacher are learned from in every fold, and count in none.
+    The metrics are those of the epoch with the best predictions, so they are slightly better than on new texts. Texts
+    that were labelled by a teacher are used for training with every fold, but are not measured.
 
     Args:
-        setup: as training begins; each fold trains a copy of its model.
+        setup: the setup at the start of training; a copy of its model is trained for each fold.
+        report: receives notes and progress.
 
     Raises:
         ConfigError: the metric is not defined on these texts.
@@ -50,12 +52,13 @@ def cross_validate(setup: Setup, report: Report) -> Folds:
 
 
 def folds_of(strata: list[Rows], config: Config) -> list[Rows]:
-    """The rows of each fold, nearly the same number from each stratum.
+    """Divide the rows into folds, with nearly the same number of rows of each stratum in every fold.
 
-    They are drawn at random, or with `data.validation_rows: last` those that follow one another.
+    The rows of a fold are drawn at random, or are consecutive with `data.validation_rows: last`.
 
     Args:
-        strata: rows of the same label, where a row has one; `Task.strata` gives them.
+        strata: the rows of each label (single-label data), as `Task.strata` returns them.
+        config: the config of the run.
     """
     number = config.training.cross_validation
     assert number is not None
@@ -65,15 +68,19 @@ def folds_of(strata: list[Rows], config: Config) -> list[Rows]:
     offset = 0
     for rows in strata:
         for i, part in enumerate(np.array_split(generator.permutation(rows) if at_random else rows, number)):
-            # Those that are longer by one are not always the first folds. Rows that follow one another stay where
-            # those of the other labels are: they may be of the same film.
+            # The offset makes different folds larger by one row. Consecutive rows get no offset: they stay in the same
+            # fold as their neighbours with other labels, which may be about the same film.
             parts[(i + offset) % number].append(part)
         offset += len(rows) % number if at_random else 0
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
 def _answer_folds(setup: Setup, folds: list[Rows], num_labelled: int, report: Report) -> dict[int, Floats]:
-    """(rows, num_outputs) logits of all labelled texts, by the number of evaluations until then; nan where missing."""
+    """Compute the logits of all labelled texts at each evaluation.
+
+    Returns:
+        (rows, num_outputs) logits by the number of the evaluation; NaN in the rows of folds that lack the evaluation.
+    """
     training = setup.data.config.training
     per_epoch = training.evaluations_per_epoch
     per_fold = training.epochs * per_epoch
@@ -88,30 +95,30 @@ def _answer_folds(setup: Setup, folds: list[Rows], num_labelled: int, report: Re
 
 
 def _answer_fold(setup: Setup, rows: Rows) -> Iterator[tuple[float, Floats]]:
-    """The epoch and the logits for the texts of a fold, evaluation by evaluation."""
+    """Yield the epoch and the logits of the texts of a fold at each evaluation."""
     data = setup.data
-    own = setup.with_model(copy.deepcopy(setup.model))
+    of_fold = setup.with_model(copy.deepcopy(setup.model))
     rest = np.setdiff1d(np.arange(len(data.corpus.train)), rows)
     held_out = data.tokens["train"].take(rows)
-    session = TorchSession(own.model, str(setup.placement.device))
+    session = TorchSession(of_fold.model, str(setup.placement.device))
     with torch.random.fork_rng():
         torch.manual_seed(data.config.seed)
-        for event in own.loop(examples=data.examples.take(rest)):
+        for event in of_fold.loop(examples=data.examples.take(rest)):
             if isinstance(event, Evaluation):
-                # The loop waits, and its model is left as an evaluation would leave it.
-                own.model.eval()
+                # The loop continues after this, so the model must be in training mode again.
+                of_fold.model.eval()
                 logits = run_in_batches(session, held_out, data.tokenizer.pad_id).logits
-                own.model.train()
+                of_fold.model.train()
                 yield event.epoch, logits
 
 
 def _measure(
     setup: Setup, labels: Labels, num_folds: int, logits_by_evaluation: dict[int, Floats], report: Report
 ) -> Folds:
-    """The best evaluation, and what it is worth."""
+    """Select the best evaluation and measure its predictions."""
     data, training = setup.data, setup.data.config.training
     task, metric, per_epoch = data.task, data.metric, training.evaluations_per_epoch
-    # Where a fold has fewer steps in an epoch than evaluations, it may lack one that others have.
+    # A fold with fewer steps than evaluations in an epoch may lack evaluations that other folds have.
     values = {
         at: task.selection_value(metric, labels, task.probabilities(logits))
         for at, logits in sorted(logits_by_evaluation.items())
@@ -120,19 +127,20 @@ def _measure(
     defined = {at: value for at, value in values.items() if not np.isnan(value)}
     if not defined:
         raise ConfigError(
-            f"training.cross_validation: {metric} is not defined on the answers for these {len(labels)} texts",
+            f"{metric} is not defined for the predictions on these {len(labels)} texts",
             f"training.metric={task.default_metric}",
+            setting="training.cross_validation",
         )
     sign = 1 if GREATER_IS_BETTER[metric] else -1
-    # Of equals the first, which is trained less.
+    # Of equal values the first is chosen, because its model is trained less.
     best = max(defined, key=lambda at: sign * defined[at])
     logits = logits_by_evaluation[best]
     temperature = fit_temperature(logits, labels) if training.calibration == "temperature" else 1.0
     probs = task.probabilities(logits / temperature)
     thresholds = task.choose_thresholds(labels, probs)
     report.note(
-        f"cross-validation: {metric} {values[best]:.4f} after {best / per_epoch:g} of {training.epochs} epochs; "
-        "training stops there"
+        f"cross-validation: the best {metric} is {values[best]:.4f}, after {best / per_epoch:g} of {training.epochs} "
+        "epochs; training will stop after as many"
     )
     measured = task.measure(
         labels,

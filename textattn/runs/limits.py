@@ -1,4 +1,4 @@
-"""Settings of the model and of training that do not go together, or not with these data."""
+"""Find settings of the model and of training that do not fit together or do not fit the data."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from textattn.runs.training_data import TrainingData
 
 
 def check_limits(data: TrainingData) -> None:
-    """Refuses what cannot be trained, before anything is.
+    """Check the settings against each other and against the data, before training starts.
 
     Raises:
-        ConfigError: names the setting and one that would do.
+        ConfigError: a setting does not fit; the hint is a setting that does.
     """
     _check_task(data)
     _check_cross_validation(data)
-    _ = data.metric  # raises where the metric is not defined
+    _ = data.metric  # raises an error if the metric is not defined
     _check_attention(data)
 
 
 def _check_task(data: TrainingData) -> None:
     if data.task.multi_label and data.config.training.sampling == "balanced":
         raise ConfigError(
-            "training.sampling: balanced needs one label a text, but the data have several",
+            "balanced sampling needs one label per text, but the data are multi-label",
             "training.sampling=shuffled training.class_weights=balanced",
+            setting="training.sampling",
         )
 
 
@@ -35,13 +36,15 @@ def _check_cross_validation(data: TrainingData) -> None:
     rows = len(corpus.train) - corpus.num_pseudo_labelled
     if corpus.validation is not None:
         raise ConfigError(
-            "training.cross_validation: there is a validation split to stop by; cross-validation is for data without",
+            "cross-validation replaces the validation split, but the data have one",
             "data.validation_split=null data.validation_fraction=0.0",
+            setting="training.cross_validation",
         )
     if rows < 2 * number:
         raise ConfigError(
-            f"training.cross_validation: {rows} training rows are too few for {number} folds",
+            f"{rows} training rows are too few for {number} folds",
             f"training.cross_validation={rows // 2 if rows >= 4 else 'null'}",
+            setting="training.cross_validation",
         )
 
 
@@ -51,43 +54,52 @@ def _check_attention(data: TrainingData) -> None:
     attention = attention_class(m.attention)
     if m.anchor != "none" and m.encoder == "none":
         raise ConfigError(
-            f"model.anchor: {m.anchor} needs an encoder; without one the states are the embeddings", "model.anchor=none"
+            f"{m.anchor} needs an encoder; without one the states are the embeddings",
+            "model.anchor=none",
+            setting="model.anchor",
         )
     if m.anchor == "values" and not attention.learns_weights:
         raise ConfigError(
-            f"model.anchor: values needs an attention that learns weights, not {m.attention}",
+            f"values needs an attention mechanism that learns weights, but {m.attention} does not",
             "model.anchor=none training.attention_alignment=0.0",
+            setting="model.anchor",
         )
     for key, off in (("attention_window", 1), ("attention_position", False)):
         if getattr(m, key) != off and not attention.has_weights:
             raise ConfigError(
-                f"model.{key}: model.attention={m.attention} has no weights to place",
+                f"model.attention={m.attention} has no weights that depend on positions",
                 f"model.{key}={str(off).lower()}",
+                setting=f"model.{key}",
             )
     if m.attention_position and not attention.normalized:
         raise ConfigError(
-            f"model.attention_position: model.attention={m.attention} shares out no weight that could move",
+            f"model.attention={m.attention} has no weights that sum to 1 and could be shifted between positions",
             "model.attention=additive",
+            setting="model.attention_position",
         )
     if m.attention_window % 2 == 0 or m.attention_window > LARGEST_WINDOW:
         odd = min(m.attention_window + 1, LARGEST_WINDOW)
         raise ConfigError(
-            f"model.attention_window: must be an odd number of tokens up to {LARGEST_WINDOW}, got {m.attention_window}",
+            f"must be an odd number of tokens up to {LARGEST_WINDOW}, got {m.attention_window}",
             f"model.attention_window={odd}",
+            setting="model.attention_window",
         )
     for key in ("attention_alignment", "attention_supervision"):
         if getattr(t, key) and not attention.learns_weights:
             raise ConfigError(
-                f"training.{key}: model.attention={m.attention} has no weights to learn",
+                f"model.attention={m.attention} has no weights to learn",
                 f"training.{key}=0.0",
+                setting=f"training.{key}",
             )
     if t.attention_supervision and config.data.evidence is None:
-        raise ConfigError("training.attention_supervision: needs data.evidence", "data.evidence=COLUMN")
+        raise ConfigError("needs data.evidence", "data.evidence=COLUMN", setting="training.attention_supervision")
     if t.state_tying and m.encoder == "none":
-        raise ConfigError("training.state_tying: model.encoder=none has no states to tie", "training.state_tying=0.0")
+        raise ConfigError(
+            "model.encoder=none has no states to tie", "training.state_tying=0.0", setting="training.state_tying"
+        )
     if t.state_tying and m.hidden_size != m.embedding_dim:
         raise ConfigError(
-            f"training.state_tying: model.hidden_size is {m.hidden_size}, model.embedding_dim {m.embedding_dim}; "
-            "they must be equal",
+            f"model.hidden_size ({m.hidden_size}) and model.embedding_dim ({m.embedding_dim}) must be equal",
             f"model.hidden_size={m.embedding_dim}",
+            setting="training.state_tying",
         )

@@ -1,4 +1,4 @@
-"""README.md of a run: what the model is, what it reached and how to use it, with the Hub's metadata on top."""
+"""The model card, README.md of a run: the model, its metrics and its use, with the metadata of the Hub at the top."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ SHOWN = (
 )
 PICTURES = {
     TRAINING: "Training loss and validation metric over the steps",
-    CONFUSION: "Answers for each true label",
+    CONFUSION: "Predictions for each true label",
     LABELS: "Precision, recall and F1 of each label",
-    RELIABILITY: "How often answers of each probability are right, and how many there are",
+    RELIABILITY: "Accuracy of predictions by their probability, and the number of predictions",
 }
 
 
 def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: Environment) -> str:
-    """Markdown with YAML front matter; holds only what was measured."""
+    """Write the model card in Markdown with YAML front matter; it contains only metrics that were measured."""
     dataset = environment.dataset
     measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
-    taught = ""
+    extra_texts = ""
     if number := dataset.num_pseudo_labelled:
-        taught = f" Of {number:,} training texts the labels are what `{config.data.teacher}` answers."
+        extra_texts = f" The labels of {number:,} training texts are predictions of `{config.data.teacher}`."
     unlabelled = config.data.unlabelled
     if unlabelled is not None and (number := dataset.num_unlabelled):
         source = unlabelled.path or dataset.source
         source = source if isinstance(source, str) else ", ".join(source)
-        taught = f" Words were learnt from {number:,} texts without labels as well, of `{source}`."
+        extra_texts = f" The vocabulary was also learned from {number:,} texts without labels in `{source}`."
     lines: list[str] = [
         "---",
         yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),
@@ -53,10 +53,10 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         "",
         f"Trained by textattn {environment.textattn} on `{dataset.source}`: "
         + ", ".join(f"{split.num_examples:,} {name}" for name, split in dataset.splits.items())
-        + f" texts.{taught} {metrics['num_parameters']:,} parameters: {model.summary()}. "
-        + f"Training `training_config.yaml` again (seed {config.seed}) repeats the run.",
+        + f" texts.{extra_texts} The model has {metrics['num_parameters']:,} parameters: {model.summary()}. "
+        + f"Training with `training_config.yaml` (seed {config.seed}) repeats the run.",
         "",
-        "## What it reached",
+        "## Results",
         "",
         *_table(measured),
     ]
@@ -65,28 +65,28 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
         metric = "accuracy" if "accuracy" in majority else "micro_f1"
         lines += [
             "",
-            f"{name}: 95 % interval of {interval['metric']} {interval['low']:.4f} to {interval['high']:.4f} "
-            f"({interval['samples']} bootstrap resamples); always `{majority['label']}` reaches "
+            f"On {name}, the 95 % interval of {interval['metric']} is {interval['low']:.4f} to {interval['high']:.4f} "
+            f"({interval['samples']} bootstrap resamples). Always predicting `{majority['label']}` would give "
             f"{metric} {majority[metric]:.4f}.",
         ]
     if len(measured) == 2:
         lines += [
             "",
-            "The checkpoint was chosen on the validation split; the test split was used once, for this table.",
+            "The checkpoint was selected on the validation split; the test split was used only once, for this table.",
         ]
     folds = metrics.get("cross_validation")
     if folds is not None:
         lines += ["", _cross_validated(folds, config.training.epochs)]
     elif not measured:
-        lines += ["Nothing was measured: the data have neither a validation nor a test split."]
+        lines += ["Nothing was measured, because the data have neither a validation nor a test split."]
     last = measured.get("test") or measured.get("validation")
     temperature = metrics.get("temperature", 1.0)
     where = "the folds" if folds else "the validation split"
     if last is not None and temperature != 1 and "ece_uncalibrated" in last:
         lines += [
             "",
-            f"Probabilities are calibrated on {where} (temperature {temperature:.3f}, Guo et "
-            f"al. 2017): expected calibration error {last['ece_uncalibrated']:.4f} before, {last['ece']:.4f} after.",
+            f"Probabilities are calibrated on {where} (temperature {temperature:.3f}, Guo et al. 2017). The expected "
+            f"calibration error was {last['ece_uncalibrated']:.4f} before and is {last['ece']:.4f} after calibration.",
         ]
     if last is not None:
         lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]
@@ -112,7 +112,7 @@ def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], envi
 
 
 def _against(baseline: dict[str, Any] | None) -> list[str]:
-    """The linear model beside it, and whether this one is better."""
+    """The section that compares the model with a linear model."""
     if baseline is None or baseline["against"] is None:
         return []
     against = baseline["against"]
@@ -120,7 +120,7 @@ def _against(baseline: dict[str, Any] | None) -> list[str]:
     shown = [f"{name} {measured[name]:.4f}" for name in (measured["headline"], "macro_f1", "log_loss", "ece")]
     return [
         "",
-        "## Against a linear model",
+        "## Comparison with a linear model",
         "",
         f"{baseline['model']} ({baseline['num_features']:,} features, C = {baseline['C']:g}), on {against['split']}: "
         f"{', '.join(dict.fromkeys(shown))}. {in_words(against, measured['headline'])}",
@@ -128,11 +128,11 @@ def _against(baseline: dict[str, Any] | None) -> list[str]:
 
 
 def _trust(audit: dict[str, Any] | None) -> list[str]:
-    """How far the highlights of `explain` can be trusted, as measured."""
+    """The section about how far the highlights of `explain` can be trusted, according to the audit."""
     if audit is None:
         return [
-            "The attention weights that `explain` shows say where the model looked. Whether they are why it answered "
-            "as it did has not been measured for this model (`textattn audit`)."
+            "The attention weights that `explain` shows say where the model looked. Whether they are the reason for "
+            "its predictions has not been measured for this model; `textattn audit` measures it."
         ]
     lines = ["## Can the highlighted words be trusted?", "", audit["verdict"], ""]
     lines += ["| method | comprehensiveness | sufficiency | top word flips | erased until flip | texts |"]
@@ -143,18 +143,19 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
         lines.append(f"| {name} | {' | '.join(values)} | {measured['num_examples']} |")
     lines += [
         "",
-        "Comprehensiveness: how far the probability of the answer falls without the words a method ranks first (mean "
-        "of 1, 5, 10, 20 and 50 % of the tokens); higher is better. Sufficiency: how far it falls when only they are "
-        "left; lower is better. (DeYoung et al. 2020.) The last row is a random ranking.",
+        "Comprehensiveness is how far the probability of the predicted label falls without the words that a method "
+        "ranks first (mean of 1, 5, 10, 20 and 50 % of the tokens); higher is better. Sufficiency is how far it falls "
+        "if only these words are left; lower is better (DeYoung et al. 2020). The last row is a random ranking.",
     ]
     facts = audit.get("attention")
     if facts is not None and facts["tau_gradient"] is not None:
         loo = facts["tau_leave_one_out"]
         lines += [
             "",
-            f"Attention ranks words like the gradients with Kendall's tau {facts['tau_gradient']['mean']:.2f}"
-            + (f", like leave-one-out with {loo['mean']:.2f}" if loo is not None else "")
-            + f"; equal weights would change {facts['uniform_decisions_changed']:.1%} of the answers.",
+            "Kendall's tau between the rankings of words by attention and by the gradients is "
+            f"{facts['tau_gradient']['mean']:.2f}"
+            + (f"; between attention and leave-one-out it is {loo['mean']:.2f}" if loo is not None else "")
+            + f". Equal attention weights would change {facts['uniform_decisions_changed']:.1%} of the predictions.",
         ]
     return lines
 
@@ -162,9 +163,10 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
 def _cross_validated(folds: dict[str, Any], epochs: int) -> str:
     metric, interval = folds["headline"], folds["interval_95"]
     return (
-        f"Training stopped after {folds['epoch']:g} of {epochs} epochs, where the answers for {folds['num_folds']} "
-        f"folds of the {folds['num_examples']:,} training texts were best, each by a model that had learnt from the "
-        f"others: {metric} {folds[metric]:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f})."
+        f"Training stopped after {folds['epoch']:g} of {epochs} epochs, because the predictions of cross-validation "
+        f"were best there: {metric} {folds[metric]:.4f} (95 % interval {interval['low']:.4f} to "
+        f"{interval['high']:.4f}). The {folds['num_examples']:,} training texts were divided into "
+        f"{folds['num_folds']} folds, and the texts of each fold were predicted by a model trained on the other folds."
     )
 
 

@@ -1,4 +1,4 @@
-"""From a config to the data that it trains on: texts, tokenizer and tokens of every split."""
+"""Prepare the data of a config: the texts of every split, the tokenizer and the tokens."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from textattn.tokens.train_tokenizer import train_tokenizer
 
 
 def prepare(config: Config, report: Report) -> TrainingData:
-    """Reads, splits and tokenises the data of a config, or finds what an earlier run kept of it.
+    """Read, split and tokenise the data of a config, or load them from the cache.
 
-    Reports the recipe, rows that were skipped and texts that are truncated.
+    The recipe, skipped rows and truncated texts are reported.
 
     Raises:
         InputError: the data cannot be read.
@@ -36,10 +36,10 @@ def prepare(config: Config, report: Report) -> TrainingData:
     found = data_cache.load(key)
     if found is None:
         resolved, note, found = _read(config, opened, teacher, report)
-        # A file may have been written to while it was read: the key must still be that of its content.
+        # A file may have changed while it was read, so the key is computed again.
         if key is not None and key == _key(config, opened, teacher):
             data_cache.save(key, found)
-            # As the next run will have it; and what lay in temporary files need not lie there any longer.
+            # This run then uses the same files as the next one, and temporary files can be removed.
             found = data_cache.load(key) or found
     else:
         resolved, note = resolve_recipe(config, found.corpus.train)
@@ -57,14 +57,18 @@ def prepare(config: Config, report: Report) -> TrainingData:
 
 
 def is_cached(config: Config) -> bool:
-    """Whether `prepare` will find the data as an earlier run kept them."""
+    """Whether `prepare` will load the data from the cache."""
     return data_cache.load(_key(config, open_hub(config.data, config.seed), _load_teacher(config))) is not None
 
 
 def _read(
     config: Config, opened: list[Tables | None], teacher: Classifier | None, report: Report
 ) -> tuple[Config, str | None, Tokenised]:
-    """The config with its recipe resolved, what to report about that, and the tokenised data."""
+    """Read the data.
+
+    Returns:
+        The config with its recipe resolved, a note about the recipe, and the tokenised data.
+    """
     corpus = prepare_splits(read_corpus(config.data, opened), config.data, config.seed)
     if teacher is not None:
         corpus = with_pseudo_labels(corpus, teacher, str(config.data.teacher), report)

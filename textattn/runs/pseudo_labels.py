@@ -1,7 +1,7 @@
-"""Labels for texts without any: the answers of an earlier run, to be learnt from like those of people.
+"""Label texts without labels by the predictions of an earlier run, and train on them as on texts labelled by people.
 
-Pseudo-labels (Lee 2013). Where that run has the better model, and this one's shall be small, fast or true to its
-attention, this is distillation (Hinton et al. 2015) on texts that nobody had to label.
+These are pseudo-labels (Lee 2013). If the earlier run has a better model, and the new model should be small, fast or
+have more faithful attention, this is distillation (Hinton et al. 2015) on texts that nobody had to label.
 """
 
 from __future__ import annotations
@@ -21,28 +21,31 @@ from textattn.report import Report
 
 
 def with_pseudo_labels(corpus: Corpus, teacher: Classifier, name: str, report: Report) -> Corpus:
-    """The same corpus, its texts without labels at the end of the training split.
+    """Label the texts without labels and append them to the training split.
 
     Args:
-        name: of the teacher, for messages.
+        corpus: the texts with and without labels.
+        teacher: the model that labels the texts.
+        name: the name of the teacher, for messages.
+        report: receives the progress.
 
     Raises:
-        ConfigError: the teacher has other labels, or reads other texts.
+        ConfigError: the teacher does not have the same labels or the same number of text columns.
     """
     _check(corpus, teacher, name)
     unlabelled = sum(map(len, corpus.unlabelled))
     tokens = teacher.tokenizer.encode(chain.from_iterable(corpus.unlabelled))
     with report.progress(f"Labels from {name}", unlabelled, "texts") as advance:
         probs = teacher.probabilities(tokens, advance)
-    own = [corpus.labels.index(label) for label in teacher.labels]
+    label_ids = [corpus.labels.index(label) for label in teacher.labels]
     found: NDArray[np.integer[Any]]
     if corpus.multi_label:
         found = np.zeros(probs.shape, corpus.train.labels.dtype)
-        found[:, own] = probs >= np.array(teacher.config.thresholds)
+        found[:, label_ids] = probs >= np.array(teacher.config.thresholds)
         counts = found.sum(axis=0)
     else:
-        found = np.array(own, corpus.train.labels.dtype)[probs.argmax(axis=1)]
-        counts = np.bincount(found, minlength=len(own))
+        found = np.array(label_ids, corpus.train.labels.dtype)[probs.argmax(axis=1)]
+        counts = np.bincount(found, minlength=len(label_ids))
     evidence = corpus.train.evidence and [*corpus.train.evidence, *[None] * unlabelled]
     texts = Texts.of(chain(corpus.train, *corpus.unlabelled))
     each = ", ".join(f"{label} {count:,}" for label, count in zip(corpus.labels, counts, strict=True))
@@ -51,24 +54,31 @@ def with_pseudo_labels(corpus: Corpus, teacher: Classifier, name: str, report: R
         train=Split("train", texts, np.concatenate([corpus.train.labels, found]), evidence),
         unlabelled=[],
         num_pseudo_labelled=unlabelled,
-        notes=[*corpus.notes, f"{unlabelled:,} texts without labels have those that {name} gives them: {each}"],
+        notes=[*corpus.notes, f"{unlabelled:,} texts without labels were labelled by {name}: {each}"],
     )
 
 
 def _check(corpus: Corpus, teacher: Classifier, name: str) -> None:
     if sorted(teacher.labels) != sorted(corpus.labels):
         raise ConfigError(
-            f"data.teacher: {name} knows the labels {', '.join(teacher.labels)}, "
-            f"but those of the data are {', '.join(corpus.labels)}"
+            f"{name} predicts the labels {', '.join(teacher.labels)}, "
+            f"but the labels of the data are {', '.join(corpus.labels)}",
+            setting="data.teacher",
         )
     if teacher.config.multi_label != corpus.multi_label:
-        one, several = "one label a text", "several labels a text"
+        one, several = "one label per text", "several labels per text"
         raise ConfigError(
-            f"data.teacher: {name} gives {several if teacher.config.multi_label else one}, "
-            f"but the data have {several if corpus.multi_label else one}"
+            f"{name} predicts {several if teacher.config.multi_label else one}, "
+            f"but the data have {several if corpus.multi_label else one}",
+            setting="data.teacher",
         )
     if teacher.tokenizer.num_segments != corpus.num_segments:
         raise ConfigError(
-            f"data.teacher: {name} reads texts of {teacher.tokenizer.num_segments} columns, "
-            f"but data.text names {corpus.num_segments}"
+            f"{name} reads texts from {_columns(teacher.tokenizer.num_segments)}, "
+            f"but data.text names {_columns(corpus.num_segments)}",
+            setting="data.teacher",
         )
+
+
+def _columns(number: int) -> str:
+    return f"{number} column{'s' * (number != 1)}"

@@ -1,4 +1,4 @@
-"""What a config leaves open, by the kind of its texts: the settings that scripts/quality.py found best for each."""
+"""Recipes: the best settings for each kind of texts, as scripts/quality.py found them, where a config sets nothing."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from textattn.data.read import Split
 from textattn.tokens.formulas import UNREAD, read_formula
 from textattn.tokens.tokenizer import COMPOSITION
 
-# Texts looked at, from the whole of the training split.
+# The number of texts that are examined, evenly spaced over the training split.
 SAMPLE = 2000
-# From this median of words on, texts are long.
+# Texts are long if the median text has at least this many words.
 LONG = 100
 # Scripts that write no spaces between words: Thai, Lao, Myanmar, Khmer, kana, Chinese characters.
 WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-# What of the texts must be of a kind, for all to be.
+# A corpus counts as formulas if at least this share of its texts are formulas.
 MOST = 0.9
 
 
 class Facts(NamedTuple):
-    """Of a training split."""
+    """Facts about a training split by which its recipe is chosen."""
 
     num_texts: int
     words: float
-    """Median of a text."""
+    """The median number of words of a text."""
     tokens: float
-    """All of its words, or characters where there are no spaces, estimated."""
+    """The estimated number of words (in scripts without spaces: characters) of all texts."""
     formulas: float
-    """Share of texts that are chemical formulas."""
+    """The share of texts that are chemical formulas."""
     without_spaces: float
-    """Share of letters of scripts that put no spaces between words."""
+    """The share of letters that belong to scripts without spaces between words."""
 
 
 def resolve_recipe(config: Config, train: Split) -> tuple[Config, str | None]:
-    """Replaces `recipe: auto` by the recipe for these texts, and sets what the config leaves open.
+    """Replace `recipe: auto` by the recipe for these texts, and set what the config does not set.
 
-    A config that is resolved already stays as it is.
+    A config that is resolved already does not change.
 
     Returns:
-        The config, and a note for the user where the recipe was chosen by looking at the texts.
+        The config, and a note for the user if the recipe was chosen according to the texts.
     """
     if config.recipe == "plain":
         return config, None
@@ -53,7 +53,10 @@ def resolve_recipe(config: Config, train: Split) -> tuple[Config, str | None]:
     resolved = with_defaults(config, settings).model_copy(update={"recipe": kind})
     note = None
     if config.recipe == "auto":
-        note = f"recipe {kind}: {why}; it sets what is not given (recipe=plain: the schema's defaults)"
+        note = (
+            f"recipe {kind}: {why}; the recipe sets all settings that are not given (recipe=plain uses the defaults of "
+            "the schema)"
+        )
     return resolved, note
 
 
@@ -73,7 +76,7 @@ def _facts(train: Split) -> Facts:
 
 
 def _is_formula(text: str) -> bool:
-    """One word that can be read to its end; `I` and `No` could be words, so there is a digit or a second element."""
+    """Whether a text is one word that can be read as a formula; words like `I` and `No` do not count as formulas."""
     if len(text.split()) != 1:
         return False
     parts = read_formula(text)
@@ -81,19 +84,19 @@ def _is_formula(text: str) -> bool:
 
 
 def _kind(config: Config, facts: Facts) -> tuple[Recipe, str]:
-    """Which recipe, and why. A tokenizer that is given decides, where it says something."""
+    """Choose the recipe, and give the reason. The type of the tokenizer decides, if the config sets it."""
     if config.recipe != "auto":
-        return config.recipe, "as set"
+        return config.recipe, "it is set"
     given = config.tokenizer.type if "type" in config.tokenizer.model_fields_set else None
     if given == COMPOSITION or (given is None and facts.formulas >= MOST):
         return "formulas", f"{facts.formulas:.0%} of the texts are chemical formulas"
     if given == "char" or (given is None and facts.without_spaces >= 0.5):
-        return "characters", f"{facts.without_spaces:.0%} of the letters are of scripts without spaces"
-    return ("long" if facts.words >= LONG else "short"), f"{facts.words:.0f} words in the median text"
+        return "characters", f"{facts.without_spaces:.0%} of the letters belong to scripts without spaces"
+    return ("long" if facts.words >= LONG else "short"), f"the median text has {facts.words:.0f} words"
 
 
 def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
-    """By dotted keys."""
+    """The settings of a recipe, by dotted keys."""
     if kind == "formulas":
         return {
             "tokenizer.type": COMPOSITION,
@@ -106,10 +109,10 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "training.batch_size": 32,
             "training.label_smoothing": 0.1,
         }
-    # Texts to be shown in all, and epochs at least.
+    # The number of texts to train on in all epochs together, and the minimum number of epochs.
     shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
     settings: dict[str, Any] = {
-        # Few texts shown over and over would be learnt by heart.
+        # Balanced sampling repeats the texts of rare labels, and their n-grams would be memorised.
         "model.ngrams": 0 if config.training.sampling == "balanced" else 2,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
@@ -134,7 +137,7 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
 
 
 def _heads(config: Config) -> int:
-    """4, or what divides the states that are asked for."""
+    """The number of heads: 4, or less if 4 does not divide the size of the states."""
     states = config.model.hidden_size * (2 if config.model.bidirectional else 1)
     if config.model.encoder == "none":
         states = config.model.embedding_dim

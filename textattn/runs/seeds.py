@@ -1,4 +1,4 @@
-"""The same training with several seeds: how much of a result is luck."""
+"""Repeat a training with several seeds, to see how much the results vary by chance."""
 
 from __future__ import annotations
 
@@ -32,17 +32,22 @@ def train_seeds(
     report: Report | None = None,
     command: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """A run for each of `number` seeds from the config's own upwards, in folders of one directory.
+    """Train with each of `number` consecutive seeds, starting with the config's seed, in folders of one directory.
 
     Args:
-        overwrite, resume: as of `pipeline.train`, for each of the runs.
+        config: the config of all runs.
+        number: the number of seeds.
+        name: is part of the default directory.
+        overwrite, resume: as for `train`, for each of the runs.
+        report: receives the events of all runs.
+        command: the command line, for environment.json.
 
     Returns:
-        The directory and what `summarise` says of it, which lies there in seeds.json too.
+        The directory and the result of `summarise`, which is also written to seeds.json there.
 
     Raises:
-        ConfigError: the directory holds something else, such as a run of its own.
-        TextattnError: whatever one of the trainings raises; those before it stay.
+        ConfigError: the directory contains other files, such as a single run.
+        TextattnError: one of the trainings raised it; the finished runs are kept.
     """
     report = report or Report()
     with join_processes(choose_placement(config.training).device.type) as processes:
@@ -53,8 +58,9 @@ def train_seeds(
             run = folder / f"{PREFIX}{seed}"
             if processes.is_first:
                 report.stage(f"Seed {seed} ({len(runs) + 1} of {number})")
-            own = config.model_copy(update={"seed": seed, "output": config.output.model_copy(update={"dir": str(run)})})
-            runs.append(train(own, name=name, overwrite=overwrite, resume=resume, report=report, command=command))
+            output = config.output.model_copy(update={"dir": str(run)})
+            seeded = config.model_copy(update={"seed": seed, "output": output})
+            runs.append(train(seeded, name=name, overwrite=overwrite, resume=resume, report=report, command=command))
     if not processes.is_first:
         return folder, {}
     summary = summarise(runs)
@@ -63,9 +69,9 @@ def train_seeds(
 
 
 def summarise(runs: list[Path]) -> dict[str, Any]:
-    """Of each split and metric: the value of each run, their mean and standard deviation, and the mean's interval.
+    """Summarise each metric of each split: the values of all runs, their mean, standard deviation and 95 % interval.
 
-    The 95 % interval is Student's, for the mean over all seeds there could be; null with one run.
+    The interval is Student's confidence interval of the mean over all possible seeds; it is None for a single run.
     """
     measured = {run: RunDir(run).metrics() for run in runs}
     splits: dict[str, Any] = {}
@@ -90,8 +96,10 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 def _check_dir(folder: Path) -> None:
     if folder.is_dir() and any(not path.name.startswith(PREFIX) and path.name != SEEDS for path in folder.iterdir()):
-        what = "a run" if RunDir(folder).is_run() else "files that are no run"
-        raise ConfigError(f"output.dir: {folder} already holds {what}; nothing was changed", "output.dir=runs/my-seeds")
+        what = "a run" if RunDir(folder).is_run() else "files that are not a run"
+        raise ConfigError(
+            f"{folder} already contains {what}; nothing was changed", "output.dir=runs/my-seeds", setting="output.dir"
+        )
 
 
 def _choose_dir(config: Config, name: str, resume: bool) -> Path:

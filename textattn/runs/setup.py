@@ -1,4 +1,4 @@
-"""Everything that training needs beside the data: the model, where it computes, and the loop over it."""
+"""Build everything that training needs in addition to the data: the model, its placement and the training loop."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from textattn.training.schedule import Plan
 
 @dataclass(frozen=True)
 class Setup:
-    """A model that is ready to be trained on its data; the only maker of training loops."""
+    """A model that is ready to be trained on its data. All training loops are created here."""
 
     data: TrainingData
     model: TextClassifier
     """On the device of the placement."""
     model_config: ModelConfig
-    """What config.json will hold."""
+    """The content of config.json."""
     placement: Placement
     vector_facts: dict[str, Any]
     """For environment.json: the source of the word vectors, and the share of the vocabulary that has one."""
@@ -45,7 +45,7 @@ class Setup:
 
     @property
     def num_parameters(self) -> int:
-        """Of the model."""
+        """The number of parameters of the model."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def loop(
@@ -56,13 +56,13 @@ class Setup:
         examples: Examples | None = None,
         config: TrainingConfig | None = None,
     ) -> TrainingLoop:
-        """The training loop of this setup.
+        """Create a training loop.
 
         Args:
-            evaluate: gives the value that checkpoints are selected by; None: the last one is kept.
-            stop_after: epochs, fewer than those of the config.
-            examples: to train on instead of the training split.
-            config: other settings of the loop.
+            evaluate: computes the metric by which checkpoints are selected; without it the last checkpoint is kept.
+            stop_after: the number of epochs after which to stop, if fewer than in the config.
+            examples: the examples to train on; the default is the training split.
+            config: the settings of the loop; the default are those of the config.
         """
         data = self.data
         settings = config or data.config.training
@@ -72,24 +72,27 @@ class Setup:
         return TrainingLoop(self.model, examples or data.examples, losses, plan, self.placement, selection)
 
     def with_model(self, model: TextClassifier) -> Setup:
-        """The same with another model of the same architecture."""
+        """This setup with a different model of the same architecture."""
         return replace(self, model=model)
 
     def weights_file(self) -> bytes:
-        """The content of model.safetensors: the weights, and what they were trained with."""
+        """The content of model.safetensors: the weights, and metadata about the config and the tokenizer."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         metadata = model_metadata(self.model_config, self.data.tokenizer.to_files()[TOKENIZER].encode())
         return safetensors.torch.save(tensors, metadata)
 
 
 def build(data: TrainingData, placement: Placement, report: Report, *, vectors: bool = True) -> Setup:
-    """The model that a config asks for, with its word vectors.
+    """Build the model of a config, with its word vectors.
 
     Args:
-        vectors: False leaves the embedding random, where the weights of a checkpoint will take its place.
+        data: the data that the model will be trained on.
+        placement: the device and the precision.
+        report: receives notes and progress.
+        vectors: False leaves the embedding random, because the weights of a checkpoint will replace it.
 
     Raises:
-        ConfigError: settings do not go together, or not with the data.
+        ConfigError: settings do not fit together or do not fit the data.
         InputError: word vectors cannot be read.
     """
     check_limits(data)
@@ -100,7 +103,7 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
     found = word_vectors(data, report) if vectors else None
     if found is not None:
         facts["coverage"] = found.coverage
-        report.note(f"word vectors for {found.coverage:.1%} of the vocabulary ({config.model.vectors.source})")
+        report.note(f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})")
         with torch.no_grad():
             known = torch.from_numpy(found.found)
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]
@@ -139,12 +142,13 @@ def _new_model(architecture: Architecture) -> TextClassifier:
     try:
         return TextClassifier(architecture)
     except ValueError as error:
-        raise ConfigError(f"model: {error}") from None
+        raise ConfigError(str(error), setting="model") from None
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
         default = ModelSettings()
         raise ConfigError(
-            "model: too large for the memory of this machine",
+            "too large for the memory of this machine",
             f"model.embedding_dim={default.embedding_dim} model.hidden_size={default.hidden_size}",
+            setting="model",
         ) from None

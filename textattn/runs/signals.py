@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while something is written or trained: a step is finished first, a second signal ends at once."""
+"""Handle Ctrl-C and SIGTERM during training and writing: the current step is finished, unless a second signal comes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textattn.errors import Hint, TextattnError
 
 
 class Interrupted(TextattnError):
-    """Ctrl-C or SIGTERM during training; says what was kept."""
+    """Training was interrupted by Ctrl-C or SIGTERM; the message says what was saved."""
 
     def __init__(self, signal_number: int, message: str, hint: Hint) -> None:
         super().__init__(message, hint)
@@ -21,27 +21,27 @@ class Interrupted(TextattnError):
 
 
 class Terminated(BaseException):
-    """Raised in the main thread by the handler of SIGTERM, to share the way out with KeyboardInterrupt."""
+    """Raised in the main thread by the handler of SIGTERM, so that it is handled like KeyboardInterrupt."""
 
 
 def signal_number(stop: BaseException) -> int:
-    """Of the signal that raised it."""
+    """The number of the signal that raised this exception."""
     return int(signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
 
 
 class Signals:
-    """Inside `with`, a first signal waits for `check`, or for `at_once`; a second one is answered as before it."""
+    """Inside `with`, a first signal is held back until `check` or `at_once`; a second one gets its previous handler."""
 
     def __init__(self) -> None:
         self.forced = False
-        """A second signal broke off whatever was being done."""
+        """Whether a second signal has interrupted the current work."""
         self._previous: dict[int, Any] = {}
         self.waiting = 0
-        """The number of a signal that came and was not answered yet."""
+        """The number of the signal that is held back, or 0."""
         self._may_break = False
 
     def __enter__(self) -> Signals:
-        # Only the main thread has signals; what ignores a signal, or dies of it, may go on doing so.
+        # Only the main thread receives signals. Signals that are ignored, or that end the process, remain unchanged.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if callable(previous := signal.getsignal(number)):
@@ -54,14 +54,18 @@ class Signals:
             signal.signal(number, previous)
 
     def check(self, number: int | None = None) -> None:
-        """Raises what a signal that came meanwhile would have raised, here or (its `number`) in another process."""
+        """Handle a signal that was held back.
+
+        Args:
+            number: the number of a signal that another process received; the default is that of this process.
+        """
         number = self.waiting if number is None else number
         if number:
             self._previous[number](number, None)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, nothing is lost by breaking off: a first signal does not wait."""
+        """Do not hold back a first signal inside this block, because nothing is lost by an interruption."""
         self.check()
         self._may_break = True
         try:

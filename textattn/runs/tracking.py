@@ -1,7 +1,7 @@
-"""The same run told to TensorBoard, MLflow or Weights & Biases. The run directory stays the truth.
+"""Send the progress of a run to TensorBoard, MLflow or Weights & Biases. The run directory remains authoritative.
 
-What a tool does not take costs the run nothing: it is said once, and the run goes on without that tool. Where the tools
-write and what their projects are called is said by their own variables, such as MLFLOW_TRACKING_URI and WANDB_MODE.
+If a tool fails, this is reported once, and the run continues without the tool. The tools read their settings, such as
+the server and the name of the project, from their own environment variables (MLFLOW_TRACKING_URI, WANDB_MODE, …).
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 Status = Literal["finished", "interrupted", "failed"]
 TITLES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}
-# Ends of a run that are no failure of it.
+# Exceptions that end a run without being a failure.
 STOPPED = (Interrupted, KeyboardInterrupt, Terminated, Pruned)
-# Of experiments and projects, where the tool's own variable names none.
+# The name of the experiment or project, if the tool's environment variable does not set it.
 PROJECT = "textattn"
-# So many points of the training loss at most, besides those of evaluations.
+# The maximum number of points of the training loss, in addition to those at evaluations.
 POINTS = 200
-# Seconds that a finished run waits for uploads.
+# The number of seconds that a finished run waits for uploads.
 PATIENCE = 120
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Imports them, so that what is missing is known before anything is read.
+    """Import the tools, so that a missing package is reported before any data are read.
 
     Raises:
-        MissingExtra: the package is not installed.
+        MissingExtra: a package is not installed.
     """
     for name in names:
         feature = f"output.tracking={name}"
@@ -49,14 +49,14 @@ def check_trackers(names: Sequence[str]) -> None:
             if name == "tensorboard":
                 from torch.utils.tensorboard import SummaryWriter  # noqa: F401
             elif name == "mlflow":
-                # Nobody is told of the run but who was asked for; and a server that is away is not waited for long.
+                # Disable telemetry, and do not wait long for a server that cannot be reached.
                 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
                 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
                 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-                import sqlalchemy  # noqa: F401  (for the file that MLflow writes to by default)
+                import sqlalchemy  # noqa: F401  (needed for MLflow's default storage)
                 from mlflow import MlflowClient  # noqa: F401
             else:
-                # By a name inside it: a folder ./wandb, which older runs of it leave, can be imported too.
+                # A name inside the package is imported, because a folder ./wandb of earlier runs can be imported too.
                 from wandb import init  # noqa: F401
         except ImportError as error:
             package = (error.name or name).split(".")[0]
@@ -65,10 +65,12 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def tracked(config: Config, name: str, report: Report) -> Iterator[Report]:
-    """A report that hands on what it hears to `report` and to the tools of `output.tracking`; without tools `report`.
+    """Provide a report that forwards the events to `report` and to the tools of `output.tracking`.
 
     Args:
-        name: of the config; with that of the run directory the name of the run.
+        config: the config of the run.
+        name: the name of the config; together with the name of the run directory it is the name of the run.
+        report: the report to forward to; it is returned unchanged if there are no tools.
 
     Raises:
         MissingExtra: a tool is not installed.
@@ -77,16 +79,16 @@ def tracked(config: Config, name: str, report: Report) -> Iterator[Report]:
         yield report
         return
     check_trackers(config.output.tracking)
-    told = Tracked(config, name, report)
+    forwarding = Tracked(config, name, report)
     try:
-        yield told
+        yield forwarding
     except BaseException as error:
-        told.close("interrupted" if isinstance(error, STOPPED) else "failed")
+        forwarding.close("interrupted" if isinstance(error, STOPPED) else "failed")
         raise
 
 
 class Tracked(Report):
-    """Hands on what it hears to another report, and what can be plotted to the tools."""
+    """Forwards all events to another report, and numbers and plots to the tools."""
 
     def __init__(self, config: Config, name: str, report: Report) -> None:
         self.config, self.name, self.report = config, name, report
@@ -109,7 +111,7 @@ class Tracked(Report):
         self.report.begun(run, step)
         self.last = step
         directory = RunDir(run)
-        config = load_config(str(directory.training_config))  # with what a recipe has set
+        config = load_config(str(directory.training_config))  # with the settings of the recipe
         ids = directory.tracking()
         for name in dict.fromkeys(self.config.output.tracking):
             try:
@@ -148,24 +150,24 @@ class Tracked(Report):
         }
         pictures = [RunDir(run).plots / name for name in metrics.get("plots", [])]
         try:
-            self._tell(lambda tool: tool.finished(run, values, pictures, self.last))
+            self._send(lambda tool: tool.finished(run, values, pictures, self.last))
             self.close("finished")
         except (KeyboardInterrupt, Terminated) as stop:
             raise Interrupted(
                 signal_number(stop),
-                f"interrupted while the run was handed over to {', '.join(TITLES[name] for name in self.tools)}; "
-                f"it is complete in {run}",
+                f"interrupted while the run was sent to {', '.join(TITLES[name] for name in self.tools)}; "
+                f"the run in {run} is complete",
                 f"textattn info --model {run}",
             ) from None
         self.report.finished(run, metrics)
 
     def close(self, status: Status) -> None:
-        """Says how it ended; after that nothing is told any more."""
-        self._tell(lambda tool: tool.close(status))
+        """Send the status of the run to the tools and close them; later events are not sent."""
+        self._send(lambda tool: tool.close(status))
         self.tools = {}
 
     def _of_step(self, step: Step) -> dict[str, float]:
-        """What there is to say since the last time it was said."""
+        """The numbers for the steps since the last call; empty if there were none."""
         if not self.losses:
             return {}
         loss = sum(self.losses) / len(self.losses)
@@ -180,12 +182,12 @@ class Tracked(Report):
     def _scalars(self, values: dict[str, float], step: int) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
-            self._tell(lambda tool: tool.scalars(finite, step))
+            self._send(lambda tool: tool.scalars(finite, step))
 
-    def _tell(self, what: Callable[[Tool], None]) -> None:
+    def _send(self, call: Callable[[Tool], None]) -> None:
         for name, tool in list(self.tools.items()):
             try:
-                what(tool)
+                call(tool)
             except Exception as error:
                 del self.tools[name]
                 self._without(name, error)
@@ -193,12 +195,12 @@ class Tracked(Report):
     def _without(self, name: str, error: Exception) -> None:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         self.note(
-            f"{TITLES[name]} failed, and the run goes on without it ({why if len(why) < 200 else why[:199] + '…'})"
+            f"{TITLES[name]} failed, and the run continues without it ({why if len(why) < 200 else why[:199] + '…'})"
         )
 
 
-# The tools. Each is told numbers at a step (`scalars`), what a finished run holds (`finished`) and how it ended
-# (`close`); `id` is what it knows the run by, `where` is how a person finds it.
+# The tools. Each receives numbers at a step (`scalars`), the results of a finished run (`finished`) and its status
+# (`close`). `id` is the identifier of the run in the tool; `where` tells the user how to find the run.
 
 
 class TensorBoard:
@@ -211,7 +213,7 @@ class TensorBoard:
 
         folder = RunDir(run).tensorboard
         self.where = f"tensorboard --logdir {folder}"
-        # What an earlier start wrote of steps that come again is no longer shown.
+        # Steps that an earlier process wrote and that are trained again are no longer shown.
         self.writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
         if not step:
             settings = dump_config(config).replace("\n", "\n    ")
@@ -239,17 +241,17 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run of the experiment that MLFLOW_EXPERIMENT_NAME says, where MLFLOW_TRACKING_URI says."""
+    """A run of the experiment MLFLOW_EXPERIMENT_NAME on the server MLFLOW_TRACKING_URI."""
 
     def __init__(self, config: Config, run: Path, name: str, id: str | None) -> None:
         import mlflow
         from mlflow.entities import Param
 
-        # What it cannot do is raised as well, and then said in one line.
+        # Errors are also raised as exceptions, and these are reported in one line.
         for chatty in ("mlflow", "alembic"):
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         self.client = mlflow.MlflowClient()
-        self.resumed = id is not None and self._go_on_with(id)
+        self.resumed = id is not None and self._resume(id)
         if self.resumed:
             assert id is not None
             self.id = id
@@ -260,7 +262,7 @@ class MLflow:
             params = [
                 Param(re.sub(r"[^\w./ -]", "_", key), str(value)[:500]) for key, value in flat_settings(config).items()
             ]
-            for start in range(0, len(params), 100):  # as many as it takes at once
+            for start in range(0, len(params), 100):  # the maximum number per request
                 self.client.log_batch(self.id, params=params[start : start + 100])
         self.where = f"run {self.id}"
         self.latest: dict[str, int] = {}
@@ -285,12 +287,12 @@ class MLflow:
         names: dict[Status, str] = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
         self.client.set_terminated(self.id, names[status])
 
-    def _go_on_with(self, id: str) -> bool:
+    def _resume(self, id: str) -> bool:
         from mlflow.exceptions import MlflowException
 
         try:
             self.client.update_run(id, status="RUNNING")
-        except MlflowException:  # deleted there, or kept by another server
+        except MlflowException:  # the run was deleted, or it is on another server
             return False
         return True
 
@@ -302,14 +304,14 @@ class MLflow:
         if found is None:
             try:
                 return str(self.client.create_experiment(name))
-            except MlflowException:  # another run was quicker
+            except MlflowException:  # another run has just created it
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
         return str(found.experiment_id)
 
     def _latest(self, name: str) -> int:
-        """The last step an earlier start told it of, which may be after the one that is gone on from."""
+        """The last step that an earlier process sent, which may be later than the step from which training resumes."""
         if name not in self.latest:
             history = self.client.get_metric_history(self.id, name) if self.resumed else []
             self.latest[name] = max((point.step for point in history), default=0)
@@ -317,16 +319,18 @@ class MLflow:
 
 
 class WandB:
-    """A run of the project that WANDB_PROJECT says; its files lie in the run directory."""
+    """A run of the project WANDB_PROJECT, whose files are in the run directory."""
 
     def __init__(self, config: Config, run: Path, name: str, id: str | None) -> None:
         import wandb
 
-        own = {"project": ("WANDB_PROJECT", PROJECT), "name": ("WANDB_NAME", name), "dir": ("WANDB_DIR", str(run))}
-        chosen: dict[str, Any] = {key: value for key, (variable, value) in own.items() if not os.environ.get(variable)}
+        defaults = {"project": ("WANDB_PROJECT", PROJECT), "name": ("WANDB_NAME", name), "dir": ("WANDB_DIR", str(run))}
+        chosen: dict[str, Any] = {
+            key: value for key, (variable, value) in defaults.items() if not os.environ.get(variable)
+        }
         if id is not None:
             chosen |= {"id": id, "resume": "allow"}
-        # stdout and stderr stay whose they are; and a network that is away is not waited for without an end.
+        # wandb must not capture stdout and stderr, and must not wait forever for a network that cannot be reached.
         settings: dict[str, Any] = {"console": "off", "silent": True}
         if not os.environ.get("WANDB_FINISH_TIMEOUT"):
             settings["finish_timeout"] = PATIENCE
@@ -336,14 +340,15 @@ class WandB:
             settings=wandb.Settings(**settings),
             reinit="create_new",
         )
-        # It wants to know of every import of scikit-learn and others, which would fail with the process it asks.
+        # wandb reports every import of scikit-learn and other packages to its service process, and the import fails if
+        # that process has ended.
         with contextlib.suppress(AttributeError):  # not public
             self.run._unregister_telemetry_import_hooks(self.run.id)
         self.id = self.run.id
         self.where = f"wandb sync {self.run.settings.sync_dir}" if self.run.offline else str(self.run.url)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        # What it was told before a start that goes on from an earlier step it would refuse with a warning.
+        # After resuming from an earlier step, wandb would reject steps that it already has, with a warning.
         if step >= self.run.step:
             self.run.log(values, step=step)
 
@@ -356,7 +361,7 @@ class WandB:
             self.run.log(images, step=max(step, self.run.step))
 
     def close(self, status: Status) -> None:
-        # 255 is what it knows Ctrl-C by.
+        # wandb uses 255 for Ctrl-C.
         codes: dict[Status, int] = {"finished": 0, "interrupted": 255, "failed": 1}
         self.run.finish(exit_code=codes[status])
 

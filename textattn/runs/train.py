@@ -1,4 +1,4 @@
-"""One training run from a config to a finished run directory: prepare, build, cross-validate, fit, finish."""
+"""One training run, from a config to a finished run directory: prepare, build, cross-validate, fit, finish."""
 
 from __future__ import annotations
 
@@ -37,14 +37,18 @@ def train(
     report: Report | None = None,
     command: str | None = None,
 ) -> Path:
-    """Trains as the config says and returns the run directory.
+    """Train a model as the config says.
 
     Args:
-        name: goes into the default run directory, runs/<name>/<time>.
-        overwrite: replace what an earlier run left in the directory.
-        resume: resume the run in `output.dir`, or the newest of that name; where there is none, begin one.
-        report: is told what happens; None: nobody is.
+        config: the settings.
+        name: is part of the default run directory, runs/<name>/<time>.
+        overwrite: replace the files of an earlier run in the directory.
+        resume: resume the run in `output.dir`, or the newest run of this name; if there is none, start a new run.
+        report: receives the events of the run.
         command: the command line, for environment.json.
+
+    Returns:
+        The run directory.
 
     Raises:
         TextattnError: see `textattn.errors`; `Interrupted` on Ctrl-C or SIGTERM.
@@ -57,7 +61,7 @@ def train(
 
 @dataclass
 class _Training:
-    """What was asked for."""
+    """The arguments of `train`, and the stages of the run."""
 
     config: Config
     overwrite: bool
@@ -66,7 +70,7 @@ class _Training:
     command: str | None
 
     def run(self, name: str) -> Path:
-        """The whole run, in as many processes as there are."""
+        """Run all stages, in every process that takes part."""
         started = time.time()
         placement = choose_placement(self.config.training)
         with join_processes(placement.device.type) as processes:
@@ -81,27 +85,27 @@ class _Training:
         return run.path
 
     def _train(self, run: RunDir, resumes: bool, placement: Placement) -> tuple[Setup, History, Folds | None]:
-        """Everything until the best model is there."""
+        """Run all stages up to the end of training."""
         processes, report = placement.processes, self.report
         data = processes.in_turn(lambda: prepare(self.config, report))
         state = load_state(run, data, processes, report) if resumes else None
         with torch.random.fork_rng():
             torch.manual_seed(data.config.seed)
-            # The weights of a checkpoint come in the place of word vectors.
+            # When resuming, the weights of the checkpoint replace the word vectors.
             setup = processes.in_turn(lambda: build(data, placement, report, vectors=state is None))
             folds = self._begin(run, setup, resumes, state)
             report.begun(run.path, 0 if state is None else state.progress.global_step)
             try:
                 history = fit(setup, run, state, None if folds is None else folds.epoch, report)
             except TrainingError as error:
-                # The first process has met the same and reports it.
+                # The first process has the same error and reports it.
                 raise error if processes.is_first else Elsewhere(error.exit_code) from None
         return setup, history, folds
 
     def _begin(self, run: RunDir, setup: Setup, resumes: bool, state: TrainState | None) -> Folds | None:
-        """Cross-validates and writes what is known before the first step; or reads what an earlier start has written.
+        """Cross-validate and write the files of a new run, or read the result of cross-validation when resuming.
 
-        The first process does it, and the others are told the result.
+        The first process does this and sends the result to the others.
         """
 
         def begin() -> object:
@@ -111,7 +115,7 @@ class _Training:
                 return run.folds().to_json() if validates else None
             folds = cross_validate(setup, self.report) if validates else None
             run.begin(self.overwrite or resumes)
-            # First, because it is what marks a directory as a run.
+            # This file is the first one, because it marks the directory as a run.
             run.write_training_config(dump_config(config))
             run.write_tokenizer(setup.data.tokenizer.to_files())
             run.write_model_config(setup.model_config)
@@ -129,14 +133,14 @@ class _Training:
         except (KeyboardInterrupt, Terminated) as stop:
             raise Interrupted(
                 signal_number(stop),
-                f"interrupted while measuring; training was complete, the best model is in {run}",
+                f"interrupted while measuring the model; training is complete, and the best model is in {run}",
                 f"textattn evaluate --model {run}",
             ) from None
         run.remove_checkpoints()
         self.report.finished(run.path, metrics)
 
     def _choose_directory(self, name: str) -> tuple[str, bool, bool]:
-        """Which directory to write to, whether to resume the run in it, and whether that is finished."""
+        """Choose the run directory, and find out whether to resume the run in it and whether that run is finished."""
         run = self._directory(name)
         resumes = self.resume and run.is_run()
         is_finished = resumes and run.is_finished()
@@ -144,11 +148,11 @@ class _Training:
             check_same_config(run, self.config)
             if is_finished:
                 self.report.note(f"{run} is finished; there is nothing to resume")
-                run.remove_checkpoints()  # where it was killed after its last file
+                run.remove_checkpoints()  # the run may have been killed after writing its last file
         else:
-            run.check(self.overwrite)  # refuses now, before minutes of reading
+            run.check(self.overwrite)  # checked now, because reading the data may take minutes
             if self.resume:
-                self.report.note(f"no run to resume in {run}; a new one begins")
+                self.report.note(f"there is no run to resume in {run}, so a new run starts")
         return str(run), resumes, is_finished
 
     def _directory(self, name: str) -> RunDir:

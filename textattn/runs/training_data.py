@@ -1,4 +1,4 @@
-"""What a run is trained on: the one value that everything after reading the data is given."""
+"""The data that a run is trained on, as they are passed to all later stages."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Texts, tokens and labels of every split, and the config with everything resolved for them."""
+    """The texts, tokens and labels of every split, and the resolved config."""
 
     config: Config
-    """Every setting; what the recipe chooses is set."""
+    """The config, with the settings of the recipe."""
     corpus: Corpus
     tokenizer: TextTokenizer
     tokens: dict[str, TokenArrays]
@@ -35,7 +35,7 @@ class TrainingData:
 
     @cached_property
     def task(self) -> Task:
-        """What the model is to answer.
+        """The classification task: the labels, and whether a text can have several of them.
 
         Raises:
             ConfigError: `model.output` does not fit the labels.
@@ -53,7 +53,7 @@ class TrainingData:
 
     @cached_property
     def examples(self) -> Examples:
-        """The training split, with the tokens that people marked where they are trained on."""
+        """The training split, with the tokens that people marked if training uses them."""
         train, tokens = self.corpus.train, self.tokens["train"]
         evidence = None
         if self.config.training.attention_supervision:
@@ -61,24 +61,24 @@ class TrainingData:
         return Examples(tokens, train.labels, self.tokenizer.pad_id, evidence)
 
     def labelled_by_people(self) -> TrainingData:
-        """The same without the texts that a teacher labelled."""
+        """These data without the texts that a teacher labelled."""
         corpus = self.corpus.labelled()
         train = self.tokens["train"]
-        own = replace(train, starts=train.starts[: len(corpus.train) + 1])
-        return replace(self, corpus=corpus, tokens=self.tokens | {"train": own})
+        labelled = replace(train, starts=train.starts[: len(corpus.train) + 1])
+        return replace(self, corpus=corpus, tokens=self.tokens | {"train": labelled})
 
     def vocabulary_texts(self) -> Iterator[str]:
-        """The texts that words may be learned from: those of the training split, and those without labels."""
+        """The texts from which the vocabulary is learned: the training split and the texts without labels."""
         return vocabulary_texts(self.corpus)
 
 
 def vocabulary_texts(corpus: Corpus) -> Iterator[str]:
-    """The texts that words may be learned from: those of the training split, and those without labels."""
+    """The texts from which the vocabulary is learned: the training split and the texts without labels."""
     return chain(corpus.train, *corpus.unlabelled)
 
 
 def evidence_of(split: Split, tokenizer: TextTokenizer, tokens: TokenArrays) -> NDArray[np.bool_] | None:
-    """(total_tokens,) which tokens of a split people marked; None where the data have no evidence."""
+    """Find the tokens of a split that people marked: (total_tokens,), or None if the data have no evidence."""
     if split.evidence is None:
         return None
     marked = np.zeros(len(tokens.ids), np.bool_)

@@ -1,4 +1,4 @@
-"""Word vectors to start from: read from a file, made from the periodic table, or learned from the run's own texts."""
+"""The initial word vectors: read from a file, made from the periodic table, or learned from the texts of the run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from textattn.tokens.element_vectors import periodic_vectors
 from textattn.tokens.tokenizer import COMPOSITION
 from textattn.tokens.vectors import WordVectors, load_vectors, read_vectors, train_skipgram
 
-# Their folder in the cache.
+# The folder of word vectors in the cache.
 VECTORS = "vectors"
 
 
 def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
-    """The vectors that a config asks for: read, found in the cache, or trained; None for random ones.
+    """Read, make, load from the cache or train the word vectors of a config; None if they are to be random.
 
     Raises:
-        ConfigError: they do not fit the tokenizer.
+        ConfigError: the source of the vectors does not fit the tokenizer.
         InputError: the file cannot be read.
     """
     config, tokenizer = data.config, data.tokenizer
@@ -34,8 +34,9 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
     if settings.source == "periodic_table":
         if config.tokenizer.type != COMPOSITION:
             raise ConfigError(
-                f"model.vectors.source: periodic_table is for formulas, not for tokenizer.type={config.tokenizer.type}",
+                f"periodic_table is for formulas, not for tokenizer.type={config.tokenizer.type}",
                 f"tokenizer.type={COMPOSITION}",
+                setting="model.vectors.source",
             )
         return periodic_vectors(tokenizer, dim, config.seed)
     key = _key(data)
@@ -50,12 +51,12 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
 
 
 def are_cached(data: TrainingData) -> bool:
-    """Whether the skip-gram vectors of this run are there from an earlier one."""
+    """Whether the skip-gram vectors of this run are in the cache."""
     return cache.find(VECTORS, _key(data)) is not None
 
 
 def _key(data: TrainingData) -> str:
-    # Whole texts and the vocabulary are all that counts, wherever they were read from.
+    # The vectors depend on the whole texts and the vocabulary, wherever these were read from.
     content = [part.fingerprint() for part in (data.corpus.train.texts, *data.corpus.unlabelled)]
     m = data.config.model
     tokenizer = data.tokenizer.to_files()[TOKENIZER]

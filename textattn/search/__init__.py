@@ -1,1 +1,1 @@
-"""A search for better settings and the study that it keeps."""
+"""Search for better settings, and store the trials in a study."""

@@ -1,8 +1,8 @@
 """The study of a search, in a folder that several processes may share.
 
-study.db  config.yaml  space.yaml    the study, what it began with, and what it tries
-trials/<number>/                     a run each, without the test split
-best.yaml  tune.json                 the best config so far, and what became of every trial
+study.db  config.yaml  space.yaml    the study, the config it starts from, and the space that is searched
+trials/<number>/                     the run of each trial, without the test split
+best.yaml  tune.json                 the best config so far, and the results of all trials
 """
 
 from __future__ import annotations
@@ -37,41 +37,45 @@ if TYPE_CHECKING:
 CONFIG, SPACE, BEST, SUMMARY, TRIALS = "config.yaml", "space.yaml", "best.yaml", "tune.json", "trials"
 FOLDER = Option("dir")
 LOCK, PROCESSES = ".lock", ".processes"
-# Files of a trial that is not the best which only its model needs.
+# Files that only the model of a trial needs; they are removed unless the trial is the best.
 OF_THE_MODEL = (WEIGHTS, ONNX)
-# Pruning: trials that must be complete first, and the evaluation of a trial from which on it may be given up.
+# Pruning: the number of trials that must be complete first, and the first evaluation after which a trial may be pruned.
 COMPLETE_BEFORE, FIRST_PRUNED = 4, 2
-# A trial whose process was killed so often is given up: it may be what gets processes killed.
+# A trial whose process was killed this many times is given up, because the trial may be the cause.
 MOST_KILLS = 3
 SECONDS_FOR_THE_DATABASE = 60.0
-# States of a trial that is at work, or waits for a process to go on with it.
+# States of a trial that is running, or that waits for a process to resume it.
 UNFINISHED = ("running", "interrupted")
 
 
 def check_folder(folder: Path, config: Config, space: Sequence[Parameter]) -> bool:
-    """Whether there is a study of this config and space.
+    """Find out whether the folder contains a study of this config and space.
 
     Raises:
-        ConfigError: there is another one, with the list of what differs, or something else.
+        ConfigError: the folder contains a study of a different config or space (the message lists the differences), or
+            other files.
+        InputError: the study is damaged.
     """
     hint = Option("dir", "runs/another-study")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file", hint, setting=FOLDER)
     if not (folder / CONFIG).is_file():
         if folder.is_dir() and any(folder.iterdir()) and not (folder / PROCESSES).is_dir():
-            raise ConfigError(f"{folder} holds files that are no study; nothing was changed", hint, setting=FOLDER)
+            raise ConfigError(
+                f"{folder} contains files that are not a study; nothing was changed", hint, setting=FOLDER
+            )
         return False
     try:
         before = load_config(str(folder / CONFIG))
         searched = parse_yaml((folder / SPACE).read_text(encoding="utf-8"), str(folder / SPACE)).value
     except (ConfigError, OSError) as error:
-        raise InputError(f"{folder}: damaged ({error})", hint) from None
+        raise InputError(f"damaged ({error})", hint, place=str(folder)) from None
     found = differences(before, config)
     now = parse_yaml(dump_space(space), SPACE).value
     for key in sorted(searched.keys() | now.keys()):
         if searched.get(key) != now.get(key):
-            there, here = (_on_a_line(values[key]) if key in values else "not searched" for values in (searched, now))
-            found.append(f"space: {key}: {there} there, {here} here")
+            was, is_now = (_on_a_line(values[key]) if key in values else "not searched" for values in (searched, now))
+            found.append(f"space: {key}: was {was}, is now {is_now}")
     _refuse(folder, found)
     return True
 
@@ -84,14 +88,14 @@ def _refuse(folder: Path, found: list[str]) -> None:
     if found:
         listed = "".join(f"\n  {difference}" for difference in found)
         raise ConfigError(
-            f"{folder} holds a study of something else; nothing was changed:{listed}",
-            ("put these back, or ", Option("dir", "runs/another-study")),
+            f"{folder} contains a study with different settings or data; nothing was changed:{listed}",
+            ("undo these changes, or use ", Option("dir", "runs/another-study")),
             setting=FOLDER,
         )
 
 
 class Study:
-    """The study in a folder. What reads or writes it does so alone; a process that is killed lets go by itself."""
+    """The study in a folder. Only one process at a time accesses it; the lock of a killed process is released."""
 
     def __init__(
         self, folder: Path, config: Config, space: Sequence[Parameter], data: TrainingData, pruning: bool
@@ -101,14 +105,14 @@ class Study:
 
         if data.corpus.validation is None:
             raise ConfigError(
-                "a search needs a validation split, and the data have none",
-                "data.validation_split=NAME, or more rows, of which a part can be set aside",
+                "a search needs a validation split, but the data have none",
+                "data.validation_split=NAME, or more rows, so that a part of them can be used for validation",
             )
         self.folder, self.config, self.space = folder, config, space
         self.metric = data.metric
         self.greater_is_better = GREATER_IS_BETTER[self.metric]
         self.trial: Trial | None = None
-        """The one this process is at"""
+        """The trial that this process is running."""
         self.began = 0.0
         self.name = uuid.uuid4().hex
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -134,7 +138,7 @@ class Study:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process reads or writes the study meanwhile, and a first signal waits until it is written."""
+        """Lock out other processes during the block, and hold back a first signal until the study is written."""
         with Signals() as signals:
             with self.lock:
                 yield
@@ -158,7 +162,7 @@ class Study:
         )
         try:
             study = optuna.create_study(
-                # The path is no part of the address, in which some characters would mean something.
+                # The path is not part of the URL, where some of its characters would have a special meaning.
                 storage=optuna.storages.RDBStorage(f"sqlite:///{STUDY}", engine_kwargs={"creator": connect}),
                 study_name="tune",
                 direction="maximize" if self.greater_is_better else "minimize",
@@ -176,15 +180,15 @@ class Study:
             study.set_user_attr("data", now)
         else:
             changed = [name for name in sorted(begun_with.keys() | now.keys()) if begun_with.get(name) != now.get(name)]
-            _refuse(self.folder, [f"data: the {name} split is another" for name in changed])
+            _refuse(self.folder, [f"data: the {name} split has changed" for name in changed])
         if not study.get_trials(deepcopy=False):
-            own = self._own_values()
-            if own is not None:
-                study.enqueue_trial(own)
+            values = self._values_of_config()
+            if values is not None:
+                study.enqueue_trial(values)
         return study
 
-    def _own_values(self) -> dict[str, Any] | None:
-        """Of the config itself, which is tried first; None where the space does not hold them all."""
+    def _values_of_config(self) -> dict[str, Any] | None:
+        """The values of the config itself, which are tried first; None if the space does not contain all of them."""
         values = {}
         for parameter in self.space:
             value: Any = self.config
@@ -198,7 +202,7 @@ class Study:
     # Trials
 
     def next_trial(self, total: int) -> Trial | None:
-        """One that another process left, else a new one; None when there are enough."""
+        """Take over a trial that another process left, or else start a new one; None if there are enough trials."""
         import optuna
         from optuna.trial import TrialState
 
@@ -211,12 +215,12 @@ class Study:
                     trial.set_user_attr("kills", kills)
                     if kills < MOST_KILLS:
                         return self._take(trial)
-                    trial.set_user_attr("why", f"its process was killed {kills} times")
+                    trial.set_user_attr("why", f"the process of this trial was killed {kills} times")
                     self.study.tell(trial, state=TrialState.FAIL)
             waiting = [trial.number for trial in known if trial.state == TrialState.WAITING]
             if len(known) - len(waiting) >= total:
                 return None
-            # A sampler of its own for each trial: processes must not all draw the same, nor a later one draw again.
+            # Each trial has a sampler with a different seed, so that no two trials draw the same random numbers.
             number = waiting[0] if waiting else len(known)
             seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
             with warnings.catch_warnings():
@@ -232,7 +236,7 @@ class Study:
         return trial
 
     def _is_alive(self, trial: FrozenTrial) -> bool:
-        """Whether the process of a trial lives: then it holds its lock."""
+        """Whether the process of a trial is running, which means that it holds its lock."""
         import filelock
 
         name = trial.user_attrs.get("process")
@@ -249,7 +253,7 @@ class Study:
         return False
 
     def values(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
-        """What the trial sets."""
+        """The settings of a trial."""
         return {p.key: p.tidy(trial.params[p.key]) for p in self.space if p.key in trial.params}
 
     def run_of(self, number: int) -> Path:
@@ -257,14 +261,19 @@ class Study:
         return self.folder / TRIALS / str(number)
 
     def evaluated(self, number: int, value: float, is_last: bool) -> None:
-        """Takes what an evaluation of the trial gave, the `number`-th of it.
+        """Record the value of an evaluation of the current trial.
+
+        Args:
+            number: the number of the evaluation within the trial.
+            value: the selection metric.
+            is_last: whether this is the last evaluation, after which the trial is not pruned.
 
         Raises:
-            Pruned: it is not worth going on.
+            Pruned: the trial has fallen behind and should not continue.
         """
         assert self.trial is not None
         with self.alone():
-            # A trial that is gone on with evaluates once more what came after its checkpoint.
+            # A resumed trial repeats the evaluations that came after its checkpoint.
             known = self.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values
             if number not in known and not math.isnan(value):
                 self.trial.report(value, number)
@@ -273,7 +282,16 @@ class Study:
             raise Pruned
 
     def finish(self, value: float | None, why: str | None = None, *, pruned: bool = False) -> dict[str, Any]:
-        """Ends the trial: with a value, pruned, or else failed. Returns what tune.json holds."""
+        """End the current trial.
+
+        Args:
+            value: the selection metric of a complete trial; None if the trial was pruned or has failed.
+            why: the reason, if there is no value.
+            pruned: whether a trial without a value was pruned rather than failed.
+
+        Returns:
+            The content of tune.json.
+        """
         from optuna.trial import TrialState
 
         assert self.trial is not None
@@ -288,13 +306,17 @@ class Study:
             return self._write()
 
     def repeat(self) -> bool:
-        """Where an ended trial has the same values, and so would be the same run: ends this one as it ended."""
+        """End the current trial with the result of an earlier trial with the same values, which would be the same run.
+
+        Returns:
+            Whether there was such a trial.
+        """
         from optuna.trial import TrialState
 
         assert self.trial is not None
         with self.alone():
             values, known = self.values(self.trial), self.study.get_trials(deepcopy=False)
-            states = (TrialState.COMPLETE, TrialState.PRUNED)  # what failed may do so for another reason
+            states = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed trial may have failed for another reason
             ended = [trial for trial in known if trial.state in states and self.values(trial) == values]
             if not ended:
                 return False
@@ -306,7 +328,7 @@ class Study:
         return True
 
     def leave(self) -> dict[str, Any]:
-        """Lets any process go on with the trial. Returns what tune.json holds."""
+        """Release the current trial, so that any process can resume it; returns the content of tune.json."""
         with self.alone():
             if self.trial is not None:
                 self._count_seconds()
@@ -319,10 +341,10 @@ class Study:
         before = self.trial.user_attrs.get("seconds", 0.0)
         self.trial.set_user_attr("seconds", round(before + time.monotonic() - self.began, 1))
 
-    # What it leaves behind
+    # Results
 
     def write(self) -> dict[str, Any]:
-        """best.yaml and tune.json; returns what the latter holds."""
+        """Write best.yaml and tune.json; returns the content of tune.json."""
         with self.alone():
             return self._write()
 
@@ -331,7 +353,7 @@ class Study:
         trials = [entry for entry in entries if entry is not None]
         complete = [trial for trial in trials if trial["state"] == "complete"]
         sign = 1 if self.greater_is_better else -1
-        best = max(complete, key=lambda trial: sign * trial["value"], default=None)  # of equals the first
+        best = max(complete, key=lambda trial: sign * trial["value"], default=None)  # of equal values the first
         if best is not None:
             write_text(self.folder / BEST, self._best_config(best, len(trials)))
         for trial in trials:
@@ -375,13 +397,13 @@ class Study:
         config = with_values(self.config, best["parameters"])
         return (
             f"# The best of {number} trials: validation {self.metric} {best['value']:.4f} in trial {best['trial']}.\n"
-            f"# The test split was not looked at to find it.\n#\n#     textattn train {self.folder / BEST}\n#\n"
+            f"# The test split was not used in the search.\n#\n#     textattn train {self.folder / BEST}\n#\n"
             + dump_config(config)
         )
 
 
 def _suggest(trial: Trial, parameter: Parameter) -> None:
-    """Draws a value for the trial, or finds that it has one."""
+    """Draw a value of the parameter for the trial, unless the trial has one already."""
     p = parameter
     if p.choices:
         trial.suggest_categorical(p.key, p.choices)

@@ -1,4 +1,4 @@
-"""A search for better settings: trials of one study, in one process after the other or in several at once."""
+"""Search for better settings by trials of one study, which one or several processes run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 
 def check_installed() -> None:
-    """Raises MissingExtra where what only a search needs is not there."""
+    """Check that Optuna, which only a search needs, is installed.
+
+    Raises:
+        MissingExtra: Optuna is not installed.
+    """
     try:
         import optuna  # noqa: F401
     except ImportError:
@@ -49,30 +53,34 @@ def tune(
     report: Report | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
-    """Trains with settings from the space until the study in `folder` has so many trials, those there already included.
+    """Train with settings from the space until the study in `folder` has `trials` trials.
 
-    A trial that a killed or interrupted process left goes on from its checkpoint. Other processes may call this with
-    the same arguments at the same time. The test split is read by none of the trials.
+    A trial that a killed or interrupted process left is resumed from its checkpoint. Other processes may call this
+    function with the same arguments at the same time. No trial reads the test split.
 
     Args:
-        trials: of the whole study, whoever trained them.
-        minutes: after these no further trial begins.
-        pruning: give up trials that fall behind the median of the complete ones.
+        config: the settings that are not searched, and the first values of those that are.
+        space: the parameters to search.
+        folder: the folder of the study.
+        trials: the number of trials of the whole study, including those of earlier calls and of other processes.
+        minutes: the number of minutes after which no further trial is started.
+        pruning: whether to stop trials that fall behind the median of the complete ones.
+        report: receives the events of the search.
         command: the command line, for environment.json.
 
     Returns:
-        What tune.json holds.
+        The content of tune.json.
 
     Raises:
-        MissingExtra: optuna is not installed, or a tool of `output.tracking`.
-        ConfigError: the folder holds another study or something else, or the data have no validation split.
-        Interrupted: Ctrl-C or SIGTERM; the trial can be gone on with.
-        TrainingError: no trial came to a value.
+        MissingExtra: Optuna or a tool of `output.tracking` is not installed.
+        ConfigError: the folder contains a different study or other files, or the data have no validation split.
+        Interrupted: Ctrl-C or SIGTERM; the trial can be resumed.
+        TrainingError: all trials have ended without a value.
     """
     if number_of_processes() > 1:
         raise ConfigError(
-            "textattn tune does not run under torchrun: processes of a search share its trials by themselves",
-            "the same `textattn tune …`, started several times",
+            "textattn tune does not run under torchrun; the processes of a search share its trials without it",
+            "start the same `textattn tune …` several times",
         )
     check_installed()
     check_trackers(config.output.tracking)
@@ -85,7 +93,7 @@ def tune(
         study = Study(folder, config, space, data, pruning)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
-            signal_number(stop), "interrupted before the first trial", "the same command begins again"
+            signal_number(stop), "interrupted before the first trial", "the same command starts again"
         ) from None
     with study:
         try:
@@ -98,14 +106,15 @@ def tune(
     if ended and all(ended) and summary["best"] is None:
         reasons = [trial["why"] for trial in summary["trials"] if trial["why"]]
         raise TrainingError(
-            f"{folder}: none of {len(summary['trials'])} trials came to a value"
-            + (f"; the last: {reasons[-1]}" if reasons else "")
+            f"none of {len(summary['trials'])} trials has a result"
+            + (f"; the reason of the last one: {reasons[-1]}" if reasons else ""),
+            place=str(folder),
         )
     return summary
 
 
 def without_test(config: Config) -> Config:
-    """What a trial trains: the test split is not even read, and nothing is written that only a finished run needs."""
+    """The config of a trial: the test split is not read, and files that only a finished run needs are not written."""
     files, data = config.data.files, config.data
     if files is not None:
         files = files.model_copy(update={"test": None})
@@ -122,7 +131,7 @@ def without_test(config: Config) -> Config:
 
 
 class TrialReport(Report):
-    """Of a trial: hands on what is worth seeing of one run among many, and the evaluations to the study."""
+    """The report of a trial: forwards the events that are of interest in a search, and the evaluations to the study."""
 
     def __init__(self, study: Study, inner: Report, evaluations_per_epoch: int) -> None:
         self.study, self.inner, self.per_epoch = study, inner, evaluations_per_epoch
@@ -130,19 +139,19 @@ class TrialReport(Report):
         self.has_begun = False
 
     def begun(self, run: Path, step: int) -> None:
-        """What is said from here on is about this trial; before it, the same about the data each time."""
+        """Forward notes from here on: earlier ones are about the data, and the same in every trial."""
         self.has_begun = True
 
     def note(self, text: str) -> None:
-        """Of a tool that does not take the run, for instance."""
+        """Forward a note about the trial, such as the failure of an experiment tracker."""
         if self.has_begun:
             self.inner.note(text)
 
     def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
-        """Also ends the trial where it has fallen behind."""
+        """Forward an evaluation; raises Pruned if the trial has fallen behind."""
         self.inner.evaluated(evaluation, metric, step)
         is_last = step is None or step.global_step >= step.total_steps
-        # As many texts seen, whatever the size of a batch.
+        # Trials are compared after the same number of texts, whatever their batch sizes.
         self.study.evaluated(max(1, round(evaluation.epoch * self.per_epoch)), evaluation.metric, is_last)
 
 
@@ -150,27 +159,27 @@ def _run_trial(study: Study, trial: Trial, total: int, report: Report, command: 
     values, run = study.values(trial), study.run_of(trial.number)
     begun = RunDir(run).is_run()
     report.stage(
-        f"Trial {trial.number} ({trial.number + 1} of {total}){' goes on' if begun else ''}: {in_words(values)}"
+        f"Trial {trial.number} ({trial.number + 1} of {total}){' resumes' if begun else ''}: {in_words(values)}"
     )
     if not begun and study.repeat():
-        report.stage(f"Trial {trial.number}: tried before, not trained again")
+        report.stage(f"Trial {trial.number}: these settings were tried before and are not trained again")
         return
     if not begun:
-        shutil.rmtree(run, ignore_errors=True)  # its process was killed before it was a run
+        shutil.rmtree(run, ignore_errors=True)  # left by a process that was killed before the run started
     metric, value, why, pruned = study.metric, None, None, False
     try:
         config = with_values(without_test(study.config), values | {"output.dir": str(run)})
-        own = TrialReport(study, report, config.training.evaluations_per_epoch)
-        train(config, resume=begun, report=own, command=command)
+        trial_report = TrialReport(study, report, config.training.evaluations_per_epoch)
+        train(config, resume=begun, report=trial_report, command=command)
         value = RunDir(run).best_metric()
         if value is None or math.isnan(value):
             value, why = None, f"{metric} is not defined on the validation split"
     except Pruned:
         pruned = True
     except Diverged as error:
-        pruned, why = True, error.message  # a bad value, and not none: the search keeps away from there
+        pruned, why = True, error.message  # pruned, not failed, so that the search avoids such settings
     except ConfigError as error:
-        why = error.message  # these settings do not go together
+        why = error.message  # the settings do not fit together
     except torch.OutOfMemoryError:
         why = "out of memory"
     except Interrupted:
@@ -195,9 +204,9 @@ def _interrupted(stop: BaseException, study: Study, total: int) -> Interrupted:
     if summary["best"] is not None:
         message += f", the best config so far ({study.metric} {summary['best']['value']:.4f}) is {study.folder / BEST}"
     number = stop.exit_code - 128 if isinstance(stop, Interrupted) else signal_number(stop)
-    return Interrupted(number, message, "the same command goes on from there")
+    return Interrupted(number, message, "the same command continues from there")
 
 
 def in_words(values: dict[str, Any]) -> str:
-    """Settings as they would be given on the command line."""
+    """The settings in the form of the command line."""
     return " ".join(f"{key}={in_yaml(value)}" for key, value in values.items())
