@@ -21,7 +21,7 @@ from textattn.explain.methods._base import Attributions
 from textattn.explain.targets import Targets
 from textattn.inference.torch_session import TorchSession
 from textattn.model.classifier import Architecture, TextClassifier
-from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.storage.model_files import ModelFiles, SavedConfig
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.train_tokenizer import train_tokenizer
 
@@ -85,7 +85,7 @@ def build(
         **sizes,
         dropout={"words": 0.5, "embedding": 0.5, "recurrent": 0.5, "classifier": 0.5},
     )
-    config = ModelConfig(
+    config = SavedConfig(
         architecture.to_dict(),
         [f"label {i}" for i in range(num_labels)],
         multi_label,
@@ -117,7 +117,7 @@ def logits(classifier: Model, ids: Sequence[int]) -> list[float]:
     return [float(x) for x in output.logits[0]]
 
 
-def odds(config: ModelConfig, x: Sequence[Any], label: int, against: int | None = None) -> Any:
+def odds(config: SavedConfig, x: Sequence[Any], label: int, against: int | None = None) -> Any:
     """The log-odds of one text from the probabilities, of floats or of tensors."""
     log, exp = (torch.log, torch.exp) if isinstance(x[0], Tensor) else (math.log, math.exp)
     if config.output == "softmax":

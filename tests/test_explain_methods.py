@@ -20,7 +20,7 @@ from textattn.explain import gradients
 from textattn.explain.methods import integrated_gradients
 from textattn.explain.targets import Targets
 from textattn.model.attention import WeightedPooling
-from textattn.storage.model_files import ModelConfig
+from textattn.storage.model_files import SavedConfig
 from textattn.tasks import task_of
 
 # The target.
@@ -38,7 +38,7 @@ def test_log_odds_are_those_of_the_probabilities(output: tuple[int, str, bool], 
     targets = Targets(np.array(labels), None, activation)
     before = x.copy()
     found = targets.log_odds(x)  # type: ignore[arg-type]
-    config = ModelConfig({}, [""] * num_labels, multi_label, activation, [])
+    config = SavedConfig({}, [""] * num_labels, multi_label, activation, [])
     assert found.dtype == np.float64
     same(found, [odds(config, row, label) for row, label in zip(rows, labels, strict=True)], 1e-6)
     twin = gradients.log_odds(torch.from_numpy(x), torch.tensor(labels), targets)
@@ -59,7 +59,7 @@ def test_one_label_rather_than_another(output: tuple[int, str, bool], data: st.D
     columns = 1 if activation == "sigmoid" and not multi_label else num_labels
     row = data.draw(st.lists(st.floats(-12, 12), min_size=columns, max_size=columns))
     a, b = data.draw(st.permutations(range(num_labels)))[:2]
-    config = ModelConfig({}, [""] * num_labels, multi_label, activation, [])
+    config = SavedConfig({}, [""] * num_labels, multi_label, activation, [])
     x = np.array([row])
 
     def of(label: int, against: int | None) -> float:

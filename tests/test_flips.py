@@ -20,7 +20,7 @@ from textattn.explain.erasure import pack
 from textattn.explain.flips import Flip, find_flip
 from textattn.inference.classifier import Classifier, Prediction
 from textattn.inference.session import BatchOutput
-from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.storage.model_files import ModelFiles, SavedConfig
 from textattn.tokens.tokenizer import TextTokenizer
 from textattn.tokens.train_tokenizer import train_tokenizer
 
@@ -69,7 +69,7 @@ def build(
     output = "softmax" if thresholds is None else "sigmoid"
     names = [f"label {i}" for i in range(labels)]
     columns = ["text", "title"][: used.num_segments]
-    config = ModelConfig({"num_outputs": labels}, names, thresholds is not None, output, columns, thresholds)
+    config = SavedConfig({"num_outputs": labels}, names, thresholds is not None, output, columns, thresholds)
     return Classifier(Rules(np.array(tokens), table), "onnx", used, config, ModelFiles(Path("none")))
 
 

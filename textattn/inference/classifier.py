@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
 from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.session import Floats, Session, run_in_batches
-from textattn.storage.model_files import ModelConfig, ModelFiles, check_metadata, read_model_config
+from textattn.storage.model_files import ModelFiles, SavedConfig, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from textattn.tasks import Task, task_of
 from textattn.tokens.token_arrays import TokenArrays
@@ -63,7 +63,7 @@ class Classifier:
     """A loaded model that answers texts. `textattn.load` gives a `textattn.Model`, which explains them as well."""
 
     def __init__(
-        self, session: Session, runtime: str, tokenizer: TextTokenizer, config: ModelConfig, files: ModelFiles
+        self, session: Session, runtime: str, tokenizer: TextTokenizer, config: SavedConfig, files: ModelFiles
     ) -> None:
         self.session = session
         self.runtime = runtime
@@ -272,7 +272,7 @@ def _choose_runtime(files: ModelFiles, device: str, runtime: str | None) -> str:
     return runtime
 
 
-def _open_session(files: ModelFiles, config: ModelConfig, device: str, runtime: str) -> Session:
+def _open_session(files: ModelFiles, config: SavedConfig, device: str, runtime: str) -> Session:
     # Each imports its own heavy library, and only one of them is wanted.
     if runtime == "torch":
         from textattn.inference.torch_session import TorchSession

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.session import BatchOutput
-from textattn.storage.model_files import ModelConfig, ModelFiles
+from textattn.storage.model_files import ModelFiles, SavedConfig
 from textattn.storage.run_dir import CONFIG, WEIGHTS
 from textattn.training.processors import available_processors
 
@@ -44,7 +44,7 @@ class TorchSession:
         self.metadata: Mapping[str, str] = {}
 
     @classmethod
-    def load(cls, files: ModelFiles, config: ModelConfig, device: str = "cpu") -> TorchSession:
+    def load(cls, files: ModelFiles, config: SavedConfig, device: str = "cpu") -> TorchSession:
         """The weights of a model.
 
         Raises:

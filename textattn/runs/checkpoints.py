@@ -56,25 +56,18 @@ def load_state(run: RunDir, data: TrainingData, processes: Processes, report: Re
         InputError: a file of the run is damaged.
     """
 
-    def read() -> TrainState | None:
-        if not _named(run, STEP):
-            return None
-        check_same_config(run, data.config)  # checked again, now with the settings of the recipe
-        check_same_data(run, data, report)
-        return _newest(run, report)
-
-    state: TrainState | None = None
-
-    def read_first() -> None:
-        nonlocal state
-        state = read()
+    def read() -> bytes:
+        state = None
+        if _named(run, STEP):
+            check_same_config(run, data.config)  # checked again, now with the settings of the recipe
+            check_same_data(run, data, report)
+            state = _newest(run, report)
         if state is None:
             report.note(f"{run} has no checkpoint to resume from, so training starts again")
+            return b""
+        return state.to_bytes()
 
-    processes.first(read_first)
-    if processes.size == 1:
-        return state
-    content = processes.bytes_of_first(b"" if state is None else state.to_bytes())
+    content = processes.first_bytes(read)
     return TrainState.from_bytes(content) if content else None
 
 

@@ -9,7 +9,7 @@ import yaml
 from textattn.config import Config
 from textattn.measure.baseline import in_words
 from textattn.measure.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
-from textattn.storage.model_files import ModelConfig
+from textattn.storage.model_files import SavedConfig
 from textattn.storage.records import DatasetRecord, Environment
 from textattn.storage.run_dir import PLOTS
 
@@ -32,7 +32,7 @@ PICTURES = {
 }
 
 
-def model_card(config: Config, model: ModelConfig, metrics: dict[str, Any], environment: Environment) -> str:
+def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], environment: Environment) -> str:
     """Write the model card in Markdown with YAML front matter; it contains only metrics that were measured."""
     dataset = environment.dataset
     measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}

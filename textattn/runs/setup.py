@@ -9,8 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from textattn.config.schema import ModelConfig as ModelSettings
-from textattn.config.schema import TrainingConfig
+from textattn.config.schema import ModelConfig, TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
 from textattn.measure.metrics import GREATER_IS_BETTER
@@ -19,7 +18,7 @@ from textattn.report import Report
 from textattn.runs.limits import check_limits
 from textattn.runs.training_data import TrainingData
 from textattn.runs.vectors import word_vectors
-from textattn.storage.model_files import ModelConfig, model_metadata
+from textattn.storage.model_files import SavedConfig, model_metadata
 from textattn.storage.run_dir import TOKENIZER
 from textattn.training.examples import Examples
 from textattn.training.loop import Evaluate, Selection, TrainingLoop
@@ -35,7 +34,7 @@ class Setup:
     data: TrainingData
     model: TextClassifier
     """On the device of the placement."""
-    model_config: ModelConfig
+    model_config: SavedConfig
     """The content of config.json."""
     placement: Placement
     vector_facts: dict[str, Any]
@@ -108,7 +107,7 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
             known = torch.from_numpy(found.found)
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]
     model.embedding.weight.requires_grad_(not config.model.vectors.freeze)
-    model_config = ModelConfig(
+    model_config = SavedConfig(
         architecture.to_dict(), task.labels, task.multi_label, task.output, text_columns(config.data)
     )
     weights = class_weights(config.training, task, data.corpus.train.labels, placement.device)
@@ -146,7 +145,7 @@ def _new_model(architecture: Architecture) -> TextClassifier:
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
-        default = ModelSettings()
+        default = ModelConfig()
         raise ConfigError(
             "too large for the memory of this machine",
             f"model.embedding_dim={default.embedding_dim} model.hidden_size={default.hidden_size}",

@@ -109,7 +109,7 @@ class ModelFiles:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class SavedConfig:
     """The content of config.json."""
 
     architecture: dict[str, Any]
@@ -156,7 +156,7 @@ class ModelConfig:
         }
 
 
-def read_model_config(files: ModelFiles) -> ModelConfig:
+def read_model_config(files: ModelFiles) -> SavedConfig:
     """Read the config.json of a model.
 
     Raises:
@@ -175,7 +175,7 @@ def read_model_config(files: ModelFiles) -> ModelConfig:
         )
     try:
         names = value["id2label"]
-        config = ModelConfig(
+        config = SavedConfig(
             architecture=dict(value["architecture"]),
             labels=[str(names[str(i)]) for i in range(len(names))],
             multi_label=value["problem_type"] == "multi_label_classification",
@@ -290,7 +290,7 @@ def _from_hub(name: str) -> Path:
     return path
 
 
-def model_metadata(config: ModelConfig, tokenizer: bytes) -> dict[str, str]:
+def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:
     """Make the metadata that is stored with the weights, so that files of different models are not mixed up unnoticed.
 
     Args:
@@ -308,7 +308,7 @@ def model_metadata(config: ModelConfig, tokenizer: bytes) -> dict[str, str]:
 
 
 def check_metadata(
-    files: ModelFiles, name: str, found: Mapping[str, str], config: ModelConfig, tokenizer: bytes
+    files: ModelFiles, name: str, found: Mapping[str, str], config: SavedConfig, tokenizer: bytes
 ) -> None:
     """Check that the weights were trained with this config and this tokenizer.
 

@@ -24,7 +24,7 @@ from textattn.errors import ConfigError, InputError, Option
 from textattn.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
-    from textattn.storage.model_files import ModelConfig
+    from textattn.storage.model_files import SavedConfig
     from textattn.storage.records import Environment, Folds, History
 
 CONFIG = "config.json"
@@ -190,7 +190,7 @@ class RunDir:
         for name, content in files.items():
             write_text(self.path / name, content)
 
-    def write_model_config(self, config: ModelConfig) -> None:
+    def write_model_config(self, config: SavedConfig) -> None:
         """Write config.json."""
         write_json(self.path / CONFIG, config.to_json())
 

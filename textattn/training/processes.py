@@ -77,6 +77,14 @@ class Processes:
         value: T = json.loads(self.bytes_of_first(json.dumps(result).encode()))
         return value
 
+    def first_bytes(self, work: Callable[[], bytes]) -> bytes:
+        """Do some work in the first process only, and give its result to all.
+
+        Raises:
+            TextattnError: the first process raised it; `Elsewhere` in the others.
+        """
+        return self.bytes_of_first(self._together(work, self.is_first) or b"")
+
     def bytes_of_first(self, content: bytes) -> bytes:
         """Send `content` from the first process to all processes; the `content` of the others is ignored."""
         if self.size == 1:
