@@ -236,7 +236,7 @@ def test_another_config_is_refused_with_the_differences(
     assert done.code == 2
     for message in messages:
         assert f"\n  {message}\n" in done.err
-    assert done.err.count("there,") == len(messages)
+    assert done.err.count(", is now ") == len(messages)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -275,7 +275,7 @@ def test_other_texts_without_labels_are_refused(data: Path, tmp_path: Path) -> N
     texts.write_text("".join(reversed(rows)))
     done = start_cli(tmp_path, config)
     assert done.code == 2
-    assert "\n  data.unlabelled: other texts\n" in done.err
+    assert "\n  data.unlabelled: the texts have changed\n" in done.err
     # What a run of an older version did not write down is not asked for.
     environment = json.loads((run / "environment.json").read_text())
     del environment["dataset"]["unlabelled_sha256"]
