@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return textattn.train(
         {
+            "seed": 3,
             "recipe": "plain",
             "data": {"files": {"train": str(folder / "data.jsonl"), "test": str(folder / "data.jsonl")}},
             "tokenizer": {"min_frequency": 1},
