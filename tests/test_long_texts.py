@@ -233,7 +233,7 @@ def test_words_of_flags_are_found_in_bounded_time(backends: dict[str, Tokenizer]
 
 SIZE = 10_000_000
 PRAISE = "The staff was wonderful and the food delicious, we loved it! "
-BLAME = "Terrible, awful, a waste of money: rude, boring, the worst, never again! "
+BLAME = "terrible awful waste of money rude boring worst "
 BOOKS = {
     # A good beginning, a bad end, and something in between.
     "words": PRAISE * 10 + "Then it went on and on, <br />as it does. " * (SIZE // 42) + BLAME * 10,
