@@ -290,5 +290,5 @@ def test_a_search_is_not_started_by_torchrun(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv(name, value)
     done = cli("tune", "quickstart", "--dir", tmp_path / "study")
     assert done.code == 2
-    assert "Error: textattn tune does not run under torchrun: " in done.err
+    assert "Error: textattn tune does not run under torchrun; " in done.err
     assert not (tmp_path / "study").exists()

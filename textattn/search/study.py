@@ -261,12 +261,7 @@ class Study:
         return self.folder / TRIALS / str(number)
 
     def evaluated(self, number: int, value: float, is_last: bool) -> None:
-        """Record the value of an evaluation of the current trial.
-
-        Args:
-            number: the number of the evaluation within the trial.
-            value: the selection metric.
-            is_last: whether this is the last evaluation, after which the trial is not pruned.
+        """Record the selection metric of the `number`-th evaluation of the trial; a trial is not pruned after its last.
 
         Raises:
             Pruned: the trial has fallen behind and should not continue.
@@ -282,16 +277,7 @@ class Study:
             raise Pruned
 
     def finish(self, value: float | None, why: str | None = None, *, pruned: bool = False) -> dict[str, Any]:
-        """End the current trial.
-
-        Args:
-            value: the selection metric of a complete trial; None if the trial was pruned or has failed.
-            why: the reason, if there is no value.
-            pruned: whether a trial without a value was pruned rather than failed.
-
-        Returns:
-            The content of tune.json.
-        """
+        """End the current trial, which is complete if it has a value, or else pruned or failed; returns tune.json."""
         from optuna.trial import TrialState
 
         assert self.trial is not None
@@ -306,11 +292,7 @@ class Study:
             return self._write()
 
     def repeat(self) -> bool:
-        """End the current trial with the result of an earlier trial with the same values, which would be the same run.
-
-        Returns:
-            Whether there was such a trial.
-        """
+        """End the current trial with the result of an earlier trial with the same values; False if there is none."""
         from optuna.trial import TrialState
 
         assert self.trial is not None
