@@ -237,7 +237,7 @@ def test_an_automatic_recipe_may_be_written_out_when_a_run_resumes(written_out: 
     start(config(resumed), report, resume=True)
     assert report.steps[0] > 1
     # A recipe by another name is another training.
-    with pytest.raises(ConfigError, match=r"recipe: short there, long here"):
+    with pytest.raises(ConfigError, match=r"recipe: was short, is now long"):
         start(config({"recipe": "long"}), resume=True)
 
 
