@@ -248,7 +248,7 @@ def test_check_trains_nothing_and_writes_nothing(tmp_path: Path, monkeypatch: py
     lines = done.out.splitlines()
     assert re.fullmatch(r"train +888 +\d+ +\d+ +\d+\.\d% +\d+\.\d%", lines[1])
     assert re.fullmatch(r"pos +\d+ +109 +109", lines[7])
-    assert lines[-1] == "The config is sound, the data look clean; nothing was trained."
+    assert lines[-1] == "The config is valid, the data look clean; nothing was trained."
     facts = json.loads(cli("check", "quickstart", "--no-forecast", "--json", "-q").out)
     config = load_config("quickstart")
     assert facts["splits"]["train"]["num_examples"] == 888

@@ -108,7 +108,7 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     done = cli("train", "quickstart", "--dry-run", *SMALL)
     assert done.code == 0
-    assert done.out.endswith("The config is sound, the data look clean; nothing was trained.\n")
+    assert done.out.endswith("The config is valid, the data look clean; nothing was trained.\n")
     assert list(tmp_path.iterdir()) == []
 
 

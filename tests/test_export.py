@@ -146,6 +146,43 @@ def test_weights_that_are_no_numbers_are_refused(weight: str, small_run: Path, t
     assert snapshot(run) == before
 
 
+def scaled(run: Path, target: Path, part: str, factor: float) -> Path:
+    shutil.copytree(run, target)
+    weights = load_file(target / "model.safetensors")
+    for name in weights:
+        if part in name:
+            weights[name] *= factor
+    save_file(weights, target / "model.safetensors")
+    (target / "model.onnx").unlink()
+    return target
+
+
+def test_a_model_that_amplifies_rounding_is_exported(small_run: Path, tmp_path: Path) -> None:
+    """Its fp32 logits are further from float64 than the tolerance, in torch as in ONNX."""
+    run = scaled(small_run, tmp_path / "run", "classifier", 1000)
+    done = cli("export", "--model", run, "--json")
+    assert done.code == 0, done.err
+    assert 1e-5 < json.loads(done.out)["max_difference"] < 1e-3
+    assert (run / "model.onnx").is_file()
+
+
+def test_a_model_whose_answers_are_rounding_is_not_exported(small_run: Path, tmp_path: Path) -> None:
+    """With recurrent weights this large, every rounding grows to the size of the states."""
+    run = scaled(small_run, tmp_path / "run", "weight_hh", 12)
+    done = cli("export", "--model", run)
+    assert done.code == 4
+    assert "but at most 1e-03 is allowed" in done.err
+    assert not (run / "model.onnx").exists()
+
+
+def test_a_wrong_graph_of_a_model_that_amplifies_rounding_is_refused(small_run: Path, tmp_path: Path) -> None:
+    run = scaled(small_run, tmp_path / "run", "classifier", 1000)
+    with wrong("embedding.weight"):
+        done = cli("export", "--model", run)
+    assert done.code == 4
+    assert not (run / "model.onnx").exists()
+
+
 def test_training_is_finished_with_torch_where_the_export_fails(tmp_path: Path) -> None:
     data = CORPUS / "four_sentences" / "train.jsonl"
     with wrong("classifier.bias"):

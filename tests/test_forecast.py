@@ -164,4 +164,4 @@ def test_without_room_for_temporary_files_the_rest_is_said(tmp_path: Path, monke
     done = cli("check", "quickstart", *TINY)
     assert done.code == 0, done.err
     assert "no forecast: " in done.err
-    assert done.out.splitlines()[-1] == "The config is sound, the data look clean; nothing was trained."
+    assert done.out.splitlines()[-1] == "The config is valid, the data look clean; nothing was trained."

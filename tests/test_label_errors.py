@@ -131,7 +131,7 @@ def test_how_they_are_shown(tmp_path: Path) -> None:
     split, row, given, _, rather = lines[at + 1].split()[:5]
     assert flipped[split, int(row)] == rather
     assert given == f"{splits[split][int(row)]['label']},"
-    assert lines[-1] == "The config is sound, 1 thing to look at; nothing was trained."
+    assert lines[-1] == "The config is valid, 1 thing to look at; nothing was trained."
 
 
 def test_labels_that_cannot_be_learned_are_not_judged(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_pairs_are_named_by_split_and_row(clean: dict[str, Rows], tmp_path: Path
     done = cli("check", "quickstart", f"data.path={tmp_path}", "tokenizer.min_frequency=1", "--no-forecast")
     assert "duplicates: train also contains 1 text of test (0.7%)" in done.out
     assert "  train 42 = test 7  " in done.out
-    assert done.out.splitlines()[-1] == "The config is sound, 2 things to look at; nothing was trained."
+    assert done.out.splitlines()[-1] == "The config is valid, 2 things to look at; nothing was trained."
 
 
 def test_a_giveaway_is_named_with_its_figures(clean: dict[str, Rows], tmp_path: Path) -> None:

@@ -31,20 +31,20 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
             "--model",
             "-m",
             metavar="MODEL",
-            help="Run directory, default as for predict; again for runs with other seeds, whose attention is compared.",
+            help="Run directory; default as for predict. Repeat it to compare the attention of several seeds.",
             show_default=False,
         ),
     ] = None,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split to take texts from.")] = "test",
     examples: Annotated[
-        int, typer.Option("--examples", metavar="N", min=1, help="So many texts, drawn at random (seeded).")
+        int, typer.Option("--examples", metavar="N", min=1, help="Number of texts, drawn at random with a fixed seed.")
     ] = 500,
     methods: Annotated[
         str | None,
         typer.Option(
             "--methods",
             metavar="NAMES",
-            help="Methods with commas between them, or all; default: all but "
+            help="Methods, separated by commas, or all; default: all but "
             f"{enumerated(SLOW, 'and')}, which take minutes.",
         ),
     ] = None,

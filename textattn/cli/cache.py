@@ -11,7 +11,7 @@ from textattn.cli.options import Json, Quiet
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete everything in the cache.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -21,10 +21,11 @@ def check(
     config: ConfigName,
     overrides: Overrides = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Look for wrong labels too: seconds to minutes, by the size of the data.")
+        bool,
+        typer.Option("--deep", help="Also look for wrong labels; takes seconds to minutes, depending on the data."),
     ] = False,
     forecast: Annotated[
-        bool, typer.Option("--forecast/--no-forecast", help="Time pieces of the run for some seconds.")
+        bool, typer.Option("--forecast/--no-forecast", help="Estimate the training time by timing parts of the run.")
     ] = True,
     json: Json = False,
     quiet: Quiet = False,
@@ -103,7 +104,7 @@ def _print(facts: dict[str, Any]) -> None:
     out("")
     number = len(facts["findings"])
     found = f"{number} thing{'s' * (number > 1)} to look at" if number else "the data look clean"
-    out(f"The config is sound, {found}; nothing was trained.")
+    out(f"The config is valid, {found}; nothing was trained.")
 
 
 def _forecast(found: dict[str, Any]) -> str:

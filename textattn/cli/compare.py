@@ -20,10 +20,12 @@ CHARACTERS = 160
 
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Run directories.", show_default=False)],
-    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split whose predictions the runs hold.")] = (
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split whose predictions are compared.")] = (
         "test"
     ),
-    examples: Annotated[int, typer.Option("--examples", min=0, help="Texts to show for each side of a pair.")] = 3,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="Number of texts to show for each side of a pair.")
+    ] = 3,
     json: Json = False,
 ) -> None:
     """Compare runs on the same texts, and tell better from luckier.

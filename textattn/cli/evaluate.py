@@ -44,8 +44,8 @@ def evaluate(  # noqa: PLR0913 (every option of a command is a parameter)
     textattn evaluate more.csv text=review label=stars
     textattn evaluate --split validation --fail-under accuracy=0.9
 
-    Without DATA the splits of training are read again; a warning says where a split has changed since, and so does
-    "data_changed": true in the output of --json.
+    Without DATA, the training data are read again. If they have changed since, a warning says where, and the output
+    of --json contains "data_changed": true.
     """
     from textattn.cli.answers import open_model
 

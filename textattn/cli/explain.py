@@ -40,13 +40,16 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
         tuple[str, str] | None, typer.Option("--contrast", metavar="A B", help="Explain label A rather than B.")
     ] = None,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Find a smallest set of words without which the answer is another.")
+        bool, typer.Option("--flip", help="Find a smallest set of words whose removal changes the answer.")
     ] = False,
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Explain texts of a split of the model's own data.")
     ] = None,
     examples: Annotated[
-        int, typer.Option("--examples", metavar="N", min=1, help="With --split: so many, drawn at random (seeded).")
+        int,
+        typer.Option(
+            "--examples", metavar="N", min=1, help="With --split: number of texts, drawn at random with a fixed seed."
+        ),
     ] = 20,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page instead of printing.")
@@ -54,7 +57,7 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="FILE", help="Draw the weights: .png, .svg or .pdf, numbered for several texts."
+            "--plot", metavar="FILE", help="Draw the weights as .png, .svg or .pdf; numbered for several texts."
         ),
     ] = None,
     words: Annotated[
@@ -66,7 +69,7 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
     runtime: Runtime = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show which words count for the answer.
+    """Show which words led to the answer.
 
     \b
     textattn explain "Delicious food, friendly staff."

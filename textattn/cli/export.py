@@ -14,13 +14,18 @@ from textattn.cli.options import Json, Model, Quiet
 
 def export(
     model: Model = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise to a quarter of the size: model.int8.onnx.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also write model.int8.onnx, a quarter of the size.")] = False,
     max_drop: Annotated[
         float,
-        typer.Option("--max-drop", metavar="POINTS", min=0, help="With --int8: points of 100 the metric may fall."),
+        typer.Option(
+            "--max-drop",
+            metavar="POINTS",
+            min=0,
+            help="With --int8: largest accepted drop of the metric, in percentage points.",
+        ),
     ] = 0.5,
     split: Annotated[
-        str, typer.Option("--split", metavar="NAME", help="With --int8: split of the run's data to measure on.")
+        str, typer.Option("--split", metavar="NAME", help="With --int8: split to measure the drop on.")
     ] = "validation",
     bundle: Annotated[
         Path | None,
@@ -37,7 +42,7 @@ def export(
     textattn export --int8 --bundle model.zip    # one small file
     textattn predict --model model.zip "Delicious food, friendly staff."
 
-    model.onnx is compared with torch, int8 measured on the validation data of the run, before anything is written.
+    Before anything is written, model.onnx is compared with torch and int8 is measured on the run's validation split.
     """
     from textattn.cli.progress import ConsoleReport
     from textattn.errors import ConfigError, Option

@@ -8,7 +8,7 @@ import typer
 
 from textattn.cli.console import set_quiet
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", callback=set_quiet)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.", callback=set_quiet)]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -25,7 +25,7 @@ Data = Annotated[
     typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
 ]
 DataSettings = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section: text=review.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section, such as text=review.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
@@ -34,7 +34,7 @@ ConfigName = Annotated[
     str,
     typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, a shipped config's name, or a data file."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout; one object a line for several results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with one object per line for several results.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]
 Runtime = Annotated[
     str | None,

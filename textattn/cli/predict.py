@@ -31,12 +31,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             "--input",
             "-i",
             metavar="FILE",
-            help="A text a line (txt), or a table such as csv or parquet; '*.csv'; - is stdin.",
+            help="File with one text per line (txt) or a table (csv, parquet, …); '*.csv'; - for stdin.",
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write rows with their answers; - for stdout."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write the rows with their answers to FILE; - for stdout."),
     ] = None,
     text_column: Annotated[
         list[str] | None,
@@ -48,17 +48,23 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     output_format: Annotated[
         str | None, typer.Option("--output-format", metavar="FORMAT", help="Default: by the suffix; jsonl for stdout.")
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of txt, csv and the like.")] = "utf-8",
-    attention: Annotated[bool, typer.Option("--attention", help="Add tokens, their places and weights.")] = False,
+    encoding: Annotated[
+        str, typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files.")
+    ] = "utf-8",
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Add the tokens with their positions and weights.")
+    ] = False,
     on_error: Annotated[
         str, typer.Option("--on-error", metavar="stop|skip", help="What to do with a row that has no text.")
     ] = "stop",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted --output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted --output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --output.")] = False,
     top_k: Annotated[int, typer.Option("--top-k", "-k", metavar="K", min=1, help="The K most probable labels.")] = 1,
     min_score: Annotated[
         float,
-        typer.Option("--min-score", metavar="P", min=0.0, max=1.0, help="Give no label that is less probable."),
+        typer.Option(
+            "--min-score", metavar="P", min=0.0, max=1.0, help="Give only labels with at least this probability."
+        ),
     ] = 0.0,
     json: Json = False,
     device: Device = "cpu",
@@ -72,10 +78,10 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     textattn predict < reviews.txt
     textattn predict --input reviews.csv --output answers.parquet
 
-    Prints label, tab, score: one line a text, in order. With --output the rows of the input are kept, and label, score
-    and the score of every label added to them; an interrupted job goes on with --resume.
+    Prints one line per text, in order: label, tab, score. With --output, the rows of the input are written with three
+    kinds of new columns: label, score and the score of every label. --resume continues an interrupted job.
 
-    With --min-score 0.8 a text whose most probable label has less gets none: ? on stdout, null in JSON and parquet.
+    With --min-score 0.8, a text whose best label scores less gets no label: ? on stdout, null in JSON and parquet.
     """
     from textattn.cli.texts import input_files, open_tables, read_texts, require_texts
 

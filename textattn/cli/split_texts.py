@@ -25,7 +25,7 @@ def texts_of_split(classifier: Classifier, name: str, examples: int) -> Labelled
     """Some texts of a split, in its order.
 
     Args:
-        examples: most texts; of more, so many are drawn at random (seeded).
+        examples: the largest number of texts; from a larger split they are drawn at random with a fixed seed.
 
     Raises:
         ConfigError, InputError: as for `evaluate`.

@@ -106,7 +106,7 @@ def open_tables(files: Sequence[str], kind: str | None, encoding: str) -> Iterat
                     )
             yield tables
         except InputError as error:
-            # The name of the copy says nothing to anybody, and the option has another name here.
+            # The user never saw the name of the copy, and the option has a different name here.
             raise InputError(
                 [_with_names(problem, copies) for problem in error.problems],
                 [

@@ -22,13 +22,15 @@ def train(
     overrides: Overrides = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an earlier run in output.dir.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", "-r", help="Go on with the run in output.dir, or with the newest of the config.")
+        bool, typer.Option("--resume", "-r", help="Continue the run in output.dir, or the newest run of the config.")
     ] = False,
     seeds: Annotated[
         int,
-        typer.Option("--seeds", min=1, metavar="N", help="Train N times, with the config's seed and the next ones."),
+        typer.Option(
+            "--seeds", min=1, metavar="N", help="Train N times: with the config's seed and the ones after it."
+        ),
     ] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything and train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything without training.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,12 +40,13 @@ def train(
     textattn train quickstart
     textattn train my.yaml data.path=reviews.csv training.epochs=2
 
-    A run that was stopped or killed goes on with the same command and --resume, and ends with the same bytes as if it
-    had never been stopped.
+    To continue a run that was stopped or killed, give the same command with --resume. It ends with the same bytes
+    as if it had never been stopped.
 
-    With --seeds 5: runs in seed-… folders of one directory, and the mean, deviation and 95 % interval of their metrics.
+    --seeds 5 trains five runs, in seed-… folders of one directory, and reports the mean, standard deviation and 95 %
+    interval of their metrics.
 
-    Several processes, here or on several machines, train one model together when torchrun starts them:
+    torchrun starts several processes, on one machine or several, that train one model together:
 
     \b
     torchrun --nproc-per-node 2 -m textattn train my.yaml

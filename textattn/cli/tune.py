@@ -22,25 +22,34 @@ def tune(  # noqa: PLR0913 (every option of a command is a parameter)
     overrides: Overrides = None,
     space: Annotated[
         str | None,
-        typer.Option("--space", "-s", metavar="FILE", help="YAML: what to try; default: a space for most models."),
+        typer.Option(
+            "--space",
+            "-s",
+            metavar="FILE",
+            help="YAML file with the values to try; default: a space that suits most models.",
+        ),
     ] = None,
     trials: Annotated[
         int,
-        typer.Option("--trials", "-n", metavar="N", min=1, help="Trials of the whole study, earlier ones included."),
+        typer.Option(
+            "--trials", "-n", metavar="N", min=1, help="Number of trials in the whole study, including earlier ones."
+        ),
     ] = 20,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="MINUTES", min=0, help="Begin no further trial after so long."),
+        typer.Option("--timeout", metavar="MINUTES", min=0, help="Start no new trial after this many minutes."),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="Of the study; default: runs/<config>-tune.", show_default=False),
+        typer.Option(
+            "--dir", metavar="DIR", help="Directory of the study; default: runs/<config>-tune.", show_default=False
+        ),
     ] = None,
     no_pruning: Annotated[bool, typer.Option("--no-pruning", help="Train every trial to its end.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Search for better settings, by the validation split.
+    """Search for settings that score better on the validation split.
 
     \b
     textattn tune my.yaml --trials 30
@@ -52,8 +61,8 @@ def tune(  # noqa: PLR0913 (every option of a command is a parameter)
       model.hidden_size: [64, 128, 256]
       model.dropout.words: {low: 0.0, high: 0.3, step: 0.05}
 
-    The same command again goes on with the study in its directory, and started several times at once its processes
-    share the trials. The test split is not read.
+    The same command continues the study in its directory. Start it several times at once and the processes share
+    the trials. The test split is never read.
 
     Prints the file with the best config (with --json all trials) on stdout, everything else on stderr.
     """

@@ -19,12 +19,12 @@ def words(
     model: Model = None,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split of the model's own data.")] = "test",
     examples: Annotated[
-        int, typer.Option("--examples", metavar="N", min=1, help="So many texts, drawn at random (seeded).")
+        int, typer.Option("--examples", metavar="N", min=1, help="Number of texts, drawn at random with a fixed seed.")
     ] = 1000,
     method: Annotated[
-        str, typer.Option("--method", metavar="NAME", help="How words are weighed, as for explain.")
+        str, typer.Option("--method", metavar="NAME", help="Method that weighs the words, as for explain.")
     ] = "gradient_x_input",
-    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Words for each label.")] = 15,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Number of words for each label.")] = 15,
     json: Json = False,
     device: Device = "cpu",
     quiet: Quiet = False,

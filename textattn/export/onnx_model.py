@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,8 +25,11 @@ from textattn.storage.files import write_bytes
 from textattn.storage.model_files import ModelFiles, model_metadata, read_model_config
 from textattn.storage.run_dir import ONNX, ONNX_INT8, TOKENIZER
 
-# The largest allowed difference between the logits and attention weights of ONNX and those of torch.
+# The largest allowed difference between the logits and attention weights of ONNX and those of torch. A model whose
+# fp32 results are further than this from its float64 results is allowed a multiple of that distance, within a limit.
 TOLERANCE = 1e-5
+ROUNDINGS = 4
+LARGEST_TOLERANCE = 1e-3
 BATCH_SIZES = (1, 2, 5, 16)
 LENGTHS = (1, 2, 3, 17, 130)
 HINT = (Option("runtime", "torch"), " works for prediction")
@@ -62,7 +66,7 @@ def export_onnx(run: Path) -> float:
     Raises:
         InputError: the run has no weights, or they are damaged.
         CheckFailed: the model has no ONNX form, or the graph cannot be run or differs from torch by more than
-            `TOLERANCE`. Nothing is written.
+            `TOLERANCE` and more than rounding explains. Nothing is written.
     """
     files = ModelFiles(run)
     config = read_model_config(files)
@@ -71,11 +75,18 @@ def export_onnx(run: Path) -> float:
     with _export_of(files.where(ONNX)):
         content = _content(torch.model, metadata, int8=False)
         onnx = OnnxSession(content, files.where(ONNX))
-        difference, where = largest_difference(torch, onnx, config.architecture["vocab_size"])
-    # The comparison is negated so that nan fails too.
-    if not difference <= TOLERANCE:
+        vocab_size = config.architecture["vocab_size"]
+        difference, where = largest_difference(torch, onnx, vocab_size)
+        allowed = TOLERANCE
+        # The comparisons are negated so that nan fails too.
+        if not difference <= TOLERANCE:
+            # Large logits and sensitive recurrent networks amplify the rounding of fp32, in torch as in ONNX.
+            exact = TorchSession(copy.deepcopy(torch.model).double())
+            rounding, _ = largest_difference(torch, exact, vocab_size)
+            allowed = min(max(TOLERANCE, ROUNDINGS * rounding), LARGEST_TOLERANCE)
+    if not difference <= allowed:
         raise CheckFailed(
-            f"differs from torch by {difference:.1e} ({where}), but at most {TOLERANCE:.0e} is allowed; "
+            f"differs from torch by {difference:.1e} ({where}), but at most {allowed:.0e} is allowed; "
             "it was not written",
             HINT,
             place=files.where(ONNX),
