@@ -244,8 +244,10 @@ def test_of_a_large_one_what_is_wanted_is_drawn_from_the_first_rows(streamed: St
     assert rows != sorted(rows) and 1000 < max(rows) < 11_000
 
 
-@pytest.mark.parametrize("streaming", [True, False])
-@pytest.mark.parametrize("rows", ["random", "last"])
+@pytest.mark.parametrize(
+    ("streaming", "rows"),
+    [(True, "random"), (False, "random"), (False, "last"), pytest.param(True, "last", marks=pytest.mark.slow)],
+)
 def test_evaluation_rebuilds_the_splits_of_training(hub: str, tmp_path: Path, streaming: bool, rows: str) -> None:
     """Whatever the seed draws: a validation row that was trained on would be measured too well."""
     data = {"path": "tiny/many", "streaming": streaming, "max_train_examples": 60, "validation_rows": rows}

@@ -179,8 +179,8 @@ def _not_found(source: str, shipped: list[str]) -> str:
     what = "is a folder, not a config" if Path(source).is_dir() else "no such file or shipped config"
     near = _nearest(Path(source).stem, shipped)
     if near is None and Path(source).parent.is_dir():
-        beside = {path.stem: str(path) for path in Path(source).parent.glob("*.yaml") if path.is_file()}
-        near = beside.get(_nearest(Path(source).stem, list(beside)) or "")
+        siblings = {path.stem: str(path) for path in Path(source).parent.glob("*.yaml") if path.is_file()}
+        near = siblings.get(_nearest(Path(source).stem, list(siblings)) or "")
     return f"{what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 
 
