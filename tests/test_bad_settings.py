@@ -55,7 +55,7 @@ CONFIGS = [
     config("out of range", DATA + "model:\n  dropout: {words: 1.5}\n",
            "bad.yaml:3: model.dropout.words: must be less than 1, got 1.5", "textattn check bad.yaml"),
     config("no such choice", DATA + "model: {encoder: LSTMs}\n",
-           "bad.yaml:2: model.encoder: must be one of 'lstm', 'gru', 'none', got 'LSTMs'; did you mean 'lstm'?",
+           "bad.yaml:2: model.encoder: must be one of 'gru', 'lstm', 'none', got 'LSTMs'; did you mean 'lstm'?",
            "textattn check bad.yaml"),
     config("path and files", "data:\n  path: reviews.csv\n  files: {train: reviews.csv}\n",
            "bad.yaml:3: data: give either data.path or data.files, not both", "textattn check bad.yaml"),

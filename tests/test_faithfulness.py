@@ -32,8 +32,8 @@ from textattn.explain.audit_measures import (
     spans_of,
     sufficiency,
     token_f1,
-    total_variation,
 )
+from textattn.tasks import MultiLabel, SingleLabel
 
 # Few different values, so that ties are common; numbers that any spread of scores may have.
 TIED = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, -0.5])
@@ -176,17 +176,19 @@ def test_equal_scores_come_in_every_order_alike() -> None:
 
 @many
 @given(rows=pairs(st.floats(0, 1)), multi_label=st.booleans())
-def test_total_variation(rows: list[tuple[float, float]], multi_label: bool) -> None:
+def test_the_distance_of_two_answers(rows: list[tuple[float, float]], multi_label: bool) -> None:
     p, q = columns(rows)
+    names = [str(i) for i in range(len(rows))]
+    task = MultiLabel(names) if multi_label else SingleLabel(names)
     differences = sum(abs(x - y) for x, y in rows)
     expected = differences / len(rows) if multi_label else differences / 2
-    close(float(total_variation(p, q, multi_label=multi_label)), expected)
-    many_rows = total_variation(np.stack([p, q, p]), q[None, :], multi_label=multi_label)
+    close(float(task.distance(p, q)), expected)
+    many_rows = task.distance(np.stack([p, q, p]), q[None, :])
     assert many_rows.tolist() == pytest.approx([expected, 0, expected], abs=1e-9)
 
 
-def test_total_variation_is_1_where_nothing_is_shared() -> None:
-    assert total_variation(np.array([1.0, 0, 0]), np.array([0, 0.4, 0.6])) == pytest.approx(1)
+def test_the_distance_is_1_where_nothing_is_shared() -> None:
+    assert SingleLabel(["a", "b", "c"]).distance(np.array([1.0, 0, 0]), np.array([0, 0.4, 0.6])) == pytest.approx(1)
 
 
 @many

@@ -123,7 +123,7 @@ def test_multi_label_metrics_are_those_of_scikit_learn() -> None:
 def test_the_metric_to_select_by_is_the_one_reported(name: str, num_labels: int) -> None:
     labels, probs = single(num_labels)
     reported = compute_metrics(labels, probs, NAMES[:num_labels], headline="accuracy")[name]
-    assert select_metric(name, labels, probs, multi_label=False) == pytest.approx(reported, rel=1e-12)
+    assert select_metric(name, labels, probs) == pytest.approx(reported, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"])
@@ -131,14 +131,14 @@ def test_multi_label_selection_uses_the_best_thresholds(name: str) -> None:
     labels, probs = several()
     thresholds = choose_thresholds(labels, probs)
     reported = compute_metrics(labels, probs, NAMES[:3], headline="micro_f1", thresholds=thresholds)[name]
-    assert select_metric(name, labels, probs, multi_label=True) == pytest.approx(reported, rel=1e-12)
+    assert select_metric(name, labels, probs) == pytest.approx(reported, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(GREATER_IS_BETTER))
 def test_better_is_the_direction_of_perfect_answers(name: str) -> None:
     labels, _ = single(3)
     good, bad = (np.full((ROWS, 3), 0.01) + 0.97 * np.eye(3)[answer] for answer in (labels, (labels + 1) % 3))
-    difference = select_metric(name, labels, good, False) - select_metric(name, labels, bad, False)
+    difference = select_metric(name, labels, good) - select_metric(name, labels, bad)
     assert (difference > 0) == GREATER_IS_BETTER[name]
 
 
@@ -267,7 +267,7 @@ def test_rows_of_one_class_only_have_no_auroc(num_labels: int, only: int) -> Non
     labels = np.full(ROWS, only)
     result = compute_metrics(labels, probs, NAMES[:num_labels], headline="accuracy")
     assert result["auroc"] is None
-    assert math.isnan(select_metric("auroc", labels, probs, multi_label=False))
+    assert math.isnan(select_metric("auroc", labels, probs))
     assert result["accuracy"] == pytest.approx((probs.argmax(axis=1) == only).mean())
     assert result["log_loss"] == pytest.approx(-np.log(probs[:, only]).mean())
     assert result["majority_class"] == {"label": NAMES[only], "accuracy": 1.0}

@@ -64,7 +64,7 @@ RANGE = "{low: 0.1, high: 0.5}"
         ("training.learning_rate: []", "training.learning_rate: the list is empty"),
         ("training.epochs: [1, 2, 1]", "training.epochs: the list contains 1 twice"),
         ("training.epochs: [[1]]", "training.epochs: values must be text, numbers, true, false or null"),
-        ("model.encoder: [gru, lsmt]", "model.encoder: must be one of 'lstm', 'gru', 'none', got 'lsmt'; did you mean"),
+        ("model.encoder: [gru, lsmt]", "model.encoder: must be one of 'gru', 'lstm', 'none', got 'lsmt'; did you mean"),
         ("training.epochs: [1, 0]", "training.epochs: must be greater than 0, got 0"),
         ("training.epochs: {low: 0, high: 3}", "training.epochs: must be greater than 0, got 0"),
         ("model.dropout.words: {low: 0, high: 1.0}", "model.dropout.words: must be less than 1, got 1.0"),

@@ -6,11 +6,12 @@ The docstring under a field is its help text, which `textattn schema` puts into 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-from textattn.config.parts import part_names
+from textattn.parts import part_names
 
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
@@ -19,8 +20,10 @@ PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 Files = Name | list[Name]
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
-ATTENTION = part_names("attention", default="additive")
-ENCODERS = (*part_names("encoders", default="lstm"), "none")
+# Only the names of the files are read. Importing them would load torch.
+MODEL = Path(__file__).parents[1] / "model"
+ATTENTION = part_names([str(MODEL / "attention")])
+ENCODERS = (*part_names([str(MODEL / "encoders")]), "none")
 if TYPE_CHECKING:
     AttentionName = str
     EncoderName = str

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textattn.explain.audit_measures import conicity, order_by, total_variation
+from textattn.explain.audit_measures import conicity, order_by
 from textattn.explain.gradients import MAX_TOKENS, weighted_pooling
 from textattn.inference.classifier import Classifier
 from textattn.model.attention import uniform_weights
@@ -95,7 +95,6 @@ def _check_row(
     states, weights = text.states, text.weights
     normalized = weighted_pooling(model, "audit").normalized
     length = len(states)
-    multi_label = classifier.config.multi_label
     mask = torch.ones(1, length, dtype=torch.bool, device=states.device)
     uniform = uniform_weights(mask, states).expand(len(weights), -1)
     if not normalized:
@@ -105,7 +104,7 @@ def _check_row(
     at_random = generator.permutation(length)
     exchanged = [uniform, *(weights[:, order] for order in shuffles)]
     given = _answers(classifier, model, text, torch.stack(exchanged))
-    difference = total_variation(given[1:], probs[None, :], multi_label=multi_label)
+    difference = classifier.task.distance(given[1:], probs[None, :])
     flips = []
     for order in (by_weight, at_random):
         answers = _answers(classifier, model, text, _erased(weights, order, normalized)).argmax(axis=1)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from textattn.data.evidence import marked_tokens
 from textattn.errors import ConfigError, Option
 from textattn.explain.audit_measures import (
-    Array,
     Interval,
     auprc,
     bootstrap,
@@ -26,7 +25,6 @@ from textattn.explain.audit_measures import (
     num_erased,
     order_by,
     token_f1,
-    total_variation,
 )
 from textattn.explain.audit_results import (
     AttentionResult,
@@ -259,10 +257,7 @@ class _Texts:
             return None
         from textattn.explain.attention_checks import check_attention
 
-        multi_label = self.classifier.config.multi_label
-
-        def distance(probs: Array, others: Array) -> NDArray[np.float64]:
-            return total_variation(probs, others, multi_label=multi_label)
+        distance = self.classifier.task.distance
 
         def tau(first: Scores, second: Scores) -> Interval | None:
             return bootstrap([kendall_tau(a, b) for a, b in zip(first, second, strict=False)], self.seed)

@@ -53,12 +53,6 @@ def sufficiency(whole: float, alone: Sequence[float]) -> float:
     return float(np.mean([whole - p for p in alone]))
 
 
-def total_variation(p: Array, q: Array, *, multi_label: bool = False) -> NDArray[np.float64]:
-    """Half the sum of |p - q| over the labels, (…, labels) -> (…,); multi-label: their mean."""
-    difference = np.abs(p - q)
-    return np.asarray(difference.mean(axis=-1) if multi_label else difference.sum(axis=-1) / 2)
-
-
 def kendall_tau(a: Array, b: Array) -> float:
     """Kendall's tau-b of two scorings of the same tokens; nan where one of them is constant."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:

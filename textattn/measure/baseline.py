@@ -74,7 +74,7 @@ def train_baseline(
             value = 0.0
             if validation is not None:
                 probs = _probabilities(model, found["validation"], len(corpus.labels))
-                value = select_metric(metric, validation.labels, probs, corpus.multi_label)
+                value = select_metric(metric, validation.labels, probs)
                 value = value if GREATER_IS_BETTER[metric] else -value
             if best is None or value > best[0]:
                 best = value, strength, model

@@ -52,14 +52,20 @@ def choose_thresholds(labels: Labels, probs: Probabilities) -> list[float]:
     return thresholds
 
 
-def select_metric(name: str, labels: Labels, probs: Probabilities, multi_label: bool) -> float:
-    """The value of the metric that selects the best checkpoint."""
+def select_metric(name: str, labels: Labels, probs: Probabilities) -> float:
+    """The value of the metric that selects the best checkpoint.
+
+    Args:
+        name: a key of `GREATER_IS_BETTER`.
+        labels: (rows,) class ids, or (rows, num_labels) 0/1 for multi-label.
+        probs: (rows, num_labels)
+    """
     if name == "log_loss":
         return log_loss(labels, probs)
     if name == "auroc":
         value = _auroc(labels, probs)
         return float("nan") if value is None else value
-    decided = decide(probs, choose_thresholds(labels, probs) if multi_label else None)
+    decided = decide(probs, choose_thresholds(labels, probs) if labels.ndim == 2 else None)
     return headline_value(name, labels, decided, probs.shape[1])
 
 

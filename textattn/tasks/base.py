@@ -1,4 +1,4 @@
-"""The contract of tasks, which alone define how labels, logits and probabilities of a kind of task are related."""
+"""The contract of tasks: how the labels, logits and probabilities of a kind of task are related."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Task(ABC):
 
     def selection_value(self, metric: str, labels: Labels, probs: Floats) -> float:
         """The value of a selection metric on these rows; nan if it is not defined on them."""
-        return select_metric(metric, labels, probs, self.multi_label)
+        return select_metric(metric, labels, probs)
 
     def measure(
         self,

@@ -79,11 +79,12 @@ def add_gradients(parameters: Sequence[nn.Parameter], slices: Sequence[Sequence[
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
-def share_of_loss(parts: Sequence[Mean], counts: Tensor) -> Tensor:
-    """What the parts of a slice add to the loss of the batch.
+def share_of_loss(parts: Sequence[Mean], divisors: Tensor) -> Tensor:
+    """Compute what a slice contributes to the loss of the batch.
 
     Args:
-        counts: (parts,) what each is divided by, of the whole batch.
+        parts: the parts of the loss of this slice.
+        divisors: (parts,) the number of rows or tokens of the whole batch by which each part is divided.
     """
     totals = torch.stack([part.total for part in parts])
-    return (totals / counts.clamp(min=1e-12)).sum()
+    return (totals / divisors.clamp(min=1e-12)).sum()

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from textattn.data.table import Table
+from textattn.parts import part_class, part_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,22 +96,8 @@ class Format(ABC):
 @cache
 def all_formats() -> tuple[Format, ...]:
     """Every format of this folder: those without labels first, then by the length of the name."""
-    from pkgutil import iter_modules
-
-    names = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
-    return tuple(sorted(map(_load, names), key=lambda kind: (kind.labelled, len(kind.name), kind.name)))
-
-
-def _load(name: str) -> Format:
-    """The format that a file of this folder defines."""
-    module = import_module(f"{__name__}.{name}")
-    (kind,) = (value for value in vars(module).values() if _is_format(value) and value.__module__ == module.__name__)
-    loaded: Format = kind()
-    return loaded
-
-
-def _is_format(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Format)
+    found = (part_class(__name__, name, Format)() for name in part_names(__path__))  # type: ignore[type-abstract]
+    return tuple(sorted(found, key=lambda kind: (kind.labelled, len(kind.name), kind.name)))
 
 
 def format_named(name: str) -> Format | None:

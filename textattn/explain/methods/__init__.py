@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from textattn.errors import ConfigError, Option
 from textattn.explain.methods._base import Method, Need
-from textattn.model.registry import part_class, part_names
+from textattn.parts import part_class, part_names
 
 # The method of `textattn explain` and `Model.explain` where none is named.
 DEFAULT = "attention"

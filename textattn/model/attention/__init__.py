@@ -16,7 +16,7 @@ from textattn.model.attention._base import (
     scaled_dot_product,
     uniform_weights,
 )
-from textattn.model.registry import part_class, part_names
+from textattn.parts import part_class, part_names
 
 NAMES = part_names(__path__)
 

@@ -6,7 +6,7 @@ To add an encoder, add a file with a class derived from `RecurrentEncoder`, as i
 from __future__ import annotations
 
 from textattn.model.encoders._recurrent import EncoderSizes, RecurrentEncoder
-from textattn.model.registry import part_class, part_names
+from textattn.parts import part_class, part_names
 
 NAMES = part_names(__path__)
 

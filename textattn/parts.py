@@ -1,4 +1,4 @@
-"""Finds parts of the model by the names of their files.
+"""Finds attention mechanisms, encoders, file formats and explanation methods by the names of their files.
 
 Each kind of part has a folder. Every file in it whose name does not begin with an underscore defines one class, which
 configs refer to by the name of the file. Names cannot refer to anything outside the folder, so a config or a downloaded
@@ -16,7 +16,7 @@ Part = TypeVar("Part")
 
 
 def part_names(folder: Iterable[str]) -> tuple[str, ...]:
-    """The names of the parts in a folder, in alphabetical order.
+    """The names of the parts in a folder, in alphabetical order. Their files are not imported.
 
     Args:
         folder: the `__path__` of the package.
