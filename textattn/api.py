@@ -68,7 +68,7 @@ class Model(Classifier):
         self,
         texts: Text | Iterable[Text],
         target: str | None = None,
-        method: str = "attention",
+        method: str | None = None,
         against: str | None = None,
     ) -> list[Explanation]:
         """Explain how much each token and word contributed to the predictions.
@@ -76,7 +76,8 @@ class Model(Classifier):
         Args:
             texts: the texts to explain.
             target: the label to explain; the default is the predicted label.
-            method: the name of a file in `textattn/explain/methods`, as for `textattn explain`.
+            method: the name of a file in `textattn/explain/methods`, as for `textattn explain`. The default is
+                `contributions`, or `attention` for a model whose logits cannot be divided among words.
             against: the label that the target is contrasted with; the default is all other labels.
 
         Raises:

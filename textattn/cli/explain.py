@@ -12,7 +12,7 @@ from textattn.cli.console import enumerated, note
 from textattn.cli.explanations import WORDS, Display, print_explanations
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError, Option
-from textattn.explain.methods import DEFAULT, method_names, ngram_method_names
+from textattn.explain.methods import method_names, ngram_method_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,14 +25,16 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
     texts: Texts = None,
     model: Model = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--method",
             metavar="NAMES",
             help=f"{enumerated(method_names(), 'or')}, and {enumerated(ngram_method_names(), 'and')} "
-            "for a model that has them; several with commas between them.",
+            "for a model that has them; several with commas between them. Default: contributions, or attention where "
+            "an answer cannot be divided among words (model.attention=mlp).",
+            show_default=False,
         ),
-    ] = DEFAULT,
+    ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="LABEL", help="Label to explain; default: the predicted one.")
     ] = None,
@@ -82,9 +84,15 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
     from textattn.explain.explanations import AnsweredTexts, Question
     from textattn.explain.methods import find_method
 
-    methods = method_names() if method == "all" else tuple(dict.fromkeys(m.strip() for m in method.split(",")))
-    for name in methods:
-        find_method(name)
+    methods: tuple[str | None, ...] = (None,)
+    if method == "all":
+        # Those that are the same for every label cannot explain one.
+        about_label = target is not None or contrast is not None
+        methods = tuple(name for name in method_names() if not about_label or find_method(name).signed)
+    elif method is not None:
+        methods = tuple(dict.fromkeys(name.strip() for name in method.split(",")))
+        for name in methods:
+            Question(name, *(contrast or (target, None))).check_method()
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ConfigError(
             f"{plot} has none of the suffixes {', '.join(PLOTS)}", Option("plot", "weights.png"), setting=Option("plot")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textattn.cli.answers import as_json
@@ -59,7 +59,8 @@ def print_explanations(
     from textattn.explain.stored_audit import trust
 
     multi_label = classifier.config.multi_label
-    trusted = {question.method: trust(classifier, question.method) for question in questions}
+    questions = [question.of(classifier) for question in questions]
+    trusted = {method: trust(classifier, method) for question in questions if (method := question.method)}
     shown = 0
     for texts in groups:
         answered = AnsweredTexts.of(classifier, texts)
@@ -108,11 +109,15 @@ def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[st
         "tokens": explanation.tokens,
         "offsets": explanation.offsets,
         "weights": explanation.weights,
-        "words": _words_as_json(explanation.words),
+        "attention_weights": explanation.attention_weights,
+        "words": [
+            word | {"attention": attention}
+            for word, attention in zip(_words_as_json(explanation.words), explanation.word_attention, strict=True)
+        ],
         "truncated": explanation.truncated,
     }
-    if explanation.method == "attention":
-        value["attention_weights"] = explanation.weights
+    if explanation.total is not None:
+        value |= {"contributions": explanation.contributions, "sum": asdict(explanation.total)}
     if explanation.against is not None:
         value["against"] = explanation.against
     if explanation.completeness_error is not None:
@@ -152,11 +157,13 @@ def _print_explanation(
     explanation: Explanation, display: Display, multi_label: bool, gold: Sequence[str] | None
 ) -> None:
     """On a terminal wrapped at words, long texts folded; in a pipe the text is passed on as it is."""
-    from textattn.explain.terminal import View, render
+    from textattn.explain.terminal import PALETTE, PALETTE_16, View, render
 
     terminal = _terminal()
     folded = terminal.is_person and not display.full
-    view = View(display.words, terminal.width, terminal.color, multi_label, folded)
+    few = terminal.console is not None and terminal.console.color_system == "standard"
+    palette = PALETTE_16 if few else PALETTE
+    view = View(display.words, terminal.width, terminal.color, multi_label, folded, palette)
     for line in render(explanation, view, gold):
         if terminal.console is not None:
             from rich.text import Text

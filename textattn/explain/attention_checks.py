@@ -66,7 +66,7 @@ def check_attention(
     """
     session = classifier.torch_session
     model = session.model
-    attention = weighted_pooling(model, "audit")
+    weighted_pooling(model, "audit")  # or say that there are no weights
     rows: dict[int, tuple[object, ...]] = {}
     for indices in sorted_batches(tokens.lengths, MAX_TOKENS):
         input_ids, mask = (
@@ -75,8 +75,9 @@ def check_attention(
         )
         with torch.inference_mode():
             given = model.states(model.embedding(input_ids), mask)
-            all_weights = attention.weigh(given.scored, mask.bool())
+            all_weights = model.head_weights(given, mask)
             ngram_logits = model.ngram_contributions(input_ids, mask).sum(1)
+        assert all_weights is not None
         for row, states, weights, logits in zip(indices.tolist(), given.pooled, all_weights, ngram_logits, strict=True):
             length = int(tokens.lengths[row])
             text = _Text(states[:length], weights[:, :length], logits)

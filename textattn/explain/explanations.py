@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option
 from textattn.explain.erasure import pack
 from textattn.explain.forward_pass import ForwardPass
-from textattn.explain.methods import DEFAULT, find_method, is_signed
+from textattn.explain.methods import default_method, find_method, is_signed
 from textattn.explain.targets import Targets
 from textattn.inference.classifier import Classifier, Prediction, Text
 from textattn.inference.words import Word, WordSpans, find_words
 from textattn.tokens.tokenizer import TokenizedText
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How contributions add up to the answer. All numbers are in nats, before calibration."""
+
+    bias: float
+    """What does not depend on the text."""
+    words: float
+    """Of all tokens through the attention."""
+    ngrams: float | None
+    """Of all tokens through n-grams; None for a model without n-grams."""
+    answer: float
+    """The sum: see `Targets.direction` for what it is of several labels."""
+    temperature: float
+    """Calibration divides the logits by it. For one of two labels, or a label of its own, `answer / temperature` is
+    the log-odds of the label's probability."""
+    num_outputs: int
+    """Logits of the model. With more than two that are no labels of their own, `answer` is the label's logit less the
+    mean of the others."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +53,20 @@ class Explanation:
     """Characters of `text`, half-open, for each token."""
     weights: list[float]
     """For each token. Attention: shares that sum to 1; else for the target (positive) or against it (negative)."""
+    attention_weights: list[float]
+    """For each token its share of the attention, whatever the method; they sum to 1."""
     words: list[Word]
     """Words of the text, each with the sum of its tokens' weights."""
+    word_attention: list[float]
+    """For each of `words` its share of the attention."""
     truncated: bool
     """Whether part of the text was not read."""
     completeness_error: float | None = None
     """Integrated gradients: how far the sum of the weights is from the change they stand for, as a share of it."""
+    contributions: dict[str, list[float]] | None = None
+    """Only of the method `contributions`: for each label what each token adds to its logit."""
+    total: Sum | None = None
+    """Only of the method `contributions`: what the weights add up to, with the bias."""
 
     @property
     def signed(self) -> bool:
@@ -50,8 +78,8 @@ class Explanation:
 class Question:
     """What to explain about the answers to some texts."""
 
-    method: str = DEFAULT
-    """A name of `textattn.explain.methods`."""
+    method: str | None = None
+    """A name of `textattn.explain.methods`; None: the default of the model."""
     target: str | None = None
     """The label to explain; None: the predicted one, of each text."""
     against: str | None = None
@@ -59,9 +87,22 @@ class Question:
     seed: int = 0
     """Of methods that draw random numbers."""
 
+    def of(self, classifier: Classifier) -> Question:
+        """The same question with the method that is used for this model."""
+        return self if self.method is not None else replace(self, method=default_method(classifier))
+
+    def check_method(self) -> None:
+        """Raises ConfigError for an unknown method, or for a label that the method does not depend on."""
+        if self.method is not None and not find_method(self.method).signed and (self.target or self.against):
+            raise ConfigError(
+                f"{self.method} is the same for every label, so it cannot explain one",
+                Option("method", "contributions"),
+                setting=Option("contrast" if self.against else "target"),
+            )
+
     def check(self, labels: Sequence[str]) -> None:
-        """Raises ConfigError for an unknown method or label, or a label explained against itself."""
-        find_method(self.method)
+        """Raises ConfigError as `check_method`, and for an unknown label or a label explained against itself."""
+        self.check_method()
         for name in (self.target, self.against):
             if name is not None and name not in labels:
                 raise ConfigError(f"unknown label {name!r}; labels are: {', '.join(labels)}")
@@ -103,7 +144,9 @@ class AnsweredTexts:
             InputError: the method needs PyTorch weights and the model has none.
         """
         classifier, labels = self.forward.classifier, self.forward.classifier.labels
+        question = question.of(classifier)
         question.check(labels)
+        assert question.method is not None
         against = question.against
         explained = [question.target or prediction.label for prediction in self.predictions]
         if against in explained:
@@ -120,6 +163,7 @@ class AnsweredTexts:
         method.check_model(classifier)
         given = method.attribute(self.forward, targets, seed=question.seed)
         errors = given.completeness_error
+        by_label, sums = self._divided(targets) if question.method == "contributions" else (None, None)
         return [
             Explanation(
                 text=text,
@@ -130,20 +174,45 @@ class AnsweredTexts:
                 tokens=row.tokens,
                 offsets=row.offsets,
                 weights=[float(weight) for weight in scores],
+                attention_weights=[float(weight) for weight in attention],
                 words=span.words(text, scores.tolist()),
+                word_attention=[word.weight for word in span.words(text, attention.tolist())],
                 truncated=row.truncated,
                 completeness_error=None if errors is None else float(errors[number]),
+                contributions=None if by_label is None else by_label[number],
+                total=None if sums is None else sums[number],
             )
-            for number, (text, prediction, name, row, span, scores) in enumerate(
-                zip(self.texts, self.predictions, explained, self.tokenized, self.spans, given.scores, strict=True)
+            for number, (text, prediction, name, row, span, scores, attention) in enumerate(
+                zip(
+                    self.texts, self.predictions, explained, self.tokenized, self.spans, given.scores,
+                    self.forward.attention_weights, strict=True,
+                )
             )
-        ]
+        ]  # fmt: skip
+
+    def _divided(self, targets: Targets) -> tuple[list[dict[str, list[float]]], list[Sum]]:
+        """The contributions of each text to every label, and the sums of those to the target."""
+        classifier, logits = self.forward.classifier, self.forward.logits.astype(np.float64)
+        num_outputs = logits.shape[1]
+        parts = self.forward.contributions
+        by_label, sums = [], []
+        for row, direction in enumerate(targets.direction(num_outputs)):
+            total = parts.total[row].astype(np.float64)  # (tokens, num_outputs)
+            ngrams = None if parts.ngrams is None else float((parts.ngrams[row].astype(np.float64) @ direction).sum())
+            everything, answer = float((total @ direction).sum()), float(logits[row] @ direction)
+            words = everything - (ngrams or 0.0)
+            temperature = classifier.config.temperature
+            sums.append(Sum(answer - everything, words, ngrams, answer, temperature, num_outputs))
+            # One output is the logit of the second of two labels.
+            columns = np.concatenate([-total, total], axis=1) if num_outputs == 1 else total
+            by_label.append(dict(zip(classifier.labels, columns.T.tolist(), strict=True)))
+        return by_label, sums
 
 
 def explain_texts(
     classifier: Classifier,
     texts: Text | Iterable[Text],
-    method: str = DEFAULT,
+    method: str | None = None,
     target: str | None = None,
     against: str | None = None,
     seed: int = 0,

@@ -32,6 +32,23 @@ class Targets:
         """Those of some of the texts, in that order; a row may occur several times."""
         return replace(self, labels=self.labels[rows])
 
+    def direction(self, num_outputs: int) -> NDArray[np.float64]:
+        """What contributions to the logits are multiplied with, (rows, num_outputs).
+
+        For one of two labels, or for a label of its own, the sum over all tokens and the bias is then `log_odds`. For
+        one of several labels it is the label's logit less the mean of the other logits, which unlike the log-odds is
+        linear in the logits; rather than a single other label: less the logit of that label.
+        """
+        rows = np.arange(len(self.labels))
+        if num_outputs == 1:  # one output: the logit of the second of two labels
+            return np.asarray(2.0 * self.labels - 1)[:, None]
+        own = np.zeros((len(rows), num_outputs))
+        own[rows, self.labels] = 1
+        if self.against is not None:
+            own[:, self.against] -= 1
+            return own
+        return own if self.output == "sigmoid" else np.asarray(own - (1 - own) / (num_outputs - 1))
+
     def log_odds(self, logits: Floats) -> NDArray[np.float64]:
         """(rows, num_outputs) -> (rows,)."""
         x = logits.astype(np.float64)

@@ -7,16 +7,37 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from textattn.explain.explanations import Explanation
+from textattn.explain.explanations import Explanation, Sum
 from textattn.explain.folding import Fold, fold
 from textattn.inference.words import Word
 
-# Black on a pale to a strong colour: readable on a dark and on a light terminal. Orange and blue are told apart by the
-# colour-blind too.
-SHADES = ("black on #fff0c2", "black on #ffd27a", "black on #ffae42", "bold black on #ff8000")
-FOR = ("black on #dcecfb", "black on #aed4f7", "black on #7cbbf2", "bold black on #4aa0ec")
-AGAINST = ("black on #ffe3d3", "black on #ffc2a0", "black on #ff9d6c", "bold black on #f97a3c")
-UNMARKED = "on #b8b8b8"
+
+@dataclass(frozen=True)
+class Palette:
+    """Styles of rich, each from weak to strong: black on a pale to a strong colour, readable on a dark and on a light
+    terminal. Orange and blue are told apart by the colour-blind too.
+    """
+
+    attention: tuple[str, str, str, str]
+    positive: tuple[str, str, str, str]
+    negative: tuple[str, str, str, str]
+    unmarked: str
+
+
+# All are among the 256 colours, so a terminal with no more than those shows the same.
+PALETTE = Palette(
+    ("black on #ffffd7", "black on #ffffaf", "black on #ffff5f", "bold black on #ffd700"),
+    ("black on #d7ffff", "black on #afd7ff", "black on #87d7ff", "bold black on #5fafff"),
+    ("black on #ffd7d7", "black on #ffd7af", "black on #ffaf87", "bold black on #ff875f"),
+    "on #bcbcbc",
+)
+# For terminals with 16 colours, of which each has its own idea.
+PALETTE_16 = Palette(
+    ("yellow", "black on yellow", "black on yellow", "bold black on bright_yellow"),
+    ("blue", "black on cyan", "black on cyan", "bold black on bright_cyan"),
+    ("red", "black on red", "black on red", "bold black on bright_red"),
+    "on white",
+)
 # From this strength on a word is marked; without colour there are only brackets, kept for stronger words.
 LEAST_SHADED = 0.1
 LEAST_BRACKETED = 0.25
@@ -40,6 +61,8 @@ class View:
     """Whether to name all labels given."""
     folded: bool = False
     """Whether to leave out those passages of a long text in which no word is marked."""
+    palette: Palette = PALETTE
+    """The colours."""
 
 
 def render(explanation: Explanation, view: View, gold: Sequence[str] | None = None) -> Iterator[Line]:
@@ -48,22 +71,19 @@ def render(explanation: Explanation, view: View, gold: Sequence[str] | None = No
     Args:
         gold: the true labels, where known.
     """
-    color = view.color
-    yield highlight(explanation, color, view.folded) if explanation.text.strip() else [("(an empty text)", "")]
+    scale = _Scale(explanation, view.palette)
+    yield highlight(explanation, view) if explanation.text.strip() else [("(an empty text)", "")]
     yield []
     yield _answer(explanation, view, gold)
     if explanation.signed:
-        yield from _what_is_explained(explanation, color)
-    elif explanation.target not in (explanation.prediction.label, *explanation.prediction.labels):
-        score = explanation.prediction.scores[explanation.target]
-        yield [(f"target: {explanation.target}  score: {score:.4f}", "")]
-        yield [("Attention is the same for every label.", "")]
+        yield from _what_is_explained(explanation, view)
     if explanation.truncated:
         yield [("The text is longer than the model reads; the rest was left out.", "")]
-    strongest = sorted((w for w in explanation.words if w.text.strip()), key=lambda w: -abs(w.weight))[: view.rows]
-    if strongest:
+    words = zip(explanation.words, explanation.word_attention, strict=True)
+    strongest = sorted((pair for pair in words if pair[0].text.strip()), key=lambda pair: -abs(pair[0].weight))
+    if strongest[: view.rows]:
         yield []
-        yield from _table(strongest, _Scale(explanation), color, view.width)
+        yield from _table(strongest[: view.rows], scale, view, with_attention=explanation.total is not None)
 
 
 class _Scale:
@@ -72,8 +92,9 @@ class _Scale:
     Attention: 0 for an equal share or less, towards 1 for far more. Else: the part of the strongest word's weight.
     """
 
-    def __init__(self, explanation: Explanation) -> None:
+    def __init__(self, explanation: Explanation, palette: Palette) -> None:
         words = explanation.words
+        self.palette = palette
         self.signed = explanation.signed
         self.equal_share = 0.0 if self.signed else 1 / max(len(words), 1)
         self.top = max((abs(word.weight) for word in words), default=0.0) or 1.0
@@ -83,7 +104,8 @@ class _Scale:
 
     def shade(self, word: Word) -> str:
         strength = self.strength(word)
-        shades = SHADES if not self.signed else FOR if word.weight > 0 else AGAINST
+        palette = self.palette
+        shades = palette.attention if not self.signed else palette.positive if word.weight > 0 else palette.negative
         return shades[min(int(strength * len(shades)), len(shades) - 1)] if strength >= LEAST_SHADED else ""
 
     def bracketed(self, word: Word) -> str:
@@ -92,10 +114,11 @@ class _Scale:
         return f"{{{word.text}}}" if self.signed and word.weight < 0 else f"[{word.text}]"
 
 
-def highlight(explanation: Explanation, color: bool, folded: bool = False) -> Line:
+def highlight(explanation: Explanation, view: View) -> Line:
     """The original text, its words marked where they count for something."""
-    scale = _Scale(explanation)
-    left_out = fold(explanation.text, explanation.words, scale.strength) if folded else []
+    color = view.color
+    scale = _Scale(explanation, view.palette)
+    left_out = fold(explanation.text, explanation.words, scale.strength) if view.folded else []
     line: Line = []
     position = 0
     for word in explanation.words:
@@ -131,40 +154,68 @@ def _answer(explanation: Explanation, view: View, gold: Sequence[str] | None) ->
     return [*(line if prediction.labels else [("labels: none", "")]), *true]
 
 
-def _what_is_explained(explanation: Explanation, color: bool) -> Iterator[Line]:
-    """The method, the question it answers, and what the marks mean."""
+def _what_is_explained(explanation: Explanation, view: View) -> Iterator[Line]:
+    """The method, the question it answers, what the marks mean, and what the weights add up to."""
     target, other = explanation.target, explanation.against
     line: Line = [(f"{explanation.method}: why {target}{f' rather than {other}' if other else ''}?  ", "")]
-    if color:
-        line += [(f" for {target} ", FOR[2]), (" ", ""), (f" against {target} ", AGAINST[2])]
+    if view.color:
+        palette = view.palette
+        line += [(f" for {target} ", palette.positive[2]), (" ", ""), (f" against {target} ", palette.negative[2])]
     else:
         line.append((f"[for {target}] {{against {target}}}", ""))
     yield line
     error = explanation.completeness_error
     if error is not None and error > 0.01:
         yield [(f"The weights' sum is {error:.0%} off the change that they are shares of.", "")]
+    if explanation.total is not None:
+        yield [(sum_line(explanation, explanation.total, view.multi_label), "")]
 
 
-def _table(words: list[Word], scale: _Scale, color: bool, width: int) -> Iterator[Line]:
-    bar = max(min(BAR, width - 30), 5)
-    room = max(width - bar - 14, 8)
+def sum_line(explanation: Explanation, total: Sum, multi_label: bool) -> str:
+    """How bias, words and n-grams lead to the answer, in one line."""
+    ngrams = "" if total.ngrams is None else f" {_signed(total.ngrams)} n-grams"
+    parts = f"{total.bias:.2f} bias {_signed(total.words)} words{ngrams} = {total.answer:.2f}"
+    if explanation.against is not None:
+        means = f"log-odds of {explanation.target} rather than {explanation.against}"
+    elif total.num_outputs > 2 and not multi_label:
+        return f"{parts}, the logit of {explanation.target} less the mean of the others"
+    else:
+        means = f"log-odds of {explanation.target}"
+    calibration = "" if total.temperature == 1 else f", which calibration divides by {total.temperature:.2f}"
+    return f"{parts}, the {means}{calibration}"
+
+
+def _signed(number: float) -> str:
+    return f"{'-' if number < 0 else '+'} {abs(number):.2f}"
+
+
+def _table(pairs: list[tuple[Word, float]], scale: _Scale, view: View, *, with_attention: bool) -> Iterator[Line]:
+    """The words with their weights, and if wanted the attention that each received."""
+    color, width = view.color, view.width
+    words = [word for word, _ in pairs]
+    bar = max(min(BAR, width - (41 if with_attention else 30)), 5)
+    room = max(width - bar - (25 if with_attention else 14), 8)
     shown = [_shorten(word.text, room) for word in words]
     widest = max(4, *map(cell_len, shown))
     equal = "" if scale.signed else f"  (an equal share is {scale.equal_share:.4f})"
-    yield [(f"{'word':<{widest}}  {'   weight' if scale.signed else 'attention'}{equal}", "")]
-    for text, word in zip(shown, words, strict=True):
+    other = "  attention" if with_attention else ""
+    yield [(f"{'word':<{widest}}  {'   weight' if scale.signed else 'attention'}{other}{equal}", "")]
+    for text, (word, attention) in zip(shown, pairs, strict=True):
         length = round(bar * abs(word.weight) / scale.top)
         sign = "-" if scale.signed and word.weight < 0 else "#"
-        mark = (" " * length, scale.shade(word) or UNMARKED) if color else (sign * length, "")
+        mark = (" " * length, scale.shade(word) or view.palette.unmarked) if color else (sign * length, "")
         gap = "  " if length else ""
         number = f"{word.weight:+9.4f}" if scale.signed else f"{word.weight:9.4f}"
+        number += f"  {attention:9.4f}" if with_attention else ""
         yield [(f"{text}{' ' * (widest - cell_len(text))}  {number}{gap}", ""), mark]
 
 
 def _shorten(text: str, width: int) -> str:
+    # A character takes at most two cells, or none; a word may have 100,000 of them.
     text = " ".join(text.split())
-    if cell_len(text) <= width:
-        return text
-    while text and cell_len(text) > width - 1:
-        text = text[:-1]
-    return text + "…"
+    cells = 0
+    for position, character in enumerate(text):
+        cells += cell_len(character)
+        if cells >= width and (cells > width or position + 1 < len(text)):
+            return text[:position] + "…"
+    return text

@@ -4,6 +4,11 @@
     logits                      (batch, num_outputs)
     attention_weights           (batch, seq), 0 on padding
     context                     (batch, context_dim)
+    contributions               (batch, seq, num_outputs), 0 on padding; see `TextClassifier.contributions`
+    ngram_contributions         (batch, seq, num_outputs), the part of n-grams in it
+
+The last two are missing where the attention is not additive or the model has no n-grams. They cost nothing unless they
+are asked for.
 
 Each part of `textattn.model` adds its nodes. In int8, the embedding has one scale for each row, and the first layer of
 an attention has one for each output. An encoder has one for each gate and unit if ONNX Runtime has an int8 operator for
@@ -23,7 +28,6 @@ OPSET = 17
 # Version of the file format; ONNX Runtime 1.16 and later read it.
 IR_VERSION = 9
 INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("logits", "attention_weights", "context")
 
 
 def build_graph(model: TextClassifier, metadata: Mapping[str, str], *, int8: bool = False) -> ModelProto:
@@ -53,27 +57,42 @@ def build_graph(model: TextClassifier, metadata: Mapping[str, str], *, int8: boo
         scored = pooled = graph.op("Add", states, graph.linear(embeddings, model.anchor, "anchor"))
     if model.values is not None:
         pooled = graph.op("Tanh", graph.linear(embeddings, model.values, "values"))
-    context, attention_weights = model.attention.to_onnx(graph, scored, pooled, model.passages)
-    graph.op("Identity", attention_weights, name="attention_weights")
+    context, shares, contributions = model.attention.to_onnx(
+        graph, scored, pooled, model.classifier.weight, model.passages
+    )
+    graph.op("Identity", shares, name="attention_weights")
     graph.op("Identity", context, name="context")
+    num_outputs = model.classifier.out_features
+    outputs: dict[str, list[str | int]] = {
+        "logits": ["batch", num_outputs],
+        "attention_weights": ["batch", "seq"],
+        "context": ["batch", model.classifier.in_features],
+    }
     logits = graph.linear("context", model.classifier, "classifier")
+    ngram_contributions = None
     if model.ngrams is not None:
-        logits = graph.op("Add", logits, model.ngrams.to_onnx(graph))
+        ngram_logits, ngram_contributions = model.ngrams.to_onnx(graph)
+        logits = graph.op("Add", logits, ngram_logits)
     graph.op("Identity", logits, name="logits")
-    return _to_model(graph, model.classifier.out_features, model.classifier.in_features, metadata)
+    if contributions is not None:
+        real = graph.unsqueeze(graph.mask, 2)
+        for name, part in (("contributions", contributions), ("ngram_contributions", ngram_contributions)):
+            if part is None:
+                continue
+            if name == "contributions" and ngram_contributions is not None:
+                part = graph.op("Add", part, ngram_contributions)
+            graph.op("Where", real, part, graph.constant(0.0), name=name)
+            outputs[name] = ["batch", "seq", num_outputs]
+    return _to_model(graph, outputs, metadata)
 
 
-def _to_model(graph: OnnxGraph, num_outputs: int, context_dim: int, metadata: Mapping[str, str]) -> ModelProto:
-    shapes: list[list[str | int | None]] = [["batch", num_outputs], ["batch", "seq"], ["batch", context_dim]]
+def _to_model(graph: OnnxGraph, outputs: Mapping[str, list[str | int]], metadata: Mapping[str, str]) -> ModelProto:
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "textattn",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "seq"]) for name in INPUTS],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-                for name, shape in zip(OUTPUTS, shapes, strict=True)
-            ],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
             graph.initializers,
         ),
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],

@@ -96,7 +96,7 @@ def export_onnx(run: Path) -> float:
 
 
 def largest_difference(torch: Session, onnx: Session, vocab_size: int) -> tuple[float, str]:
-    """Compare logits and attention weights over a grid of batch sizes and lengths.
+    """Compare logits, attention weights and contributions over a grid of batch sizes and lengths.
 
     Returns:
         The largest difference, and a description of where it occurred.
@@ -109,10 +109,14 @@ def largest_difference(torch: Session, onnx: Session, vocab_size: int) -> tuple[
             lengths[0] = seq
             mask = (np.arange(seq) < lengths[:, None]).astype(np.int64)  # (batch, seq)
             ids = generator.integers(0, vocab_size, (batch, seq)) * mask
-            expected, found = torch.run(ids, mask), onnx.run(ids, mask)
-            for name in ("logits", "attention_weights"):
+            both = torch.gives_contributions
+            expected, found = (session.run(ids, mask, with_contributions=both) for session in (torch, onnx))
+            for name in ("logits", "attention_weights", "contributions", "ngram_contributions"):
                 a, b = getattr(expected, name), getattr(found, name)
-                difference = float(np.abs(a - b).max()) if a.shape == b.shape else np.inf
+                if a is None and b is None:
+                    continue
+                same_shape = a is not None and b is not None and a.shape == b.shape
+                difference = float(np.abs(a - b).max()) if same_shape else np.inf
                 # The comparison is negated so that nan counts as the largest difference.
                 if not difference <= worst and not np.isnan(worst):
                     worst, where = difference, f"{name} at batch size {batch}, length {seq}"

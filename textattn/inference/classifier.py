@@ -132,6 +132,18 @@ class Classifier:
         return session
 
     @cached_property
+    def dividing_session(self) -> Session | None:
+        """What divides logits among tokens: the session that answers, or PyTorch where an older ONNX graph cannot.
+
+        None if the attention is not additive (`mlp`), or a bundle of an earlier version has no weights for PyTorch.
+        """
+        if self.session.gives_contributions:
+            return self.session
+        if not self.files.has(WEIGHTS) or not self.torch_session.gives_contributions:
+            return None
+        return self.torch_session
+
+    @cached_property
     def task(self) -> Task:
         """What the model answers."""
         return task_of(self.config.labels, self.config.multi_label, self.config.output)

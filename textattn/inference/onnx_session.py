@@ -17,6 +17,8 @@ from textattn.training.processors import available_processors
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("logits", "attention_weights", "context")
+# Graphs of earlier versions and of models that are not additive have none of these, those without n-grams the first.
+CONTRIBUTIONS = ("contributions", "ngram_contributions")
 # ONNX Runtime's levels; below this it speaks on stderr about what it could have optimised.
 FATAL = 4
 
@@ -68,8 +70,14 @@ class OnnxSession:
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"{where}: damaged, or no ONNX model ({reason})") from None
-        if names != INPUTS or tuple(shapes) != OUTPUTS or "textattn" not in meta:
+        self._contributions = tuple(shapes)[len(OUTPUTS) :]
+        known = tuple(shapes) == OUTPUTS + CONTRIBUTIONS[: len(self._contributions)]
+        if names != INPUTS or not known or "textattn" not in meta:
             raise InputError(f"{where}: not written by textattn")
+        self.gives_contributions = len(self._contributions) > 0
+        # Otherwise outputs that nobody asks for would be computed as well.
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
         self.where = where
         self.metadata: Mapping[str, str] = meta
         self.workers = available_processors()
@@ -87,21 +95,25 @@ class OnnxSession:
             raise InputError(f"{session.where}: {session.num_outputs} outputs, but config.json says {num_outputs}")
         return session
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
-        """input_ids, attention_mask: (batch, seq); the real tokens of each row come first.
+    def run(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], *, with_contributions: bool = False
+    ) -> BatchOutput:
+        """See `Session.run`; the real tokens of each row come first.
 
         Raises:
             InputError: the graph cannot be run, so it is damaged.
         """
+        wanted = OUTPUTS + self._contributions if with_contributions else OUTPUTS
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         try:
-            output = BatchOutput(
-                *self._session.run(OUTPUTS, {"input_ids": input_ids, "attention_mask": attention_mask})
-            )
+            output = BatchOutput(*self._session.run(wanted, inputs, self._run_options))
         except Exception as error:
             raise InputError(f"{self.where}: damaged ({str(error).strip().splitlines()[0]})") from None
         batch, seq = input_ids.shape
-        expected = ((batch, self.num_outputs), (batch, seq), (batch, *output.context.shape[1:2]))
-        if tuple(array.shape for array in output) != expected or any(array.dtype != np.float32 for array in output):
+        shapes = ((batch, self.num_outputs), (batch, seq), (batch, *output.context.shape[1:2]))
+        expected = shapes + (len(wanted) - len(shapes)) * ((batch, seq, self.num_outputs),)
+        found = [array for array in output if array is not None]
+        if tuple(array.shape for array in found) != expected or any(array.dtype != np.float32 for array in found):
             raise InputError(f"{self.where}: damaged (outputs of the wrong shape)")
         return output
 

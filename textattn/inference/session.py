@@ -23,6 +23,10 @@ class BatchOutput(NamedTuple):
     """(batch, seq)"""
     context: Floats
     """(batch, context_dim)"""
+    contributions: Floats | None = None
+    """(batch, seq, num_outputs) the logits divided among the tokens; see `TextClassifier.contributions`"""
+    ngram_contributions: Floats | None = None
+    """(batch, seq, num_outputs) the part of the n-grams in them; None without n-grams"""
 
 
 class Session(Protocol):
@@ -37,8 +41,19 @@ class Session(Protocol):
     metadata: Mapping[str, str]
     """What the weights were trained with, see `textattn.storage.model_files.check_metadata`."""
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
-        """input_ids, attention_mask: (batch, seq)."""
+    gives_contributions: bool
+    """Whether it can divide logits among the tokens."""
+
+    def run(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], *, with_contributions: bool = False
+    ) -> BatchOutput:
+        """Answers a batch.
+
+        Args:
+            input_ids: (batch, seq)
+            attention_mask: (batch, seq)
+            with_contributions: also divide the logits among the tokens; only if `gives_contributions`.
+        """
         ...
 
 
@@ -51,6 +66,10 @@ class Outputs(NamedTuple):
     """(seq,) for each row; empty unless asked for"""
     context: Floats | None
     """(rows, context_dim); None unless asked for"""
+    contributions: list[Floats]
+    """(seq, num_outputs) for each row; empty unless asked for"""
+    ngram_contributions: list[Floats]
+    """(seq, num_outputs) for each row; empty unless asked for, and for a model without n-grams"""
 
 
 def run_in_batches(
@@ -60,6 +79,7 @@ def run_in_batches(
     *,
     with_attention: bool = False,
     with_context: bool = False,
+    with_contributions: bool = False,
     rows: NDArray[np.int64] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Outputs:
@@ -71,34 +91,37 @@ def run_in_batches(
     """
     logits: list[Floats] = []
     contexts: list[Floats] = []
-    weights: dict[int, Floats] = {}
+    by_row: tuple[dict[int, Floats], ...] = ({}, {}, {})
     order = []
     done = 0
-    for indices, output in _run_all(session, tokens, rows, pad_id):
+    for indices, output in _run_all(session, tokens, rows, pad_id, with_contributions):
         order.append(indices)
         logits.append(output.logits)
         if with_context:
             contexts.append(output.context)
-        if with_attention:
-            lengths = tokens.lengths[indices]
-            weights |= {int(i): row[:n] for i, n, row in zip(indices, lengths, output.attention_weights, strict=True)}
+        of_tokens = (
+            output.attention_weights if with_attention else None,
+            output.contributions,
+            output.ngram_contributions,
+        )
+        for found, values in zip(by_row, of_tokens, strict=True):
+            if values is not None:
+                found |= {int(i): row[:n] for i, n, row in zip(indices, tokens.lengths[indices], values, strict=True)}
         done += len(indices)
         if on_batch is not None:
             on_batch(done)
     if not order:
         # One text that nobody asked for, for the sizes of the model.
         output = session.run(np.full((1, 1), pad_id, np.int64), np.ones((1, 1), np.int64))
-        return Outputs(output.logits[:0], [], output.context[:0] if with_context else None)
+        return Outputs(output.logits[:0], [], output.context[:0] if with_context else None, [], [])
     back = np.argsort(np.concatenate(order))
-    return Outputs(
-        np.concatenate(logits)[back],
-        [weights[i] for i in sorted(weights)],
-        np.concatenate(contexts)[back] if with_context else None,
-    )
+    weights, contributions, ngram_contributions = ([found[i] for i in sorted(found)] for found in by_row)
+    context = np.concatenate(contexts)[back] if with_context else None
+    return Outputs(np.concatenate(logits)[back], weights, context, contributions, ngram_contributions)
 
 
 def _run_all(
-    session: Session, tokens: TokenArrays, rows: NDArray[np.int64] | None, pad_id: int
+    session: Session, tokens: TokenArrays, rows: NDArray[np.int64] | None, pad_id: int, with_contributions: bool
 ) -> Iterator[tuple[NDArray[np.int64], BatchOutput]]:
     """Row numbers and results of each batch, longest texts first, so that several workers end together."""
     if rows is None:
@@ -106,7 +129,7 @@ def _run_all(
     batches = [rows[batch] for batch in sorted_batches(tokens.lengths[rows], session.max_tokens)[::-1]]
 
     def run(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], BatchOutput]:
-        return indices, session.run(*collate(tokens, indices, pad_id))
+        return indices, session.run(*collate(tokens, indices, pad_id), with_contributions=with_contributions)
 
     # A batch alone is a thread's as well: what several threads that share it come to depends on their number.
     if session.on_one_thread is None and (session.workers == 1 or len(batches) < 2):

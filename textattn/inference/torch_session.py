@@ -42,6 +42,7 @@ class TorchSession:
             self.workers, self.max_tokens = available_processors(), MAX_TOKENS_OF_A_THREAD
             self.on_one_thread = partial(torch.set_num_threads, 1)
         self.metadata: Mapping[str, str] = {}
+        self.gives_contributions = self.model.attention.additive
 
     @classmethod
     def load(cls, files: ModelFiles, config: SavedConfig, device: str = "cpu") -> TorchSession:
@@ -83,15 +84,20 @@ class TorchSession:
         session.metadata = _metadata(content)
         return session
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
-        """input_ids, attention_mask: (batch, seq)."""
+    def run(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], *, with_contributions: bool = False
+    ) -> BatchOutput:
+        """See `Session.run`."""
         import torch
 
         with torch.inference_mode():
-            output = self.model(
-                torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
-            )
-        return BatchOutput(*(tensor.float().cpu().numpy() for tensor in output[:3]))
+            ids, mask = torch.from_numpy(input_ids).to(self.device), torch.from_numpy(attention_mask).to(self.device)
+            output = self.model(ids, mask)
+            found = [*output[:3]]
+            if with_contributions:
+                parts = self.model.contributions(output, ids, mask)
+                found += [parts.total] if parts.ngrams is None else [parts.total, parts.ngrams]
+        return BatchOutput(*(tensor.float().cpu().numpy() for tensor in found))
 
 
 def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:

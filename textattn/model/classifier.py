@@ -77,6 +77,20 @@ class Output(NamedTuple):
     """(batch, seq, embedding_dim) the input of the encoder, after dropout"""
 
 
+class Contributions(NamedTuple):
+    """The logits divided among the tokens: `logits = bias + (network + ngrams).sum(1)`."""
+
+    network: Tensor
+    """(batch, seq, num_outputs) the part of the attention, 0 on padding"""
+    ngrams: Tensor | None
+    """(batch, seq, num_outputs) the part of the n-grams, 0 on padding; None without n-grams"""
+
+    @property
+    def total(self) -> Tensor:
+        """(batch, seq, num_outputs)"""
+        return self.network if self.ngrams is None else self.network + self.ngrams
+
+
 class States(NamedTuple):
     """The states of a text, all (batch, seq, dim). `scored` and `pooled` are equal unless `anchor` is `values`."""
 
@@ -222,11 +236,9 @@ class TextClassifier(nn.Module):
                 keep, generator=self._generator(embeddings.device)
             ).div_(keep)
         states = self.states(embeddings, mask)
-        head_weights = None
-        if isinstance(self.attention, WeightedPooling):
-            head_weights = self.attention.weigh(states.scored, mask)
-            if self.passages is not None:
-                head_weights = self.passages(head_weights, mask)
+        head_weights = self.head_weights(states, mask)
+        if head_weights is not None:
+            assert isinstance(self.attention, WeightedPooling)
             context = self.attention.pool(states.pooled, head_weights, mask)
             weights = self.attention.shares(head_weights)
         else:
@@ -235,6 +247,41 @@ class TextClassifier(nn.Module):
         if ngram_logits is not None:
             logits = logits + ngram_logits
         return Output(logits, weights, context, states.pooled, head_weights, states.encoder_states, embeddings)
+
+    def head_weights(self, states: States, attention_mask: Tensor) -> Tensor | None:
+        """The weights with which each head pools, (batch, heads, seq); None for mechanisms without weights.
+
+        Everything that reads or exchanges the weights of a model takes them from here, after `attention_window` and
+        `attention_position`.
+        """
+        if not isinstance(self.attention, WeightedPooling):
+            return None
+        weights = self.attention.weigh(states.scored, attention_mask.bool())
+        if self.passages is not None:
+            weights = self.passages(weights, attention_mask.bool())
+        return weights
+
+    def contributions(self, output: Output, input_ids: Tensor, attention_mask: Tensor) -> Contributions:
+        """Divides the logits among the tokens, exactly: they are linear in what the attention pools.
+
+            logits = bias + sum_i c_i,    c_i = sum_h a_hi (W_h v_i) + the share of token i in the n-grams
+
+        Here a_hi is the weight of token i in head h, v_i its pooled state (or value), and W_h the columns of the
+        classifier layer for head h. No gradient is needed.
+
+        Args:
+            output: of the forward pass of the same texts, without dropout.
+            input_ids: (batch, seq) int64.
+            attention_mask: (batch, seq) int64, 1 at real tokens.
+
+        Raises:
+            NotImplementedError: the attention is not additive (`mlp`).
+        """
+        mask = attention_mask.bool()
+        parts = self.attention.contributions(output.hidden_states, output.head_weights, mask, self.classifier.weight)
+        network = parts.masked_fill(~mask.unsqueeze(-1), 0)
+        ngrams = None if self.ngrams is None else self.ngrams.contributions(input_ids, attention_mask)
+        return Contributions(network, ngrams)
 
     def states(self, embeddings: Tensor, attention_mask: Tensor) -> States:
         """Encode texts: embeddings (batch, seq, embedding_dim), attention_mask (batch, seq)."""

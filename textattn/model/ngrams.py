@@ -54,12 +54,14 @@ class NgramLinear(nn.Module):
                 shares[:, position : position + each.shape[1]] += each
         return shares
 
-    def to_onnx(self, graph: OnnxGraph) -> str:
-        """Adds the nodes that compute the same as in torch: (batch, num_outputs)."""
+    def to_onnx(self, graph: OnnxGraph) -> tuple[str, str]:
+        """Adds the nodes of `forward` and `contributions`; returns the names of both results."""
         op, constant = graph.op, graph.constant
         table = constant(self.weights.weight, "ngrams.weights.weight")
         known = op("And", graph.mask, op("Not", op("Equal", "input_ids", constant(self.unk_id))))
-        buckets, total = constant(self.weights.num_embeddings), ""
+        buckets, total, shares = constant(self.weights.num_embeddings), "", ""
+        # Divided by the square root of the length at the end.
+        scale = op("Sqrt", graph.cast(graph.length, np.float32))  # (batch, 1)
         for extra in range(self.longest):
             number, counts = constant(extra), ""
             for position in range(extra + 1):
@@ -73,7 +75,14 @@ class NgramLinear(nn.Module):
             counted = op("Mul", weights, graph.unsqueeze(graph.cast(counts, np.float32), 2))
             part_of_logits = op("ReduceSum", counted, constant([1]), keepdims=0)
             total = op("Add", total, part_of_logits) if total else part_of_logits
-        return op("Div", total, op("Sqrt", graph.cast(graph.length, np.float32)))
+            each = op("Div", counted, constant(float(extra + 1)))
+            for position in range(extra + 1):
+                pads = constant([0, position, 0, 0, extra - position, 0])
+                share = op("Pad", each, pads)  # (batch, seq, num_outputs)
+                if extra > 1:  # A text of a single token has no three in a row, but was padded as if it had.
+                    share = op("Slice", share, constant([0]), graph.seq, constant([1]))
+                shares = op("Add", shares, share) if shares else share
+        return op("Div", total, scale), op("Div", shares, graph.unsqueeze(scale, 2))
 
     def _ngrams(self, input_ids: Tensor, attention_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each n-gram length, the buckets of all n-grams and their factors, both (batch, seq - length + 1).

@@ -5,6 +5,7 @@ Only the export imports this module at run time, because importing `onnx` takes 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,17 @@ class OnnxGraph:
         self.int8 = int8
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
+        self.names: set[str] = set()
+        """The results of all nodes."""
         self.mask = self.cast("attention_mask", np.bool_)
         """(batch, seq) bool, True at real tokens"""
         self.length = self.op("ReduceSum", "attention_mask", self.constant([1]), keepdims=1)
         """(batch, 1) int64, number of real tokens"""
+
+    @cached_property
+    def seq(self) -> str:
+        """(1,) int64, number of tokens of a row with its padding."""
+        return self.op("Gather", self.op("Shape", "input_ids"), self.constant([1]), axis=0)
 
     def constant(self, value: Tensor | Array | np.generic | list[int] | float, name: str | None = None) -> str:
         """Adds a constant. Floats become fp32 and integers int64; arrays and tensors keep their dtype."""
@@ -55,6 +63,7 @@ class OnnxGraph:
     def op(self, kind: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Adds a node and returns the name of its first output."""
         name = name or f"{kind}_{len(self.nodes)}"
+        self.names.add(name)
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, domain=domain, **attributes))
         return name
 
@@ -119,8 +128,7 @@ class OnnxGraph:
 
     def one_hot(self, positions: str) -> str:
         """(…) int64 -> (…, seq), 1 at the position and 0 elsewhere."""
-        seq = self.op("Gather", self.op("Shape", "input_ids"), self.constant([1]), axis=0)
-        return self.op("OneHot", positions, seq, self.constant(np.array([0, 1], np.float32)), axis=-1)
+        return self.op("OneHot", positions, self.seq, self.constant(np.array([0, 1], np.float32)), axis=-1)
 
     @staticmethod
     def array(tensor: Tensor) -> Array:

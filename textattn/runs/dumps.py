@@ -52,6 +52,7 @@ ATTENTION_SCHEMA = pa.schema(
         ("starts", pa.list_(pa.int32())),
         ("ends", pa.list_(pa.int32())),
         ("weights", pa.list_(pa.float32())),
+        ("contributions", pa.list_(pa.float32())),
         ("prediction", pa.string()),
         ("score", pa.float64()),
     ]
@@ -59,7 +60,8 @@ ATTENTION_SCHEMA = pa.schema(
 
 
 def write_attention(path: Path, classifier: Classifier, split: Split, max_examples: int, seed: int) -> None:
-    """Write one row per text: the tokens, their character offsets (half-open) and weights, the label, the prediction.
+    """Write one row per text: the tokens, their character offsets (half-open), attention weights and contributions to
+    the predicted label (null for a model that cannot give them), the label, the prediction.
 
     If the split has more than `max_examples` rows, a random sample (seeded) is written, in the order of the split.
     """
@@ -81,7 +83,8 @@ def write_attention(path: Path, classifier: Classifier, split: Split, max_exampl
                         "tokens": [e.tokens for e in explained],
                         "starts": [[start for start, _ in e.offsets] for e in explained],
                         "ends": [[end for _, end in e.offsets] for e in explained],
-                        "weights": [e.weights for e in explained],
+                        "weights": [e.attention_weights for e in explained],
+                        "contributions": [e.weights if e.contributions is not None else None for e in explained],
                         "prediction": [e.prediction.label for e in explained],
                         "score": [e.prediction.score for e in explained],
                         "label": gold.slice(first, EXAMPLES_PER_GROUP),

@@ -8,12 +8,15 @@ Listing the names imports neither numpy nor torch: the files of this folder impo
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textattn.errors import ConfigError, Option
 from textattn.explain.methods._base import Method, Need
 from textattn.parts import part_class, part_names
 
-# The method of `textattn explain` and `Model.explain` where none is named.
-DEFAULT = "attention"
+if TYPE_CHECKING:
+    from textattn.inference.classifier import Classifier
+
 FILES = part_names(__path__)
 
 
@@ -30,6 +33,11 @@ def ngram_method_names() -> tuple[str, ...]:
 def audited_names() -> tuple[str, ...]:
     """Names of the methods that `textattn audit` measures where none are named."""
     return tuple(name for name in method_names() if find_method(name).in_default_audit)
+
+
+def default_method(classifier: Classifier) -> str:
+    """The method for this model where none is named: contributions, or attention where they are not to be had."""
+    return "attention" if classifier.dividing_session is None else "contributions"
 
 
 def find_method(name: str) -> Method:

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textattn.errors import ConfigError, Option
+from textattn.storage.run_dir import WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,9 @@ class Need(Enum):
     ATTENTION_WEIGHTS = auto()
     """Attention that weighs tokens, unlike `max` and `last`; comes with TORCH."""
     NGRAMS = auto()
-    """N-grams (`model.ngrams`); comes with TORCH."""
+    """N-grams (`model.ngrams`)."""
+    ADDITIVE = auto()
+    """Logits that can be divided among the tokens, unlike those of attention `mlp`."""
 
 
 class Attributions(NamedTuple):
@@ -87,12 +90,19 @@ class Method:
         """
         if not self.needs:
             return
-        model = classifier.torch_session.model
-        if Need.ATTENTION_WEIGHTS in self.needs:
-            from textattn.explain.gradients import weighted_pooling
+        if Need.ADDITIVE in self.needs and classifier.dividing_session is None:
+            name = classifier.config.architecture["attention"]
+            raise ConfigError(
+                f"{self.name}: the answers of this model, with attention {name}, cannot be divided among words",
+                Option("method", "gradient_x_input" if classifier.files.has(WEIGHTS) else "occlusion"),
+            )
+        if Need.TORCH in self.needs:
+            model = classifier.torch_session.model
+            if Need.ATTENTION_WEIGHTS in self.needs:
+                from textattn.explain.gradients import weighted_pooling
 
-            weighted_pooling(model, self.name)
-        if Need.NGRAMS in self.needs and model.ngrams is None:
+                weighted_pooling(model, self.name)
+        if Need.NGRAMS in self.needs and not classifier.config.architecture.get("ngrams"):
             raise ConfigError(
                 f"{self.name}: this model has no linear part (model.ngrams)", Option("method", "gradient_x_input")
             )

@@ -33,8 +33,9 @@ class AttentionXGradient(Method):
             for batch in session.batches():
                 with torch.no_grad():
                     states = model.states(model.embedding(batch.input_ids), batch.mask)
-                    weights = attention.weigh(states.scored, batch.mask.bool())
+                    weights = model.head_weights(states, batch.mask)
                     ngram_logits = model.ngram_contributions(batch.input_ids, batch.mask).sum(1)
+                assert weights is not None
                 weights.requires_grad_()  # (batch, heads, seq)
                 logits = model.classifier(attention.pool(states.pooled, weights, batch.mask.bool())) + ngram_logits
                 (gradient,) = torch.autograd.grad(session.log_odds_of(logits, batch).sum(), weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,17 @@ class AttentionSizes:
     """Whether the second half of a state comes from a backward direction."""
 
 
+class PooledOnnx(NamedTuple):
+    """The names of the values that a mechanism adds to an ONNX graph."""
+
+    context: str
+    """(batch, context_dim)"""
+    shares: str
+    """(batch, seq), as the second result of `Attention.forward`"""
+    contributions: str | None
+    """(batch, seq, num_outputs), as `Attention.contributions`; None where the context is no sum over tokens"""
+
+
 class Attention(nn.Module):
     """A mechanism that pools the states of a text into one vector and reports how much each token contributed.
 
@@ -47,6 +58,8 @@ class Attention(nn.Module):
     """Whether the weights of a head sum to 1."""
     uses_heads: ClassVar[bool] = False
     """Whether there are `num_heads` heads. If not, there is one head, whatever the setting."""
+    additive: ClassVar[bool] = True
+    """Whether the pooled vector is the sum of one part for each token, so that logits can be divided among tokens."""
     context_dim: int
     """Size of the pooled vector."""
 
@@ -72,17 +85,35 @@ class Attention(nn.Module):
         """
         raise NotImplementedError
 
-    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, passages: Passages | None = None) -> tuple[str, str]:
+    def contributions(self, states: Tensor, weights: Tensor | None, mask: Tensor, matrix: Tensor) -> Tensor:
+        """Divides `context @ matrix.T` among the tokens.
+
+        Args:
+            states: (batch, seq, dim), the states that are pooled; undefined at padded positions.
+            weights: (batch, heads, seq), the weights they are pooled with; None for mechanisms without weights.
+            mask: (batch, seq) bool, True at real tokens.
+            matrix: (num_outputs, context_dim), the weights of a linear layer on the context.
+
+        Returns:
+            (batch, seq, num_outputs), undefined at padded positions. The sum over the real tokens is
+            `context @ matrix.T`.
+
+        Raises:
+            NotImplementedError: the mechanism is not `additive`.
+        """
+        raise NotImplementedError(f"the attention {self.name()!r} does not add up tokens")
+
+    def to_onnx(
+        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
+    ) -> PooledOnnx:
         """Adds the nodes that compute the same as in torch.
 
         Args:
             graph: contains the mask and the lengths of the texts.
             scored: (batch, seq, dim), the states that the scores are computed from.
             pooled: (batch, seq, dim), the states that are pooled. Mechanisms without weights pool `scored` instead.
+            matrix: (num_outputs, context_dim), as for `contributions`.
             passages: changes the weights before the states are pooled.
-
-        Returns:
-            The names of the same two values as `forward` returns.
 
         Raises:
             NotImplementedError: the mechanism has no ONNX form. The model can still be trained and used in torch.
@@ -113,6 +144,7 @@ class WeightedPooling(Attention):
 
     has_weights = True
     learns_weights = True
+    num_heads = 1
 
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head if `normalized`."""
@@ -126,16 +158,28 @@ class WeightedPooling(Attention):
         weights = self.weigh(states, mask)
         return self.pool(states, weights, mask), self.shares(weights)
 
+    def head_values(self, states: Tensor) -> Tensor:
+        """(batch, seq, dim) -> what each head sums up, (batch, heads or 1, seq, context_dim / heads)."""
+        return states.unsqueeze(1)
+
+    def contributions(self, states: Tensor, weights: Tensor | None, mask: Tensor, matrix: Tensor) -> Tensor:
+        assert weights is not None
+        by_head = matrix.view(len(matrix), weights.shape[1], -1).permute(1, 2, 0)  # (heads, dim, num_outputs)
+        return (weights.unsqueeze(-1) * (self.head_values(states) @ by_head)).sum(dim=1)
+
     def shares(self, weights: Tensor) -> Tensor:
         """(batch, heads, seq) -> the share of each token, (batch, seq), sum 1."""
         mean = weights.mean(dim=1)
         return mean if self.normalized else mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
-    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, passages: Passages | None = None) -> tuple[str, str]:
+    def to_onnx(
+        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
+    ) -> PooledOnnx:
         weights = self.weigh_onnx(graph, scored)
         if passages is not None:
             weights = passages.to_onnx(graph, weights)
-        return self.pool_onnx(graph, pooled, weights), self.shares_onnx(graph, weights)
+        contributions = self.contributions_onnx(graph, pooled, weights, matrix) if self.additive else None
+        return PooledOnnx(self.pool_onnx(graph, pooled, weights), self.shares_onnx(graph, weights), contributions)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
         """`weigh` in ONNX. It is optional, see `to_onnx`."""
@@ -145,6 +189,17 @@ class WeightedPooling(Attention):
         """`pool` in ONNX."""
         sums = graph.op("MatMul", weights, states)  # (batch, heads, dim)
         return graph.op("Flatten", sums, axis=1) if self.uses_heads else graph.squeeze(sums, 1)
+
+    def head_values_onnx(self, graph: OnnxGraph, states: str) -> str:
+        """`head_values` in ONNX."""
+        return graph.unsqueeze(states, 1)
+
+    def contributions_onnx(self, graph: OnnxGraph, states: str, weights: str, matrix: Tensor) -> str:
+        """`contributions` in ONNX."""
+        by_head = graph.array(matrix).reshape(len(matrix), self.num_heads, -1).transpose(1, 2, 0)
+        values = graph.op("MatMul", self.head_values_onnx(graph, states), graph.constant(by_head))
+        weighted = graph.op("Mul", graph.unsqueeze(weights, 3), values)  # (batch, heads, seq, num_outputs)
+        return graph.op("ReduceSum", weighted, graph.constant([1]), keepdims=0)
 
     def shares_onnx(self, graph: OnnxGraph, weights: str) -> str:
         """`shares` in ONNX."""

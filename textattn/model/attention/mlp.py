@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from textattn.model.attention._base import (
     AttentionSizes,
+    PooledOnnx,
     WeightedPooling,
     masked_softmax,
     uniform_weights,
@@ -24,8 +25,10 @@ class MLPAttention(WeightedPooling):
     """f_i = relu(W h_i + b), score_i = w^T [f_i; h_i], context = tanh(U [sum_i a_i h_i; mean_i h_i] + c).
 
     This is the "MLP attention" of the tutorial that this project started from, except that the softmax is taken over
-    positions, as the tutorial intended.
+    positions, as the tutorial intended. Because of the outer tanh, logits cannot be divided among the tokens.
     """
+
+    additive = False
 
     def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__(sizes)
@@ -47,11 +50,13 @@ class MLPAttention(WeightedPooling):
         scores = graph.linear(graph.op("Concat", features, states, axis=-1), self.score, "score")
         return graph.unsqueeze(graph.masked_softmax(graph.squeeze(scores, 2), graph.mask), 1)
 
-    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, passages: Passages | None = None) -> tuple[str, str]:
-        context, weights = super().to_onnx(graph, scored, pooled, passages)
+    def to_onnx(
+        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
+    ) -> PooledOnnx:
+        context, weights, _ = super().to_onnx(graph, scored, pooled, matrix, passages)
         mean = graph.weighted_sum(graph.uniform_weights(), pooled)
         combined = graph.linear(graph.op("Concat", context, mean, axis=-1), self.combine, "combine")
-        return graph.op("Tanh", combined), weights
+        return PooledOnnx(graph.op("Tanh", combined), weights, None)
 
     @classmethod
     def telling_shapes(cls, sizes: AttentionSizes) -> dict[str, tuple[int, ...]]:

@@ -23,6 +23,7 @@ class MultiHeadPooling(WeightedPooling):
 
     def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__(sizes)
+        self.num_heads = sizes.num_heads
         self.context_dim = sizes.dim * sizes.num_heads
         self.projection = nn.Linear(sizes.dim, sizes.attention_size, bias=False)
         self.score = nn.Linear(sizes.attention_size, sizes.num_heads, bias=False)

@@ -39,8 +39,11 @@ class SelfAttention(WeightedPooling):
         return (uniform_weights(mask, states)[:, None, None, :] @ attention).squeeze(2)
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
-        values = self._heads(self.value(states))
+        values = self.head_values(states)
         return (weights.unsqueeze(2).to(values.dtype) @ values).flatten(1)  # (batch, dim)
+
+    def head_values(self, states: Tensor) -> Tensor:
+        return self._heads(self.value(states))
 
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, seq, dim) -> (batch, heads, seq, dim / heads)."""
@@ -57,8 +60,15 @@ class SelfAttention(WeightedPooling):
         return graph.squeeze(graph.op("MatMul", share, attention), 2)
 
     def pool_onnx(self, graph: OnnxGraph, states: str, weights: str) -> str:
-        values = self._heads_onnx(graph, graph.linear(states, self.value, "value"), [0, 2, 1, 3])
+        values = self.head_values_onnx(graph, states)
         return graph.op("Flatten", graph.op("MatMul", graph.unsqueeze(weights, 2), values), axis=1)
+
+    def head_values_onnx(self, graph: OnnxGraph, states: str) -> str:
+        name = f"{states}_values"
+        if name not in graph.names:
+            values = self._heads_onnx(graph, graph.linear(states, self.value, "value"), [0, 2, 1, 3])
+            graph.op("Identity", values, name=name)
+        return name
 
     def _heads_onnx(self, graph: OnnxGraph, x: str, order: list[int]) -> str:
         """(batch, seq, dim) -> the dimensions (batch, seq, heads, dim / heads), permuted by `order`."""
