@@ -112,7 +112,7 @@ def main() -> None:
 
 def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]:
     """Train word vectors once, so that the variants share them. Returns the settings that read them."""
-    from textattn.tokens.vectors import train_skipgram
+    from textattn.tokens.skipgram import SHARDS, train_skipgram
 
     resolved = load_config(config, overrides)
     settings = resolved.model.vectors
@@ -124,9 +124,8 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
         return read
     data = prepare(resolved, Report())
     resolved, corpus, tokenizer = data.config, data.corpus, data.tokenizer
-    vectors = train_skipgram(
-        settings, iter(corpus.train), tokenizer, resolved.model.embedding_dim, resolved.seed, lambda done: None
-    )
+    dim = resolved.model.embedding_dim
+    vectors = train_skipgram(settings, iter(corpus.train), tokenizer, dim, resolved.seed, threads=SHARDS)
     words = {number: word for word, number in tokenizer.backend.get_vocab().items()}
     with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for number in np.flatnonzero(vectors.found):

@@ -23,6 +23,7 @@ from textattn.runs.setup import Setup
 from textattn.runs.training_data import TrainingData
 from textattn.storage.records import Folds, History
 from textattn.storage.run_dir import RunDir
+from textattn.training.processors import limited_blas
 
 # Number of tokens for leave-one-out in the audit at the end of a run; this takes two or three seconds.
 TOKENS_OF_SHORT_AUDIT = 400_000
@@ -177,7 +178,8 @@ def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, repo
     report.stage("Training a linear model for comparison")
     config, corpus = data.config, data.corpus
     try:
-        facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
+        with limited_blas():
+            facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
     except InputError as error:
         report.note(error.message)
         return None
