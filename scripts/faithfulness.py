@@ -3,7 +3,10 @@
 
     .venv/bin/python scripts/faithfulness.py sst2 data.path=../shared/data/sst2 --seeds 5
 
-Trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
+    .venv/bin/python scripts/faithfulness.py recipes sst2 trec --seeds 1 2 3
+
+The second form trains shipped recipes, with `model.anchor` none and values, and compares all explanation methods on
+their test texts. The first form is about training attention to explain. It trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
 model on the same texts and prints a table (mean and standard deviation over the seeds). A recipe that learns from the
 predictions of a teacher gets a model of the unchanged config as its teacher, and its own word vectors. After each run,
 all results are written to --output as JSON. Started again with the same --output, the script continues where it
@@ -14,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import faithfulness_recipes
 import numpy as np
 
 import textattn
@@ -61,6 +66,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["recipes"]:
+        parser = argparse.ArgumentParser(prog="faithfulness.py recipes", description=faithfulness_recipes.__doc__)
+        faithfulness_recipes.add_arguments(parser)
+        faithfulness_recipes.measure_recipes(parser.parse_args(sys.argv[2:]))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
