@@ -6,11 +6,11 @@
     .venv/bin/python scripts/faithfulness.py recipes sst2 trec --seeds 1 2 3
 
 The second form trains shipped recipes, with `model.anchor` none and values, and compares all explanation methods on
-their test texts. The first form is about training attention to explain. It trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
-model on the same texts and prints a table (mean and standard deviation over the seeds). A recipe that learns from the
-predictions of a teacher gets a model of the unchanged config as its teacher, and its own word vectors. After each run,
-all results are written to --output as JSON. Started again with the same --output, the script continues where it
-stopped.
+their test texts. The first form is about training attention to explain: it trains the config once for each variant and
+seed, with the same word vectors for all, audits the attention of every model on the same texts and prints a table (mean
+and standard deviation over the seeds). A recipe that learns from the predictions of a teacher gets a model of the
+unchanged config as its teacher, and its own word vectors. After each run, all results are written to --output as JSON.
+Started again with the same --output, the script continues where it stopped.
 """
 
 from __future__ import annotations
