@@ -15,6 +15,7 @@ from string import Template
 
 from textattn.explain.explanations import Explanation
 from textattn.explain.methods import find_method, is_signed
+from textattn.explain.sums import sum_line
 from textattn.inference.classifier import Prediction
 
 # Shades of a hue; a word is marked from the first strength on, and a passage with one of the second is telling.
@@ -210,8 +211,18 @@ def _panel(index: int, explanation: Explanation, shape: _Shape) -> str:
     return (
         f'<section data-method="{index}"{hidden}><p class="why"><b>{_shown(explanation.method)}</b> '
         f'<span>{_why(explanation)}</span></p><div class="text" dir="auto">{_body(explanation, shape)}</div>'
-        f"{note}{_table(explanation)}</section>"
+        f"{_sum(explanation)}{note}{_table(explanation)}</section>"
     )
+
+
+def _sum(explanation: Explanation) -> str:
+    """How contributions lead to the answer."""
+    if explanation.total is None:
+        return ""
+    line = sum_line(
+        explanation, explanation.total, decimals=3, minus="−", name=lambda label: f"<bdi>{_shown(label)}</bdi>"
+    )
+    return f'<p class="sum">{line}</p>'
 
 
 def _why(explanation: Explanation) -> str:
@@ -374,16 +385,22 @@ def _folded(passage: _Passage, content: str) -> str:
 
 
 def _table(explanation: Explanation) -> str:
-    words = sorted((w for w in explanation.words if w.text.strip() and w.weight), key=lambda w: -abs(w.weight))
+    pairs = zip(explanation.words, explanation.word_attention, strict=True)
+    words = sorted((p for p in pairs if p[0].text.strip() and p[0].weight), key=lambda pair: -abs(pair[0].weight))
     if not words:
         return ""
-    signed, top = explanation.signed, abs(words[0].weight)
+    signed, top = explanation.signed, abs(words[0][0].weight)
+    # A contribution is a product with the attention, so the two are compared.
+    with_attention = explanation.total is not None
     rows = "".join(
-        f"<tr><td><bdi>{_shown(' '.join(word.text.split()))}</bdi><td>{_number(word.weight, signed)}"
+        f"<tr><td><bdi>{_shown(' '.join(word.text.split()))}</bdi>"
+        f'<td class="amount">{_number(word.weight, signed)}'
         f'<td><i class="{_hue(word.weight, signed)}" style="width:{100 * abs(word.weight) / top:.0f}%"></i>'
-        for word in words[:TABLE_ROWS]
+        + (f'<td class="amount">{_number(attention, False)}' if with_attention else "")
+        for word, attention in words[:TABLE_ROWS]
     )
-    return (
-        f'<details><summary>Strongest words</summary><table><thead><tr><th scope="col">word<th scope="col">weight'
-        f'<th scope="col"><span class="unseen">as a bar</span><tbody>{rows}</table></details>'
-    )
+    weight = "contribution" if with_attention else "weight"
+    head = f'<th scope="col">word<th scope="col" class="amount">{weight}'
+    head += '<th scope="col"><span class="unseen">as a bar</span>'
+    head += '<th scope="col" class="amount">attention' if with_attention else ""
+    return f"<details><summary>Strongest words</summary><table><thead><tr>{head}<tbody>{rows}</table></details>"
