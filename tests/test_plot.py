@@ -67,12 +67,12 @@ def test_several_heads_are_drawn_as_rows_that_average_to_the_bars(tmp_path: Path
         [*TINY, "training.epochs=1", "model.attention=multi_head", "model.num_heads=3", f"output.dir={tmp_path / 'r'}"],
     )
     model = textattn.load(run)
-    explanation = model.explain(TEXT)[0]
+    explanation = model.explain(TEXT, method="attention")[0]
     heads = head_weights(explanation, model)
     assert heads is not None
     assert heads.shape == (3, len(explanation.words))
     assert heads.mean(axis=0) == pytest.approx([word.weight for word in explanation.words], abs=1e-5)
-    cli("explain", "--model", run, "--plot", tmp_path / "x.svg", TEXT)
+    cli("explain", "--model", run, "--method", "attention", "--plot", tmp_path / "x.svg", TEXT)
     assert len(re.findall("head [123]", (tmp_path / "x.svg").read_text())) == 3
 
 
@@ -90,9 +90,9 @@ def test_a_formula_has_a_bar_for_each_element(tmp_path: Path) -> None:
         }
     )
     model = textattn.load(run)
-    from textattn.explain.plot import _by_element
+    from textattn.explain.elements import by_element
 
-    explanation = _by_element(model.explain("Fe2O3Fe")[0])
+    explanation = by_element(model.explain("Fe2O3Fe", method="attention")[0])
     assert [word.text for word in explanation.words] == ["Fe", "O"]
     assert np.sum([word.weight for word in explanation.words]) == pytest.approx(1, abs=1e-5)
     assert cli("explain", "--model", run, "--plot", tmp_path / "x.png", "Fe2O3Fe").code == 0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.explain.elements import by_element
 from textattn.explain.explanations import Explanation
+from textattn.explain.pictures import picture
 from textattn.inference.classifier import Classifier
-from textattn.inference.words import Word, find_words
-from textattn.measure.plots import BLUE, ORANGE, VERMILLION, fonts_for
-from textattn.tokens.formulas import element_of
+from textattn.inference.words import find_words
+from textattn.measure.plots import BLUE, ORANGE, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,20 +31,13 @@ def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str
     Args:
         kind: png, svg or pdf.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if classifier.tokenizer.reads_formulas:
-        explanation = _by_element(explanation)
-    # The same picture gives the same bytes: no date, and ids that do not depend on the process.
-    with mpl.rc_context({"svg.hashsalt": "textattn", "font.sans-serif": fonts_for(explanation.text)}):
-        shown = _shown(explanation)
-        heads = head_weights(explanation, classifier) if explanation.method == "attention" else None
-        width = max(4.0, 1.6 + INCHES_PER_WORD * len(shown))
-        rows = 0 if heads is None else len(heads)
-        figure = Figure(figsize=(width, 3.2 + 0.3 * rows), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
+        explanation = by_element(explanation)
+    shown = _shown(explanation)
+    heads = head_weights(explanation, classifier) if explanation.method == "attention" else None
+    rows = 0 if heads is None else len(heads)
+    inches = max(4.0, 1.6 + INCHES_PER_WORD * len(shown)), 3.2 + 0.3 * rows
+    with picture(file, kind, inches, explanation.text) as figure:
         if heads is None:
             _bars(figure.subplots(), explanation, shown)
         else:
@@ -51,25 +45,6 @@ def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str
             _bars(top, explanation, shown)
             _heat_map(figure, bottom, heads[:, shown], explanation, shown)
         figure.suptitle(_title(explanation), fontsize=10)
-        # savefig warns of every character that no font here has; it draws a box for it, which says the same.
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-            figure.savefig(file, format=kind, metadata=metadata)
-
-
-def _by_element(explanation: Explanation) -> Explanation:
-    """With one word for each element of a formula: its amount belongs to it, and so do its other places."""
-    elements: dict[str, Word] = {}
-    last = ""
-    for word in explanation.words:
-        other = word.text if word.text[:1].isalpha() or not last else last
-        last = element_of(word.text) or other
-        first = elements.get(last, replace(word, text=last, weight=0.0))
-        elements[last] = replace(first, weight=first.weight + word.weight)
-    return replace(explanation, words=list(elements.values()))
 
 
 def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np.float64] | None:
@@ -89,8 +64,9 @@ def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np
     by_word = []
     for head in weights[0].double().tolist():
         weighed = replace(explanation, words=spans.words(explanation.text, head))
-        by_element = _by_element(weighed) if classifier.tokenizer.reads_formulas else weighed
-        by_word.append([word.weight for word in by_element.words])
+        if classifier.tokenizer.reads_formulas:
+            weighed = by_element(weighed)
+        by_word.append([word.weight for word in weighed.words])
     return np.array(by_word)
 
 
