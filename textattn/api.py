@@ -12,6 +12,7 @@ from textattn.inference.classifier import Classifier, Text
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
     from textattn.explain.flips import Flip
+    from textattn.explain.trace import Trace
 
 
 def train(
@@ -97,6 +98,17 @@ class Model(Classifier):
         from textattn.explain.flips import find_flip
 
         return find_flip(self, text)
+
+    def trace(self, text: Text) -> Trace:
+        """Follow one text through the network: the arrays from token ids to probabilities, with their shapes.
+
+        Raises:
+            InputError: the model has no model.safetensors; a bundle has none.
+            ConfigError: the text has the wrong number of segments.
+        """
+        from textattn.explain.trace import trace
+
+        return trace(self, text)
 
     def audit(
         self,
