@@ -72,7 +72,7 @@ class Model(Classifier):
         method: str | None = None,
         against: str | None = None,
     ) -> list[Explanation]:
-        """Explain how much each token and word contributed to the predictions.
+        """Explain how much each token and word contributed to the predictions, in a list that a notebook shows.
 
         Args:
             texts: the texts to explain.
@@ -86,8 +86,9 @@ class Model(Classifier):
             InputError: the method needs PyTorch, but the model has no model.safetensors.
         """
         from textattn.explain.explanations import explain_texts
+        from textattn.inference.notebook import Answers
 
-        return explain_texts(self, texts, method, target, against)
+        return Answers(explain_texts(self, texts, method, target, against))
 
     def flip(self, text: Text) -> Flip | None:
         """Find a smallest set of words whose removal changes the prediction; None if there is no such set.

@@ -73,6 +73,11 @@ class Explanation:
         """Whether weights are for the target or against it."""
         return is_signed(self.method)
 
+    def _repr_html_(self) -> str:
+        from textattn.explain.notebook import explanation_html
+
+        return explanation_html(self)
+
 
 @dataclass(frozen=True)
 class Question:

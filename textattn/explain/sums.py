@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from textattn.explain.explanations import Explanation, Sum
+if TYPE_CHECKING:
+    from textattn.explain.explanations import Explanation, Sum
 
 
 def sum_line(
