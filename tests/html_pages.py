@@ -43,6 +43,8 @@ def of_words(
     settings = {"target": prediction.label, "against": None, "truncated": False, **more}
     tokens, offsets = [word.text for word in words], [(word.start, word.end) for word in words]
     weights = [word.weight for word in words]
+    attention = [1 / len(words) for _ in words]
+    settings = {"attention_weights": attention, "word_attention": attention, **settings}
     return Explanation(
         text, prediction, method=method, tokens=tokens, offsets=offsets, weights=weights, words=words, **settings
     )

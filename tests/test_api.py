@@ -80,7 +80,7 @@ def test_predictions_are_those_that_were_measured(model: Model, trained_run: Pat
 
 
 def test_explanations_cover_the_text(model: Model) -> None:
-    for text, explanation in zip(TEXTS, model.explain(TEXTS), strict=True):
+    for text, explanation in zip(TEXTS, model.explain(TEXTS, method="attention"), strict=True):
         assert explanation.text == text
         assert explanation.prediction.label == model.predict(text)[0].label
         assert explanation.target == explanation.prediction.label
@@ -97,8 +97,18 @@ def test_explanations_cover_the_text(model: Model) -> None:
 
 
 def test_attention_is_the_same_alone_and_in_a_batch(model: Model) -> None:
-    for explanation in model.explain(TEXTS):
-        np.testing.assert_allclose(model.explain(explanation.text)[0].weights, explanation.weights, atol=1e-6)
+    for explanation in model.explain(TEXTS, method="attention"):
+        alone = model.explain(explanation.text, method="attention")[0]
+        np.testing.assert_allclose(alone.weights, explanation.weights, atol=1e-6)
+
+
+def test_by_default_contributions_add_up_to_the_answer(model: Model) -> None:
+    for text, explanation in zip(TEXTS, model.explain(TEXTS), strict=True):
+        assert explanation.method == "contributions"
+        assert explanation.total is not None
+        score = model.predict(text)[0].score
+        answer = explanation.total.bias + sum(explanation.weights)
+        assert answer / model.config.temperature == pytest.approx(np.log(score / (1 - score)), abs=1e-3)
 
 
 def test_a_target_is_one_of_the_labels(model: Model) -> None:

@@ -18,8 +18,8 @@ from inprocess import run as cli
 import textattn
 from textattn.config.schema import TokenizerConfig, VectorsConfig
 from textattn.errors import ConfigError
+from textattn.explain.elements import by_element
 from textattn.explain.lexicon import lexicon
-from textattn.explain.plot import _by_element
 from textattn.inference.words import merge_words
 from textattn.tokens.element_vectors import periodic_vectors
 from textattn.tokens.elements import PLACES, SYMBOLS
@@ -218,9 +218,9 @@ def test_an_element_that_stands_twice_has_its_weight_at_both_places() -> None:
     hydrogen = weights["H", (1, 3)] + weights["0.5", (1, 3)]
     assert explanation.words[1].weight == pytest.approx(hydrogen * 3 / 4)
     assert explanation.words[5].weight == pytest.approx(hydrogen / 4)
-    by_element = _by_element(explanation).words
-    assert [word.text for word in by_element] == ["C", "H", "O"]
-    assert by_element[1].weight == pytest.approx(hydrogen)
+    elements = by_element(explanation).words
+    assert [word.text for word in elements] == ["C", "H", "O"]
+    assert elements[1].weight == pytest.approx(hydrogen)
     for method in ("occlusion", "integrated_gradients", "lime", "kernel_shap"):
         (other,) = model.explain(["CH3COOH"], method=method)
         assert [word.text for word in other.words] == ["C", "H3", "C", "O", "O", "H"]

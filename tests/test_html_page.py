@@ -11,7 +11,7 @@ from html_pages import LABELS, METHODS, Page, expected_shade, explain, of_words,
 from hypothesis import given, settings
 
 import textattn
-from textattn.explain import html
+from textattn.explain import marks
 from textattn.explain.html import PageText, render_page
 from textattn.inference.classifier import Prediction
 from textattn.inference.words import Word
@@ -325,7 +325,7 @@ def test_the_table_holds_the_strongest_words_with_their_numbers() -> None:
      (-1.5e-6, True, "−1.50e−06"), (0.4, False, "0.400")],
 )  # fmt: skip
 def test_numbers(weight: float, signed: bool, shown: str) -> None:
-    assert html._number(weight, signed) == shown
+    assert marks.number(weight, signed) == shown
 
 
 @pytest.mark.parametrize(("error", "shown"), [(0.004, "0.4\u00a0%"), (math.inf, "not defined"), (None, None)])

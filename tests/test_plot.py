@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, MakeOnce
 from inprocess import run as cli
 from PIL import Image
 
 import textattn
-from textattn.explain.plot import MOST_WORDS, head_weights
+from textattn.explain.plot import MOST_MAPPED, MOST_WORDS, head_weights
 
 TEXT = "The film was a joy, but the ending felt rushed."
 
@@ -67,13 +70,52 @@ def test_several_heads_are_drawn_as_rows_that_average_to_the_bars(tmp_path: Path
         [*TINY, "training.epochs=1", "model.attention=multi_head", "model.num_heads=3", f"output.dir={tmp_path / 'r'}"],
     )
     model = textattn.load(run)
-    explanation = model.explain(TEXT)[0]
-    heads = head_weights(explanation, model)
+    explanation = model.explain(TEXT, method="attention")[0]
+    heads = head_weights(explanation, model, model.trace(TEXT))
     assert heads is not None
     assert heads.shape == (3, len(explanation.words))
     assert heads.mean(axis=0) == pytest.approx([word.weight for word in explanation.words], abs=1e-5)
-    cli("explain", "--model", run, "--plot", tmp_path / "x.svg", TEXT)
+    cli("explain", "--model", run, "--method", "attention", "--plot", tmp_path / "x.svg", TEXT)
     assert len(re.findall("head [123]", (tmp_path / "x.svg").read_text())) == 3
+
+
+@pytest.fixture(scope="module")
+def self_attention(make_once: MakeOnce) -> Path:
+    overrides = ["training.epochs=1", "model.attention=self_attention", "model.num_heads=2"]
+    return make_once(
+        "self_attention", lambda run: textattn.train("quickstart", [*TINY, *overrides, f"output.dir={run}"])
+    )
+
+
+@pytest.mark.parametrize(("num_words", "drawn"), [(1, True), (MOST_MAPPED, True), (MOST_MAPPED + 1, False)])
+def test_tokens_that_attend_to_one_another_are_a_map_for_each_head(
+    self_attention: Path, tmp_path: Path, num_words: int, drawn: bool
+) -> None:
+    text = " ".join(["good"] * num_words)
+    done = cli("explain", "--model", self_attention, "--method", "attention", "--plot", tmp_path / "x.svg", text)
+    assert done.code == 0, done.err
+    picture = (tmp_path / "x.svg").read_text()
+    assert [f"head {head}: row attends to column" in picture for head in (1, 2, 3)] == [drawn, drawn, False]
+    # Two maps and the scale, or one with a row a head and the scale.
+    assert picture.count("<image") == (3 if drawn else 2)
+
+
+def test_json_has_the_weights_of_each_head(self_attention: Path, trained_run: Path, tmp_path: Path) -> None:
+    def explained(run: Path, method: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(cli("explain", "--model", run, "--method", method, "--json", TEXT).out)
+        return found
+
+    value = explained(self_attention, "attention")
+    heads = np.array(value["head_weights"])
+    assert heads.shape == (2, len(value["tokens"]))
+    assert heads.mean(axis=0) == pytest.approx(value["weights"], abs=1e-5)
+    assert np.ptp(heads, axis=0).max() > 1e-4
+    assert "head_weights" not in explained(self_attention, "contributions")
+    assert "head_weights" not in explained(trained_run, "attention")
+    without = tmp_path / "run"
+    shutil.copytree(self_attention, without)
+    (without / "model.safetensors").unlink()
+    assert "head_weights" not in explained(without, "attention")
 
 
 def test_a_formula_has_a_bar_for_each_element(tmp_path: Path) -> None:
@@ -90,9 +132,9 @@ def test_a_formula_has_a_bar_for_each_element(tmp_path: Path) -> None:
         }
     )
     model = textattn.load(run)
-    from textattn.explain.plot import _by_element
+    from textattn.explain.elements import by_element
 
-    explanation = _by_element(model.explain("Fe2O3Fe")[0])
+    explanation = by_element(model.explain("Fe2O3Fe", method="attention")[0])
     assert [word.text for word in explanation.words] == ["Fe", "O"]
     assert np.sum([word.weight for word in explanation.words]) == pytest.approx(1, abs=1e-5)
     assert cli("explain", "--model", run, "--plot", tmp_path / "x.png", "Fe2O3Fe").code == 0

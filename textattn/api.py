@@ -12,6 +12,7 @@ from textattn.inference.classifier import Classifier, Text
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
     from textattn.explain.flips import Flip
+    from textattn.explain.trace import Trace
 
 
 def train(
@@ -71,7 +72,7 @@ class Model(Classifier):
         method: str | None = None,
         against: str | None = None,
     ) -> list[Explanation]:
-        """Explain how much each token and word contributed to the predictions.
+        """Explain how much each token and word contributed to the predictions, in a list that a notebook shows.
 
         Args:
             texts: the texts to explain.
@@ -85,8 +86,9 @@ class Model(Classifier):
             InputError: the method needs PyTorch, but the model has no model.safetensors.
         """
         from textattn.explain.explanations import explain_texts
+        from textattn.inference.notebook import Answers
 
-        return explain_texts(self, texts, method, target, against)
+        return Answers(explain_texts(self, texts, method, target, against))
 
     def flip(self, text: Text) -> Flip | None:
         """Find a smallest set of words whose removal changes the prediction; None if there is no such set.
@@ -97,6 +99,17 @@ class Model(Classifier):
         from textattn.explain.flips import find_flip
 
         return find_flip(self, text)
+
+    def trace(self, text: Text) -> Trace:
+        """Follow one text through the network: the arrays from token ids to probabilities, with their shapes.
+
+        Raises:
+            InputError: the model has no model.safetensors; a bundle has none.
+            ConfigError: the text has the wrong number of segments.
+        """
+        from textattn.explain.trace import trace
+
+        return trace(self, text)
 
     def audit(
         self,

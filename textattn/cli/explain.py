@@ -10,14 +10,12 @@ import typer
 from textattn.cli.answers import check_arguments, open_model
 from textattn.cli.console import enumerated, note
 from textattn.cli.explanations import WORDS, Display, print_explanations
-from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
-from textattn.errors import ConfigError, Option
+from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts, check_picture
+from textattn.errors import ConfigError
 from textattn.explain.methods import method_names, ngram_method_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-PLOTS = (".png", ".svg", ".pdf")
 
 
 def explain(  # noqa: PLR0913 (every option of a command is a parameter)
@@ -93,10 +91,7 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
         methods = tuple(dict.fromkeys(name.strip() for name in method.split(",")))
         for name in methods:
             Question(name, *(contrast or (target, None))).check_method()
-    if plot is not None and plot.suffix.lower() not in PLOTS:
-        raise ConfigError(
-            f"{plot} has none of the suffixes {', '.join(PLOTS)}", Option("plot", "weights.png"), setting=Option("plot")
-        )
+    check_picture(plot, "weights.png")
     if contrast is not None and target is not None:
         raise ConfigError("give either --target or --contrast", f"--contrast {contrast[0]} {contrast[1]}")
     if split is not None and texts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textattn.cli.answers import as_json
 from textattn.cli.console import flush, out, out_json, use_color
+from textattn.storage.run_dir import WEIGHTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +72,7 @@ def print_explanations(
             for explanation in explanations:
                 if display.json:
                     value = _explanation_as_json(explanation, multi_label) | {"verdict": trusted[explanation.method]}
+                    value |= _heads_as_json(explanation, classifier)
                     if gold is not None:
                         value["gold"] = list(gold) if multi_label else gold[0]
                     if display.flip:
@@ -123,6 +125,17 @@ def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[st
     if explanation.completeness_error is not None:
         value["completeness_error"] = explanation.completeness_error
     return value
+
+
+def _heads_as_json(explanation: Explanation, classifier: Classifier) -> dict[str, Any]:
+    """The weights of each head, for `attention` of a model with several; only PyTorch tells them apart."""
+    several = classifier.config.architecture["num_heads"] > 1
+    if explanation.method != "attention" or not several or not classifier.files.has(WEIGHTS):
+        return {}
+    from textattn.explain.trace import trace
+
+    heads = trace(classifier, explanation.text).head_weights
+    return {} if heads is None or len(heads) < 2 else {"head_weights": heads.astype(float).tolist()}
 
 
 def _flip_as_json(flip: Flip | None) -> dict[str, Any] | None:

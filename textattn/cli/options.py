@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from textattn.cli.console import set_quiet
+from textattn.errors import ConfigError, Option
 
+PICTURES = (".png", ".svg", ".pdf")
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.", callback=set_quiet)]
 Model = Annotated[
     str | None,
@@ -42,3 +45,15 @@ Runtime = Annotated[
         "--runtime", metavar="NAME", help="onnx, int8 or torch; default: the first the model has.", show_default=False
     ),
 ]
+
+
+def check_picture(plot: Path | None, example: str) -> None:
+    """Raises ConfigError if the file given with `--plot` cannot be a picture.
+
+    Args:
+        example: a file name for the hint.
+    """
+    if plot is not None and plot.suffix.lower() not in PICTURES:
+        raise ConfigError(
+            f"{plot} has none of the suffixes {', '.join(PICTURES)}", Option("plot", example), setting=Option("plot")
+        )

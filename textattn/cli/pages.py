@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from textattn.cli.split_texts import LabelledTexts
 from textattn.errors import ConfigError, Option
+from textattn.explain.elements import ElementMean
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.stored_audit import trust
@@ -34,12 +36,8 @@ def write_page(
     methods = [explanations[0].method for explanations in by_method if explanations]
     verdicts = {method: found for method in methods if (found := trust(classifier, method)) is not None}
     page = render_page(texts, verdicts, labels=classifier.labels, model=str(classifier.path))
-    try:
+    with _errors_of(file, Option("html", "page.html")):
         write_text(file, page)
-    except OSError as error:
-        raise ConfigError(
-            f"{file} cannot be written: {error.strerror or error}", Option("html", "page.html"), setting=Option("html")
-        ) from None
 
 
 def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence[Explanation]]) -> list[Path]:
@@ -53,13 +51,28 @@ def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence
     drawn = [explanation for explanations in zip(*by_method, strict=True) for explanation in explanations]
     files = [file] if len(drawn) == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, len(drawn) + 1)]
     for path, explanation in zip(files, drawn, strict=True):
-        try:
-            with atomic_path(path) as temporary:
-                draw(explanation, classifier, temporary, path.suffix[1:].lower())
-        except OSError as error:
-            raise ConfigError(
-                f"{path} cannot be written: {error.strerror or error}",
-                Option("plot", "weights.png"),
-                setting=Option("plot"),
-            ) from None
+        with _errors_of(path, Option("plot", "weights.png")), atomic_path(path) as temporary:
+            draw(explanation, classifier, temporary, path.suffix[1:].lower())
     return files
+
+
+def write_table(file: Path, means: Mapping[str, ElementMean], label: str, *, method: str, num_texts: int) -> None:
+    """A picture of the periodic table; see `textattn.explain.periodic_table.draw_table`.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    from textattn.explain.periodic_table import draw_table
+
+    with _errors_of(file, Option("plot", "table.png")), atomic_path(file) as temporary:
+        draw_table(means, label, temporary, file.suffix[1:].lower(), method=method, num_texts=num_texts)
+
+
+@contextlib.contextmanager
+def _errors_of(file: Path, remedy: Option) -> Iterator[None]:
+    """Raises ConfigError where a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{file} cannot be written: {error.strerror or error}"
+        raise ConfigError(problem, remedy, setting=Option(remedy.name)) from None

@@ -30,11 +30,11 @@ class Sum:
     answer: float
     """The sum: see `Targets.direction` for what it is of several labels."""
     temperature: float
-    """Calibration divides the logits by it. For one of two labels, or a label of its own, `answer / temperature` is
-    the log-odds of the label's probability."""
-    num_outputs: int
-    """Logits of the model. With more than two that are no labels of their own, `answer` is the label's logit less the
-    mean of the others."""
+    """Calibration divides the logits by it. Where the answer is log-odds, `answer / temperature` is the log-odds of the
+    probabilities."""
+    is_log_odds: bool
+    """Whether `answer` is the log-odds of the label, rather than the other label if there is one. If not, the label is
+    one of more than two, and `answer` is its logit less the mean of the others."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Explanation:
     def signed(self) -> bool:
         """Whether weights are for the target or against it."""
         return is_signed(self.method)
+
+    def _repr_html_(self) -> str:
+        from textattn.explain.notebook import explanation_html
+
+        return explanation_html(self)
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,7 @@ class AnsweredTexts:
         classifier, logits = self.forward.classifier, self.forward.logits.astype(np.float64)
         num_outputs = logits.shape[1]
         parts = self.forward.contributions
+        is_log_odds = num_outputs <= 2 or targets.against is not None or targets.output == "sigmoid"
         by_label, sums = [], []
         for row, direction in enumerate(targets.direction(num_outputs)):
             total = parts.total[row].astype(np.float64)  # (tokens, num_outputs)
@@ -202,7 +208,7 @@ class AnsweredTexts:
             everything, answer = float((total @ direction).sum()), float(logits[row] @ direction)
             words = everything - (ngrams or 0.0)
             temperature = classifier.config.temperature
-            sums.append(Sum(answer - everything, words, ngrams, answer, temperature, num_outputs))
+            sums.append(Sum(answer - everything, words, ngrams, answer, temperature, is_log_odds))
             # One output is the logit of the second of two labels.
             columns = np.concatenate([-total, total], axis=1) if num_outputs == 1 else total
             by_label.append(dict(zip(classifier.labels, columns.T.tolist(), strict=True)))

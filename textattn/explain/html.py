@@ -14,12 +14,12 @@ from pathlib import Path
 from string import Template
 
 from textattn.explain.explanations import Explanation
+from textattn.explain.marks import SHADES, hue, marked_words, number, strengths, sum_html
 from textattn.explain.methods import find_method, is_signed
 from textattn.inference.classifier import Prediction
+from textattn.inference.markup import shown, visible
 
-# Shades of a hue; a word is marked from the first strength on, and a passage with one of the second is telling.
-SHADES = 4
-LEAST_SHADED = 0.15
+# A passage with a word of this strength is telling.
 TELLING = 0.5
 # Of a text of more words than this only the telling passages are unfolded; fewer words than the second never fold.
 SHOWN_IN_FULL = 150
@@ -29,10 +29,6 @@ LONGEST_PASSAGE = 50
 # Rows in the table of the strongest words.
 TABLE_ROWS = 10
 
-# A control character is shown as a picture of itself: browsers drop, replace or obey it.
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {
-    code: 0x2421 if code == 127 else 0xFFFD for code in range(127, 160)
-}
 # Words as they are counted for people: one for each Chinese or Japanese character; long runs count as several.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]{1,20}")
 _SENTENCE_END = re.compile(r"(?:<br ?/?>\s*)+|\n\s*|[.!?…؟।]+[\"'”’»)\]]*\s+|[。！？｡]+[”’」』）]*\s*")
@@ -79,8 +75,8 @@ def render_page(texts: Sequence[PageText], verdicts: Mapping[str, str], *, label
         for number, text in enumerate(texts, 1)
     )
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(
-        title=_shown(f"{model}: {_counted(len(texts), 'text')} explained"),
-        model=_shown(model),
+        title=shown(f"{model}: {_counted(len(texts), 'text')} explained"),
+        model=shown(model),
         facts=_facts(len(texts), answers),
         about="\n".join(_about(i, method, verdicts.get(method), marked) for i, method in enumerate(methods)),
         methods=_method_switch(methods),
@@ -105,22 +101,8 @@ class _Choices:
         self.values = [" ".join(value[name] for name in names or ()) for names in rows]
 
 
-def _shown(text: str) -> str:
-    """Escaped for content and for attributes, control characters made visible."""
-    return escape(_visible(text))
-
-
-def _visible(text: str) -> str:
-    """As long as the text. The carriage return of a Windows line end becomes a space, which is not seen there."""
-    return text.replace("\r\n", " \n").translate(_VISIBLE)
-
-
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _number(weight: float, signed: bool) -> str:
-    return f"{weight:{'+' if signed else ''}#.3g}".rstrip(".").replace("-", "−")
 
 
 def _facts(num_texts: int, answers: Sequence[bool]) -> str:
@@ -131,7 +113,7 @@ def _facts(num_texts: int, answers: Sequence[bool]) -> str:
 
 def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
     """A method with its verdict and its legend."""
-    said = f'<p class="verdict">{_shown(verdict)}</p>' if verdict else ""
+    said = f'<p class="verdict">{shown(verdict)}</p>' if verdict else ""
     shades = range(1, SHADES + 1)
     if not is_signed(method):
         legend = f"<span>less {_ramp('a', shades)} more attention</span>"
@@ -141,8 +123,8 @@ def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
     if evidence:
         legend += '<span><span class="ev">word</span> marked by people</span>'
     return (
-        f'<section data-method="{index}"{" hidden" if index else ""}><h2>{_shown(method)} '
-        f'<small>{_shown(find_method(method).says)}</small></h2>{said}<p class="legend">{legend}</p></section>'
+        f'<section data-method="{index}"{" hidden" if index else ""}><h2>{shown(method)} '
+        f'<small>{shown(find_method(method).says)}</small></h2>{said}<p class="legend">{legend}</p></section>'
     )
 
 
@@ -156,7 +138,7 @@ def _method_switch(methods: Sequence[str]) -> str:
     values = [*range(len(methods)), "all"]
     radios = (
         f'<label><input type="radio" name="method" value="{value}"{"" if value else " checked"}>'
-        f"<span>{_shown(name)}</span></label>"
+        f"<span>{shown(name)}</span></label>"
         for value, name in zip(values, [*methods, "side by side"], strict=True)
     )
     return f'<fieldset class="switch"><legend>Method</legend>{"".join(radios)}</fieldset>'
@@ -167,7 +149,7 @@ def _select(name: str, title: str, unset: str, choices: Mapping[str, tuple[str, 
     if not choices:
         return ""
     options = (
-        f'<option value="{value}">{_shown(called) or "(none)"} ({count:,})</option>'
+        f'<option value="{value}">{shown(called) or "(none)"} ({count:,})</option>'
         for value, (called, count) in choices.items()
     )
     return f'<label>{title}<select id="{name}"><option value="">{unset}</option>{"".join(options)}</select></label>'
@@ -185,7 +167,7 @@ def _article(number: int, text: PageText, methods: Sequence[str], gold: str, giv
 
 
 def _answer(prediction: Prediction) -> str:
-    given = ((f"<bdi>{_shown(label)}</bdi>", prediction.scores[label]) for label in prediction.labels)
+    given = ((f"<bdi>{shown(label)}</bdi>", prediction.scores[label]) for label in prediction.labels)
     labels = (f'<span class="label">{label} <span class="score">{score:.3f}</span></span>' for label, score in given)
     return " ".join(labels) or '<span class="label">no label</span>'
 
@@ -193,7 +175,7 @@ def _answer(prediction: Prediction) -> str:
 def _marker(text: PageText) -> str:
     if text.gold is None:
         return ""
-    gold = f"<bdi>{_shown(', '.join(text.gold))}</bdi>"
+    gold = f"<bdi>{shown(', '.join(text.gold))}</bdi>"
     if text.right:
         return f'<p class="marker right">✓ right<span class="unseen">: {gold}</span></p>'
     return f'<p class="marker wrong">✗ wrong: {gold if text.gold else "<bdi>no label</bdi>"}</p>'
@@ -206,11 +188,12 @@ def _panel(index: int, explanation: Explanation, shape: _Shape) -> str:
         about = "How far the sum of the weights is from the change of the log-odds it stands for"
         notes.append(f'<span title="{about}">Completeness error: {figure}</span>')
     note = f'<p class="note">{"".join(notes)}</p>' if notes else ""
+    total = f'<p class="sum">{line}</p>' if (line := sum_html(explanation)) else ""
     hidden = " hidden" if index else ""
     return (
-        f'<section data-method="{index}"{hidden}><p class="why"><b>{_shown(explanation.method)}</b> '
+        f'<section data-method="{index}"{hidden}><p class="why"><b>{shown(explanation.method)}</b> '
         f'<span>{_why(explanation)}</span></p><div class="text" dir="auto">{_body(explanation, shape)}</div>'
-        f"{note}{_table(explanation)}</section>"
+        f"{total}{note}{_table(explanation)}</section>"
     )
 
 
@@ -220,23 +203,8 @@ def _why(explanation: Explanation) -> str:
     prediction = explanation.prediction
     given = explanation.target in (prediction.label, *prediction.labels)
     score = "" if given else f' <span class="score">{prediction.scores[explanation.target]:.3f}</span>'
-    against = "" if explanation.against is None else f" rather than <bdi>{_shown(explanation.against)}</bdi>"
-    return f"why <bdi>{_shown(explanation.target)}</bdi>{score}{against}"
-
-
-def _strengths(explanation: Explanation) -> list[float]:
-    """For each word, from -1 to 1: against the target or for it; of attention: what is over an equal share."""
-    words = explanation.words
-    top = max((abs(word.weight) for word in words), default=0.0) or 1.0
-    floor = 0.0 if explanation.signed else 1 / max(len(words), 1)
-    return [
-        (word.weight if explanation.signed else max(word.weight - floor, 0.0)) / top if word.text.strip() else 0.0
-        for word in words
-    ]
-
-
-def _hue(weight: float, signed: bool) -> str:
-    return "a" if not signed else "p" if weight > 0 else "c"
+    against = "" if explanation.against is None else f" rather than <bdi>{shown(explanation.against)}</bdi>"
+    return f"why <bdi>{shown(explanation.target)}</bdi>{score}{against}"
 
 
 @dataclass(frozen=True)
@@ -254,7 +222,7 @@ class _Shape:
     def __init__(self, page_text: PageText) -> None:
         first = page_text.explanations[0]
         self.evidence = _merged(page_text.evidence)
-        self.visible = _visible(first.text)
+        self.visible = visible(first.text)
         self.unread = _unread(first)
         self._starts = [match.start() for match in _WORD.finditer(first.text)]
         if self._count(0, len(first.text)) <= SHOWN_IN_FULL:
@@ -276,7 +244,7 @@ class _Shape:
         strong = sorted(
             word.start
             for explanation in page_text.explanations
-            for word, strength in zip(explanation.words, _strengths(explanation), strict=True)
+            for word, strength in zip(explanation.words, strengths(explanation), strict=True)
             if abs(strength) >= TELLING
         )
         cuts = self._cuts(page_text.explanations[0])
@@ -327,23 +295,18 @@ def _unread(explanation: Explanation) -> tuple[int, int] | tuple[()]:
 
 def _body(explanation: Explanation, shape: _Shape) -> str:
     """The text in passages, those in pieces that people marked or not, those in words."""
-    signed = explanation.signed
-    marked = [
-        (word, f"{_hue(strength, signed)}{min(int(abs(strength) * SHADES) + 1, SHADES)}", _number(word.weight, signed))
-        for word, strength in zip(explanation.words, _strengths(explanation), strict=True)
-        if abs(strength) >= LEAST_SHADED
-    ]
+    marked = list(marked_words(explanation))
     ends = [word.end for word, _, _ in marked]
 
     def words(start: int, end: int) -> Iterator[str]:
         position = start
         for i in range(bisect_right(ends, start), len(marked)):
-            word, shade, number = marked[i]
+            word, shade, weight = marked[i]
             if word.start >= end:
                 break
             a, b = max(word.start, start), min(word.end, end)
             yield escape(shape.visible[position:a], quote=False)
-            yield f'<mark class="{shade}" title="{number}">{escape(shape.visible[a:b], quote=False)}</mark>'
+            yield f'<mark class="{shade}" title="{weight}">{escape(shape.visible[a:b], quote=False)}</mark>'
             position = b
         yield escape(shape.visible[position:end], quote=False)
 
@@ -374,16 +337,22 @@ def _folded(passage: _Passage, content: str) -> str:
 
 
 def _table(explanation: Explanation) -> str:
-    words = sorted((w for w in explanation.words if w.text.strip() and w.weight), key=lambda w: -abs(w.weight))
+    pairs = zip(explanation.words, explanation.word_attention, strict=True)
+    words = sorted((p for p in pairs if p[0].text.strip() and p[0].weight), key=lambda pair: -abs(pair[0].weight))
     if not words:
         return ""
-    signed, top = explanation.signed, abs(words[0].weight)
+    signed, top = explanation.signed, abs(words[0][0].weight)
+    # A contribution is a product with the attention, so the two are compared.
+    with_attention = explanation.total is not None
     rows = "".join(
-        f"<tr><td><bdi>{_shown(' '.join(word.text.split()))}</bdi><td>{_number(word.weight, signed)}"
-        f'<td><i class="{_hue(word.weight, signed)}" style="width:{100 * abs(word.weight) / top:.0f}%"></i>'
-        for word in words[:TABLE_ROWS]
+        f"<tr><td><bdi>{shown(' '.join(word.text.split()))}</bdi>"
+        f'<td class="amount">{number(word.weight, signed)}'
+        f'<td><i class="{hue(word.weight, signed)}" style="width:{100 * abs(word.weight) / top:.0f}%"></i>'
+        + (f'<td class="amount">{number(attention, False)}' if with_attention else "")
+        for word, attention in words[:TABLE_ROWS]
     )
-    return (
-        f'<details><summary>Strongest words</summary><table><thead><tr><th scope="col">word<th scope="col">weight'
-        f'<th scope="col"><span class="unseen">as a bar</span><tbody>{rows}</table></details>'
-    )
+    weight = "contribution" if with_attention else "weight"
+    head = f'<th scope="col">word<th scope="col" class="amount">{weight}'
+    head += '<th scope="col"><span class="unseen">as a bar</span>'
+    head += '<th scope="col" class="amount">attention' if with_attention else ""
+    return f"<details><summary>Strongest words</summary><table><thead><tr>{head}<tbody>{rows}</table></details>"

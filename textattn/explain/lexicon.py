@@ -58,7 +58,7 @@ def lexicon(
     texts: Sequence[str],
     golds: Sequence[Sequence[str]],
     *,
-    method: str = "gradient_x_input",
+    method: str | None = None,
     top: int = 20,
     on_texts: Callable[[int], None] | None = None,
 ) -> dict[str, list[Entry]]:
@@ -66,7 +66,8 @@ def lexicon(
 
     Args:
         golds: the true labels of each text; empty where they are not known.
-        method: how words are weighed. Attention is the same for every label: its words are those the model looked at.
+        method: how words are weighed; the default is that of the model, for most models their contribution to the
+            label. Attention is the same for every label: its words are those the model looked at.
         top: words for each label.
         on_texts: called with the number of texts done.
 

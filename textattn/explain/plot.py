@@ -1,4 +1,4 @@
-"""An explanation as a picture: bars over the words, and for several heads a heat map of their weights."""
+"""An explanation as a picture: bars over the words, and heat maps of heads and of tokens that attend to one another."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.explain.elements import by_element
 from textattn.explain.explanations import Explanation
+from textattn.explain.pictures import picture
+from textattn.explain.trace import Trace, trace
 from textattn.inference.classifier import Classifier
-from textattn.inference.words import Word, find_words
-from textattn.measure.plots import BLUE, ORANGE, VERMILLION, fonts_for
-from textattn.tokens.formulas import element_of
+from textattn.inference.words import find_words
+from textattn.measure.plots import BLUE, ORANGE, VERMILLION
+from textattn.storage.run_dir import WEIGHTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,28 +25,36 @@ if TYPE_CHECKING:
 MOST_WORDS = 40
 INCHES_PER_WORD = 0.32
 LONGEST_LABEL = 24
+BARS_INCHES = 3.2
+# Tokens of a text whose attention to one another is drawn, and the room for it.
+MOST_MAPPED = 25
+INCHES_PER_CELL = 0.18
+MAP_MARGIN = 1.1
+WIDEST_INCHES = 14.0
 
 
 def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str) -> None:
-    """Writes a picture of the words' weights; with several heads and `attention` one row of a heat map for each head.
+    """Writes a picture of the words' weights.
+
+    With `attention` there is more below the bars, if the model has model.safetensors: of several heads a row of a heat
+    map for each, and of tokens that attend to one another (`self_attention`) a map for each head, if the text is short.
 
     Args:
         kind: png, svg or pdf.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    # Only PyTorch tells heads apart.
+    looks_inside = explanation.method == "attention" and classifier.files.has(WEIGHTS)
+    inside = trace(classifier, explanation.text) if looks_inside else None
+    heads = None if inside is None else head_weights(explanation, classifier, inside)
     if classifier.tokenizer.reads_formulas:
-        explanation = _by_element(explanation)
-    # The same picture gives the same bytes: no date, and ids that do not depend on the process.
-    with mpl.rc_context({"svg.hashsalt": "textattn", "font.sans-serif": fonts_for(explanation.text)}):
-        shown = _shown(explanation)
-        heads = head_weights(explanation, classifier) if explanation.method == "attention" else None
-        width = max(4.0, 1.6 + INCHES_PER_WORD * len(shown))
-        rows = 0 if heads is None else len(heads)
-        figure = Figure(figsize=(width, 3.2 + 0.3 * rows), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
+        explanation = by_element(explanation)
+    shown = _shown(explanation)
+    width = max(4.0, 1.6 + INCHES_PER_WORD * len(shown))
+    if inside is not None and inside.attention_map is not None and len(inside.tokens) <= MOST_MAPPED:
+        _draw_maps(explanation, inside.tokens, inside.attention_map, file, kind, width)
+        return
+    rows = 0 if heads is None else len(heads)
+    with picture(file, kind, (width, BARS_INCHES + 0.3 * rows), explanation.text) as figure:
         if heads is None:
             _bars(figure.subplots(), explanation, shown)
         else:
@@ -51,47 +62,45 @@ def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str
             _bars(top, explanation, shown)
             _heat_map(figure, bottom, heads[:, shown], explanation, shown)
         figure.suptitle(_title(explanation), fontsize=10)
-        # savefig warns of every character that no font here has; it draws a box for it, which says the same.
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-            figure.savefig(file, format=kind, metadata=metadata)
 
 
-def _by_element(explanation: Explanation) -> Explanation:
-    """With one word for each element of a formula: its amount belongs to it, and so do its other places."""
-    elements: dict[str, Word] = {}
-    last = ""
-    for word in explanation.words:
-        other = word.text if word.text[:1].isalpha() or not last else last
-        last = element_of(word.text) or other
-        first = elements.get(last, replace(word, text=last, weight=0.0))
-        elements[last] = replace(first, weight=first.weight + word.weight)
-    return replace(explanation, words=list(elements.values()))
-
-
-def head_weights(explanation: Explanation, classifier: Classifier) -> NDArray[np.float64] | None:
-    """(heads, words) of a mechanism with several heads; None for one head, or without the weights of PyTorch."""
-    if classifier.config.architecture["num_heads"] < 2 or not classifier.files.has("model.safetensors"):
+def head_weights(explanation: Explanation, classifier: Classifier, inside: Trace) -> NDArray[np.float64] | None:
+    """(heads, words, or elements of a formula) of a mechanism with several heads; None for others."""
+    if inside.head_weights is None or len(inside.head_weights) < 2:
         return None
-    import torch
-
-    session = classifier.torch_session
     (tokenized,) = classifier.tokenizer.encode_with_offsets([explanation.text])
-    input_ids = torch.tensor([tokenized.input_ids], device=session.device)
-    with torch.inference_mode():
-        weights = session.model(input_ids, torch.ones_like(input_ids)).head_weights
-    if weights is None or weights.shape[1] < 2:
-        return None
     spans = find_words(explanation.text, tokenized)
     by_word = []
-    for head in weights[0].double().tolist():
+    for head in inside.head_weights.astype(np.float64).tolist():
         weighed = replace(explanation, words=spans.words(explanation.text, head))
-        by_element = _by_element(weighed) if classifier.tokenizer.reads_formulas else weighed
-        by_word.append([word.weight for word in by_element.words])
+        if classifier.tokenizer.reads_formulas:
+            weighed = by_element(weighed)
+        by_word.append([word.weight for word in weighed.words])
     return np.array(by_word)
+
+
+def _draw_maps(
+    explanation: Explanation, tokens: list[str], maps: NDArray[np.float32], file: Path, kind: str, width: float
+) -> None:
+    """The bars, and below them what each token (row) attends to (columns), for each head."""
+    heads, side = len(maps), MAP_MARGIN + INCHES_PER_CELL * len(tokens)
+    columns = min(heads, max(1, int(WIDEST_INCHES / side)))
+    rows = -(-heads // columns)
+    width = max(width, columns * side + 0.8)
+    with picture(file, kind, (width, BARS_INCHES + rows * side), explanation.text) as figure:
+        grid = figure.add_gridspec(1 + rows, columns, height_ratios=[BARS_INCHES, *[side] * rows])
+        _bars(figure.add_subplot(grid[0, :]), explanation, _shown(explanation))
+        names = [_shorten(token) for token in tokens]
+        drawn = []
+        for head, weights in enumerate(maps):
+            axes = figure.add_subplot(grid[1 + head // columns, head % columns])
+            drawn.append(axes)
+            image = axes.imshow(weights, cmap="Oranges", vmin=0, vmax=float(maps.max()))
+            axes.set_title(f"head {head + 1}: row attends to column", fontsize=8)
+            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7, parse_math=False)
+            axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
+        figure.colorbar(image, ax=drawn, pad=0.01, shrink=0.8).ax.tick_params(labelsize=6)
+        figure.suptitle(_title(explanation), fontsize=10)
 
 
 def _shown(explanation: Explanation) -> list[int]:

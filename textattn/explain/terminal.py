@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from textattn.explain.explanations import Explanation, Sum
+from textattn.explain.explanations import Explanation
 from textattn.explain.folding import Fold, fold
+from textattn.explain.sums import sum_line
 from textattn.inference.words import Word
 
 
@@ -168,25 +169,7 @@ def _what_is_explained(explanation: Explanation, view: View) -> Iterator[Line]:
     if error is not None and error > 0.01:
         yield [(f"The weights' sum is {error:.0%} off the change that they are shares of.", "")]
     if explanation.total is not None:
-        yield [(sum_line(explanation, explanation.total, view.multi_label), "")]
-
-
-def sum_line(explanation: Explanation, total: Sum, multi_label: bool) -> str:
-    """How bias, words and n-grams lead to the answer, in one line."""
-    ngrams = "" if total.ngrams is None else f" {_signed(total.ngrams)} n-grams"
-    parts = f"{total.bias:.2f} bias {_signed(total.words)} words{ngrams} = {total.answer:.2f}"
-    if explanation.against is not None:
-        means = f"log-odds of {explanation.target} rather than {explanation.against}"
-    elif total.num_outputs > 2 and not multi_label:
-        return f"{parts}, the logit of {explanation.target} less the mean of the others"
-    else:
-        means = f"log-odds of {explanation.target}"
-    calibration = "" if total.temperature == 1 else f", which calibration divides by {total.temperature:.2f}"
-    return f"{parts}, the {means}{calibration}"
-
-
-def _signed(number: float) -> str:
-    return f"{'-' if number < 0 else '+'} {abs(number):.2f}"
+        yield [(sum_line(explanation, explanation.total), "")]
 
 
 def _table(pairs: list[tuple[Word, float]], scale: _Scale, view: View, *, with_attention: bool) -> Iterator[Line]:

@@ -58,6 +58,11 @@ class Prediction:
             return f"{UNSURE}\t{self.score:.4f}"
         return f"{','.join(self.labels)}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
 
+    def _repr_html_(self) -> str:
+        from textattn.inference.notebook import prediction_html
+
+        return prediction_html(self)
+
 
 class Classifier:
     """A loaded model that answers texts. `textattn.load` gives a `textattn.Model`, which explains them as well."""
@@ -154,7 +159,7 @@ class Classifier:
         return list(self.config.labels)
 
     def predict(self, texts: Text | Iterable[Text], min_score: float = 0.0) -> list[Prediction]:
-        """One prediction a text, in order. A single string is one text.
+        """One prediction a text, in order, in a list that a notebook shows. A single string is one text.
 
         For a model of several text columns, a text is a sequence of strings, or one string with tabs between them.
 
@@ -164,7 +169,9 @@ class Classifier:
         Raises:
             ConfigError: a text has the wrong number of segments.
         """
-        return [self.prediction(row, min_score) for row in self.predict_proba(texts)]
+        from textattn.inference.notebook import Answers
+
+        return Answers(self.prediction(row, min_score) for row in self.predict_proba(texts))
 
     def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
         """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""

@@ -1,9 +1,9 @@
 """Attention mechanisms. Each is one class in its own file: `model.attention: dot` is the class in dot.py.
 
-To add a mechanism, add a file with a class derived from `WeightedPooling` that defines `weigh` and `weigh_onnx`, as in
-dot.py. If its tokens have no weights of their own, derive the class from `Attention`, as in max.py. Configs, training,
-prediction, export and the tests of all mechanisms then find it by the name of its file. Add its equation to
-tests/reference.py.
+To add a mechanism, add a file with a class derived from `WeightedPooling` that defines `scores` (or `weigh`) and
+`weigh_onnx`, as in dot.py. If its tokens have no weights of their own, derive the class from `Attention`, as in max.py.
+Configs, training, prediction, export and the tests of all mechanisms then find it by the name of its file. Add its
+equation to tests/reference.py.
 """
 
 from __future__ import annotations

@@ -138,17 +138,38 @@ class Attention(nn.Module):
 class WeightedPooling(Attention):
     """A mechanism that computes weights for the tokens and pools the states with them.
 
-    A subclass defines `weigh` and the corresponding `weigh_onnx`. It overrides further methods, again in pairs, only if
-    it does not pool by weighted sums.
+    A subclass defines `scores`, or `weigh` if its weights are not the softmax of scores, and the corresponding
+    `weigh_onnx`. It overrides further methods, again in pairs, only if it does not pool by weighted sums.
     """
 
     has_weights = True
     learns_weights = True
     num_heads = 1
 
+    def scores(self, states: Tensor) -> Tensor | None:
+        """(batch, seq, dim) -> what `weigh` makes weights of, (batch, heads, seq), undefined on padding.
+
+        None for mechanisms that do not give each token a score.
+        """
+        return None
+
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head if `normalized`."""
-        raise NotImplementedError
+        """(batch, seq, dim) -> weights (batch, heads, seq), 0 on padding, sum 1 for each head if `normalized`.
+
+        By default the softmax of `scores`.
+        """
+        scores = self.scores(states)
+        if scores is None:
+            raise NotImplementedError(f"the attention {self.name()!r} has neither scores nor weights")
+        return masked_softmax(scores, mask.unsqueeze(1))
+
+    def token_map(self, states: Tensor, mask: Tensor) -> Tensor | None:
+        """(batch, seq, dim) -> how much each token attends to each, (batch, heads, seq from, seq to).
+
+        None for mechanisms whose tokens do not attend to one another. Rows sum to 1 over the real tokens, and their
+        mean over the real attending tokens is `weigh`.
+        """
+        return None
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         """Any weights (batch, heads, seq) -> context (batch, context_dim): the concatenated sums of the heads."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from textattn.model.attention._base import AttentionSizes, WeightedPooling, masked_softmax
+from textattn.model.attention._base import AttentionSizes, WeightedPooling
 
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
@@ -24,9 +24,9 @@ class AdditiveAttention(WeightedPooling):
         self.projection = nn.Linear(sizes.dim, sizes.attention_size)
         self.score = nn.Linear(sizes.attention_size, 1, bias=False)
 
-    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
-        return masked_softmax(scores, mask).unsqueeze(1)
+    def scores(self, states: Tensor) -> Tensor:
+        scores: Tensor = self.score(torch.tanh(self.projection(states)))  # (batch, seq, 1)
+        return scores.transpose(1, 2)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
         hidden = graph.op("Tanh", graph.linear(states, self.projection, "projection", quantise=True))

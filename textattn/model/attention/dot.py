@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textattn.model.attention._base import AttentionSizes, WeightedPooling, masked_softmax
+from textattn.model.attention._base import AttentionSizes, WeightedPooling
 
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
@@ -23,8 +23,8 @@ class DotAttention(WeightedPooling):
         super().__init__(sizes)
         self.query = nn.Parameter(torch.empty(sizes.dim).normal_(std=sizes.dim**-0.5))
 
-    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        return masked_softmax(states @ self.query.to(states.dtype) * self.scale, mask).unsqueeze(1)
+    def scores(self, states: Tensor) -> Tensor:
+        return (states @ self.query.to(states.dtype) * self.scale).unsqueeze(1)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
         query = graph.array(self.query) * np.float32(self.scale)

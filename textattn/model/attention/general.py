@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from textattn.model.attention._base import AttentionSizes, WeightedPooling, masked_softmax
+from textattn.model.attention._base import AttentionSizes, WeightedPooling
 
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
@@ -21,8 +21,9 @@ class GeneralAttention(WeightedPooling):
         self.query = nn.Parameter(torch.empty(sizes.dim).normal_(std=sizes.dim**-0.5))
         self.weight = nn.Linear(sizes.dim, sizes.dim, bias=False)
 
-    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        return masked_softmax(self.weight(states) @ self.query.to(states.dtype), mask).unsqueeze(1)
+    def scores(self, states: Tensor) -> Tensor:
+        scores: Tensor = self.weight(states) @ self.query.to(states.dtype)  # (batch, seq)
+        return scores.unsqueeze(1)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
         # q^T W h = (W^T q)^T h, so each token needs a product of two vectors instead of one with a matrix.

@@ -11,7 +11,6 @@ from textattn.model.attention._base import (
     AttentionSizes,
     PooledOnnx,
     WeightedPooling,
-    masked_softmax,
     uniform_weights,
     weighted_sums,
 )
@@ -36,9 +35,10 @@ class MLPAttention(WeightedPooling):
         self.score = nn.Linear(sizes.attention_size + sizes.dim, 1, bias=False)
         self.combine = nn.Linear(2 * sizes.dim, sizes.dim)
 
-    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+    def scores(self, states: Tensor) -> Tensor:
         features = torch.relu(self.features(states))  # (batch, seq, attention_size)
-        return masked_softmax(self.score(torch.cat([features, states], dim=-1)).squeeze(-1), mask).unsqueeze(1)
+        scores: Tensor = self.score(torch.cat([features, states], dim=-1))  # (batch, seq, 1)
+        return scores.transpose(1, 2)
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         pooled = super().pool(states, weights, mask)

@@ -32,11 +32,13 @@ class SelfAttention(WeightedPooling):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
 
-    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
+    def token_map(self, states: Tensor, mask: Tensor) -> Tensor:
         queries, keys = self._heads(self.query(states)), self._heads(self.key(states))
-        attention = scaled_dot_weights(queries, keys, mask[:, None, None, :])  # (batch, heads, seq from, seq to)
+        return scaled_dot_weights(queries, keys, mask[:, None, None, :])
+
+    def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
         # The mean over the attending tokens is linear, so the weights are averaged first and the values summed once.
-        return (uniform_weights(mask, states)[:, None, None, :] @ attention).squeeze(2)
+        return (uniform_weights(mask, states)[:, None, None, :] @ self.token_map(states, mask)).squeeze(2)
 
     def pool(self, states: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         values = self.head_values(states)

@@ -30,9 +30,12 @@ class SigmoidAttention(AdditiveAttention):
         # Weights are small initially, because the context should not be the sum of all words.
         self.bias = nn.Parameter(torch.full((1,), -3.0))
 
+    def scores(self, states: Tensor) -> Tensor:
+        scores = super().scores(states)
+        return scores.to(wide(scores)) + self.bias
+
     def weigh(self, states: Tensor, mask: Tensor) -> Tensor:
-        scores = self.score(torch.tanh(self.projection(states))).squeeze(-1)  # (batch, seq)
-        return torch.sigmoid(scores.to(wide(scores)) + self.bias).masked_fill(~mask, 0).unsqueeze(1)
+        return torch.sigmoid(self.scores(states)).masked_fill(~mask.unsqueeze(1), 0)
 
     def weigh_onnx(self, graph: OnnxGraph, states: str) -> str:
         hidden = graph.op("Tanh", graph.linear(states, self.projection, "projection", quantise=True))

@@ -1,0 +1,42 @@
+"""How contributions add up to the answer, in one line for a terminal, a page or a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textattn.explain.explanations import Explanation, Sum
+
+
+def sum_line(
+    explanation: Explanation,
+    total: Sum,
+    *,
+    decimals: int = 2,
+    minus: str = "-",
+    name: Callable[[str], str] = str,
+) -> str:
+    """How bias, words and n-grams lead to the answer: `0.20 bias + 1.30 words = 1.50, the log-odds of pos`.
+
+    Args:
+        total: the sum of the explanation.
+        decimals: digits after the point. They are fixed, so that a reader can add the numbers up.
+        minus: the minus sign.
+        name: writes the name of a label.
+    """
+
+    def number(value: float) -> str:
+        return f"{value:.{decimals}f}".replace("-", minus)
+
+    def added(value: float) -> str:
+        return f"{minus if value < 0 else '+'} {abs(value):.{decimals}f}"
+
+    ngrams = "" if total.ngrams is None else f" {added(total.ngrams)} n-grams"
+    parts = f"{number(total.bias)} bias {added(total.words)} words{ngrams} = {number(total.answer)}"
+    target = name(explanation.target)
+    if not total.is_log_odds:
+        return f"{parts}, the logit of {target} less the mean of the others"
+    other = "" if explanation.against is None else f" rather than {name(explanation.against)}"
+    calibration = "" if total.temperature == 1 else f", which calibration divides by {total.temperature:.2f}"
+    return f"{parts}, the log-odds of {target}{other}{calibration}"
