@@ -30,6 +30,7 @@ from textattn.explain import audit_measures as faithfulness
 from textattn.explain.audit import AUDITED, audit
 from textattn.explain.methods import method_names
 from textattn.explain.surrogates import num_samples
+from textattn.explain.verdict import shown_method
 from textattn.inference.classifier import Classifier
 from textattn.inference.evaluation import load_split
 
@@ -360,7 +361,9 @@ def test_every_model_is_audited(attention: str, encoder: str, anchor: str) -> No
     in_json(result)
     weighted = attention not in ("max", "last")
     assert (result["attention"] is not None) == weighted
-    assert set(result["methods"]) == {"random", *AUDITED} - (set() if weighted else {"attention_x_gradient"})
+    without = (set() if weighted else {"attention_x_gradient"}) | ({"contributions"} if attention == "mlp" else set())
+    assert set(result["methods"]) == {"random", *AUDITED} - without
+    assert shown_method(result) == ("attention" if attention == "mlp" else "contributions")
     if attention == "mean":
         assert result["attention"]["tau_gradient"] is None
         assert result["attention"]["uniform_decisions_changed"] == 0

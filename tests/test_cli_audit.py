@@ -48,7 +48,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_ends_with_a_short_audit(planted: Path) -> None:
     audit = json.loads((planted / "metrics.json").read_text())["audit"]
     assert audit["num_examples"] == 40
-    assert set(audit["methods"]) == {"random", "attention", "gradient_x_input"}
+    assert set(audit["methods"]) == {"random", "contributions", "attention", "gradient_x_input"}
+    assert audit["verdict"].startswith("The words that contributions highlight are good evidence")
     assert audit["verdict"] == verdict(audit)
     assert audit["verdict"] in (planted / "README.md").read_text()
     assert (

@@ -79,7 +79,7 @@ def audit(
     slow_tokens: int = TOKENS_FOR_SLOW_METHODS,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """`measure`, as JSON. `verdict` in it is one sentence on the attention."""
+    """`measure`, as JSON. `verdict` in it is one sentence on the words that `explain` shows."""
     settings = AuditSettings(examples, methods, seed, slow_tokens)
     return measure(classifier, split, settings, others, report).to_json()
 
@@ -115,7 +115,7 @@ def measure(
         chance = texts.erase(scores[RANDOM])
     results = {RANDOM: texts.result(scores[RANDOM], chance, chance)}
     for method in methods:
-        if Need.ATTENTION_WEIGHTS in method.needs and not texts.has_weights:
+        if not texts.allow(method):
             continue
         with report.progress(f"Auditing {method.name}", len(texts), "texts") as advance:
             scores[method.name] = texts.scores(method, advance)
@@ -157,6 +157,12 @@ class _Texts:
 
     def __len__(self) -> int:
         return len(self.forward)
+
+    def allow(self, method: Method) -> bool:
+        """Whether the model has the attention weights, or the exact parts of its answers, that the method needs."""
+        if Need.ADDITIVE in method.needs and self.classifier.dividing_session is None:
+            return False
+        return self.has_weights or Need.ATTENTION_WEIGHTS not in method.needs
 
     def _read_evidence(self) -> TokenArrays:
         """Finds the marked tokens; returns the tokens of all texts."""

@@ -106,7 +106,7 @@ class AuditResult:
     """None for a single model."""
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in metrics.json, with the verdict on attention."""
+        """As kept in metrics.json, with the verdict."""
         value: dict[str, Any] = {
             "split": self.split,
             "num_examples": self.num_examples,

@@ -131,8 +131,8 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
     """The section about how far the highlights of `explain` can be trusted, according to the audit."""
     if audit is None:
         return [
-            "The attention weights that `explain` shows say where the model looked. Whether they are the reason for "
-            "its predictions has not been measured for this model; `textattn audit` measures it."
+            "Whether the words that `explain` highlights are the reason for the predictions has not been measured for "
+            "this model; `textattn audit` measures it."
         ]
     lines = ["## Can the highlighted words be trusted?", "", audit["verdict"], ""]
     lines += ["| method | comprehensiveness | sufficiency | top word flips | erased until flip | texts |"]
