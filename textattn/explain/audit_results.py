@@ -20,6 +20,17 @@ class EvidenceAgreement:
 
 
 @dataclass(frozen=True)
+class Signs:
+    """Whether the signs of a method are right, by leave-one-out. Of random rankings: the shares of all tokens."""
+
+    num_examples: int
+    supporting: Interval | None
+    """Share of the tokens shown as for the answer whose deletion lowers its probability. None where there are none."""
+    opposing: Interval | None
+    """Share of those shown as against it whose deletion raises it."""
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """What the erasure of a method's top tokens did to the answers."""
 
@@ -32,12 +43,19 @@ class MethodResult:
     """Share of the texts whose answer changes without the top token."""
     erased_until_flip: float
     """Mean share of the tokens erased until the answer changes."""
+    share_of_best: Interval | None = None
+    """Area between the erasure curves of chance and of the method, as a share of that between chance and the best order
+    known. None where it was not measured, or nothing is better than chance."""
+    signs: Signs | None = None
+    """None for a method without signs."""
     evidence: EvidenceAgreement | None = None
+    """None where no text has any."""
 
     def to_json(self) -> dict[str, Any]:
-        """Without `evidence` where no text has any."""
+        """Without what was not measured."""
         value = asdict(self)
-        return value if self.evidence is not None else {key: value[key] for key in value if key != "evidence"}
+        optional = ("share_of_best", "signs", "evidence")
+        return {key: value[key] for key in value if key not in optional or value[key] is not None}
 
 
 @dataclass(frozen=True)

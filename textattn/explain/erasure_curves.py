@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.explain.audit_measures import FRACTIONS, comprehensiveness, num_erased, sufficiency
+from textattn.explain.audit_measures import FRACTIONS, area, comprehensiveness, num_erased, sufficiency
 from textattn.explain.erasure import Variant, erase, logits_of
 from textattn.inference.classifier import Classifier
 
@@ -21,6 +21,8 @@ Order = NDArray[np.int64]
 VARIANTS: tuple[Variant, ...] = ("deletion", "mask")
 # Shares of the tokens that are erased, one after the other, until the answer changes.
 STEPS = (*FRACTIONS, 0.75, 1.0)
+# Shares of the tokens that are erased at the points of the curve whose area is measured (Madsen et al. 2024).
+CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 class Erased(NamedTuple):
@@ -78,6 +80,27 @@ def erase_in_order(
     }
     top = np.array([runner.flipped(number, 1) for number in range(len(rows))])
     return Erased(comp, suff, top, _until_flip(runner, rows))
+
+
+def areas_under_curves(
+    classifier: Classifier, rows: Sequence[Ids], orders: Sequence[Order], probs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The area under the probability of the answer as tokens are deleted in order, from none to all: (rows,).
+
+    The arguments are those of `erase_in_order`. The last point is the text without any token.
+    """
+    answers = probs.argmax(axis=1)
+    runner = _Runner(classifier, rows, orders, answers, None)
+    counts = [[num_erased(share, len(row)) for share in CURVE] for row in rows]
+    for number, row_counts in enumerate(counts):
+        for count in row_counts:
+            runner.want(number, count, "deletion", kept=False)
+    runner.run()
+    areas = []
+    for number, row_counts in enumerate(counts):
+        curve = [runner.prob(number, count, "deletion", kept=False) for count in row_counts]
+        areas.append(area([0, *row_counts], [float(probs[number, answers[number]]), *curve], len(rows[number])))
+    return np.array(areas)
 
 
 def _until_flip(runner: _Runner, rows: Sequence[Ids]) -> NDArray[np.float64]:

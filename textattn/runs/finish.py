@@ -167,6 +167,7 @@ def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) ->
         methods=AUDITED_WITH,
         seed=data.config.seed,
         slow_tokens=TOKENS_OF_SHORT_AUDIT,
+        thorough=False,
         report=report,
     )
 
