@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -369,6 +370,16 @@ def test_the_verdict_is_about_contributions_beside_attention(facts: dict[str, An
     assert "that attention highlights" in verdict(facts, "attention")
 
 
+@pytest.mark.parametrize(("share", "warned"), [(0.5, False), (0.51, True), (None, False)])
+def test_the_verdict_says_where_erased_texts_are_unlike_all_others(share: float | None, warned: bool) -> None:
+    facts = of_contributions(0.4, 0.3, 0.1, 0.5)
+    if share is not None:
+        facts["methods"]["contributions"]["outliers"] = {"deletion": {"mean": share}, "mask": {"mean": 1.0}}
+    sentence = " However, 51% of the texts without these words are unlike the texts that the model knows"
+    assert (sentence in verdict(facts)) == warned
+    assert "unlike" not in verdict(facts, "attention")
+
+
 # Several models.
 
 
@@ -384,6 +395,22 @@ def test_models_of_several_seeds_are_compared() -> None:
             taus.append(tau_b(x, y))
             divergences.append((kullback_leibler(x, middle) + kullback_leibler(y, middle)) / 2)
             equal.append(float(p.prediction.label == q.prediction.label))
+    contributed, overlaps = [], {"attention": [], "contributions": []}
+    for a, b in ((one, two), (one, three), (two, three)):
+        for method, given in overlaps.items():
+            for p, q in zip(*(model.explain(texts, method=method) for model in (a, b)), strict=True):
+                if method == "contributions" and p.prediction.label != q.prediction.label:
+                    continue
+                x, y = ([word.weight for word in e.words] for e in (p, q))
+                count = math.ceil(len(x) / 10)
+                tops = [set(np.argsort(-np.array(scores))[:count].tolist()) for scores in (x, y)]
+                given.append(len(tops[0] & tops[1]) / count)
+                if method == "contributions":
+                    contributed.append(tau_b(x, y))
+    assert 0 < len(overlaps["contributions"]) < len(overlaps["attention"])
+    same(found["contributions_tau"], np.nanmean(contributed))
+    for method, given in overlaps.items():
+        same(found[f"{method}_overlap"], np.mean(given), 1e-12)
     assert found["num_models"] == 3
     same(found["attention_tau"], np.nanmean(taus))
     same(found["attention_jensen_shannon"], np.mean(divergences))
@@ -392,9 +419,15 @@ def test_models_of_several_seeds_are_compared() -> None:
     assert itself == {
         "num_models": 2,
         "attention_tau": pytest.approx(1),
+        "attention_overlap": 1,
         "attention_jensen_shannon": pytest.approx(0, abs=1e-9),
+        "contributions_tau": pytest.approx(1),
+        "contributions_overlap": 1,
         "equal_answers": 1,
     }
+    undivided = audit(one, split_of(texts), methods=("attention",), others=[build("mlp")])["seeds"]
+    assert undivided["contributions_tau"] is undivided["contributions_overlap"] is None
+    assert undivided["attention_tau"] is not None
 
 
 def test_models_that_do_not_fit_are_refused() -> None:

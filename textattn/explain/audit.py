@@ -14,7 +14,7 @@ import numpy as np
 
 from textattn.errors import ConfigError, Option
 from textattn.explain.audit_measures import Interval
-from textattn.explain.audit_results import AuditResult, Signs
+from textattn.explain.audit_results import AuditResult, NoiseFacts, Signs
 from textattn.explain.audited_texts import AuditedTexts, Scores
 from textattn.explain.erasure_curves import Erased
 from textattn.explain.methods import audited_names, find_method, method_names
@@ -44,7 +44,7 @@ class AuditSettings:
     """Tokens that each slow method may run through the model; bounds its number of texts."""
     thorough: bool = True
     """Whether to measure what takes long as well: how much better than each method the best order is that a search
-    finds. The audit after a training does not."""
+    finds, and what noise does. The audit after a training does not."""
 
 
 def audit(  # noqa: PLR0913 (each field of AuditSettings is a keyword)
@@ -77,7 +77,7 @@ def measure(
     smaller, and no explanation better.
 
     Args:
-        others: models trained alike with other seeds, whose attention is compared.
+        others: models trained alike with other seeds, whose explanations are compared.
 
     Raises:
         ConfigError: there is no such method, or it does not apply to this model.
@@ -87,9 +87,12 @@ def measure(
     report = report or Report()
     classifier = classifier.uncalibrated()
     generator = np.random.default_rng(settings.seed)
+    more = None
     if len(split) > settings.examples:
-        split = split.take(np.sort(generator.permutation(len(split))[: settings.examples]))
-    texts = AuditedTexts(classifier, split, settings.seed, settings.slow_tokens)
+        drawn = generator.permutation(len(split))
+        more = split.take(drawn[settings.examples :])
+        split = split.take(np.sort(drawn[: settings.examples]))
+    texts = AuditedTexts(classifier, split, settings.seed, settings.slow_tokens, more)
     methods = [method for method in methods if texts.allow(method)]
     with report.progress(f"Auditing {RANDOM}", len(texts), "texts"):
         scores: dict[str, Scores] = {RANDOM: texts.random_scores()}
@@ -104,12 +107,21 @@ def measure(
             signs = {method.name: texts.signs(scores[method.name]) for method in methods if method.signed}
             signs[RANDOM] = texts.signs_of_chance()
     shares: dict[str, Interval | None] = {}
+    noise: NoiseFacts | None = None
+    overlaps: dict[str, Interval | None] = {}
     if settings.thorough:
         with report.progress("Searching for the best order", len(texts), "texts") as advance:
             shares = texts.shares_of_best(scores, advance)
+        with report.progress("Adding noise to the embeddings", len(texts), "texts"):
+            noise, overlaps = texts.noise()
     results = {
         name: texts.result(
-            scores[name], erased[name], erased[RANDOM], signs=signs.get(name), share_of_best=shares.get(name)
+            scores[name],
+            erased[name],
+            erased[RANDOM],
+            signs=signs.get(name),
+            share_of_best=shares.get(name),
+            noise_overlap=overlaps.get(name),
         )
         for name in scores
     }
@@ -120,11 +132,13 @@ def measure(
     return AuditResult(
         split=split.name,
         num_examples=len(texts),
+        num_known=len(texts.support),
         tokens_median=int(np.median(texts.tokens.lengths)),
         methods=results,
         evidence=None if split.evidence is None else texts.facts_of_evidence(),
         attention=attention,
         seeds=seed_agreement([classifier, *others], split) if others else None,
+        noise=noise,
     )
 
 

@@ -21,6 +21,8 @@ FRACTIONS = (0.01, 0.05, 0.10, 0.20, 0.50)
 # A predicted span counts as found from this overlap on (ERASER).
 LEAST_OVERLAP = 0.5
 RESAMPLES = 1000
+# Share of the tokens that are the top of an explanation, where two are compared.
+TOP = 0.1
 # Share of the strongest score of a text from which on a token counts as shown for or against the answer.
 STRONG = 0.1
 
@@ -95,7 +97,7 @@ def check_signs(scores: Array, falls: Array) -> SignCounts:
     )
 
 
-def top_overlap(a: NDArray[np.int64], b: NDArray[np.int64], fraction: float) -> float:
+def top_overlap(a: NDArray[np.int64], b: NDArray[np.int64], fraction: float = TOP) -> float:
     """Share of the first tokens of one order that are also among the first of the other.
 
     Args:

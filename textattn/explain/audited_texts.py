@@ -22,33 +22,50 @@ from textattn.explain.audit_measures import (
     num_erased,
     order_by,
     token_f1,
+    top_overlap,
 )
-from textattn.explain.audit_results import AttentionResult, EvidenceAgreement, EvidenceFacts, MethodResult, Signs
+from textattn.explain.audit_results import (
+    AttentionResult,
+    EvidenceAgreement,
+    EvidenceFacts,
+    MethodResult,
+    NoiseFacts,
+    Signs,
+)
 from textattn.explain.best_order import best_orders, search_cost
-from textattn.explain.erasure import pack
+from textattn.explain.erasure import answers_of, pack, rows_of
 from textattn.explain.erasure_curves import VARIANTS, Erased, Order, areas_under_curves, erase_in_order
 from textattn.explain.forward_pass import ForwardPass
 from textattn.explain.methods import find_method
 from textattn.explain.methods._base import Method, Need
+from textattn.explain.support import Support
 from textattn.explain.targets import Targets
 from textattn.inference.classifier import Classifier
+from textattn.inference.session import Floats
 from textattn.tokens.token_arrays import TokenArrays
 
 if TYPE_CHECKING:
     from textattn.data.read import Split
 
 Scores = list[NDArray[np.float64]]
+# Most whole texts with which erased ones are compared, and the part of `slow_tokens` that may be spent on them.
+KNOWN_TEXTS = 500
+SHARE_FOR_KNOWN_TEXTS = 8
 
 
 class AuditedTexts:
     """The texts of an audit and what the model answers to them."""
 
-    def __init__(self, classifier: Classifier, split: Split, seed: int, slow_tokens: int) -> None:
+    def __init__(
+        self, classifier: Classifier, split: Split, seed: int, slow_tokens: int, more: Split | None = None
+    ) -> None:
         """Runs the model on the texts.
 
         Args:
+            split: the texts.
             seed: of random rankings and resamples.
             slow_tokens: how many tokens each slow method may run through the model.
+            more: other texts of the same kind; together with the texts they show what whole texts are like.
         """
         from textattn.model.attention import WeightedPooling
 
@@ -63,10 +80,21 @@ class AuditedTexts:
         self.probs = classifier.logits_to_probabilities(self.forward.logits)
         self.answers = self.probs.argmax(axis=1)
         self.has_weights = isinstance(classifier.torch_session.model.attention, WeightedPooling)
+        self.support = Support(np.concatenate([self.forward.context, *self._contexts(more)]))
         self._parts: dict[int, ForwardPass] = {}
 
     def __len__(self) -> int:
         return len(self.forward)
+
+    def _contexts(self, more: Split | None) -> list[Floats]:
+        count = KNOWN_TEXTS - len(self)
+        if more is None or count <= 0:
+            return []
+        tokens = rows_of(self.classifier.tokenizer.encode(more.take(np.arange(min(count, len(more))))))
+        spent = np.cumsum([len(ids) for ids in tokens])
+        return [
+            answers_of(self.classifier, tokens[: int((spent <= self.slow_tokens // SHARE_FOR_KNOWN_TEXTS).sum())])[1]
+        ]
 
     def allow(self, method: Method) -> bool:
         """Whether the model has the attention weights, or the exact parts of its answers, that the method needs."""
@@ -111,7 +139,8 @@ class AuditedTexts:
     def erase(self, scores: Scores) -> Erased:
         """Erases the tokens with the highest scores."""
         count = len(scores)
-        return erase_in_order(self.classifier, self.forward.ids[:count], self._orders(scores), self.probs[:count])
+        orders = self._orders(scores)
+        return erase_in_order(self.classifier, self.forward.ids[:count], orders, self.probs[:count], self.support)
 
     def _orders(self, scores: Scores) -> list[Order]:
         generator = np.random.default_rng([self.seed, 2])
@@ -147,6 +176,25 @@ class AuditedTexts:
         without = self.forward_for(find_method("occlusion")).without_each_word()
         return [self.classifier.logits_to_probabilities(logits) for logits in without]
 
+    def noise(self) -> tuple[NoiseFacts, dict[str, Interval | None]]:
+        """What noise in the embeddings does to the answers, and by method to the top of the explanations."""
+        from textattn.explain.noise import DRAWS, RELATIVE_SIZE, run_with_noise
+
+        targets = Targets(self.answers, None, self.classifier.config.output)
+        directions = targets.direction(self.forward.logits.shape[1])
+        noisy = run_with_noise(self.classifier, self.tokens, directions, self.seed)
+        whole, *moved = noisy.probs
+        distances = np.mean([self.classifier.task.distance(probs, whole) for probs in moved], axis=0)
+        generator = np.random.default_rng([self.seed, 4])
+        overlaps = {}
+        for name, (clean, *others) in noisy.scores.items():
+            found = [
+                np.mean([top_overlap(order_by(row, generator), order_by(other[i], generator)) for other in others])
+                for i, row in enumerate(clean)
+            ]
+            overlaps[name] = bootstrap([float(value) for value in found], self.seed)
+        return NoiseFacts(RELATIVE_SIZE, DRAWS, bootstrap(distances, self.seed)), overlaps
+
     def _falls(self) -> list[NDArray[np.float64]]:
         """How far the probability of the answer falls without each token, (tokens,), of the same texts."""
         rows = zip(self.without_each_token(), self.answers, self.probs, strict=False)
@@ -172,7 +220,14 @@ class AuditedTexts:
         )
 
     def result(
-        self, scores: Scores, erased: Erased, chance: Erased, *, signs: Signs | None, share_of_best: Interval | None
+        self,
+        scores: Scores,
+        erased: Erased,
+        chance: Erased,
+        *,
+        signs: Signs | None,
+        share_of_best: Interval | None,
+        noise_overlap: Interval | None,
     ) -> MethodResult:
         """The figures of a method; `chance` is what the erasure of random tokens did."""
         count = len(scores)
@@ -186,7 +241,9 @@ class AuditedTexts:
             top_token_flips=float(erased.top_token_flips.mean()),
             erased_until_flip=float(erased.erased_until_flip.mean()),
             signs=signs,
+            outliers={v: bootstrap(erased.outliers[v], self.seed) for v in VARIANTS},
             share_of_best=share_of_best,
+            noise_overlap=noise_overlap,
             evidence=self._agreement_with_evidence(scores),
         )
 

@@ -14,6 +14,8 @@ from textattn.explain.methods import audited_names, method_names
 LEAST_TEXTS = 20
 # Of what the best method finds over chance, the share from which on a method is called good.
 GOOD_SHARE = 0.6
+# Erased texts of which more than this share are unlike the texts that the model knows say less.
+MANY_OUTLIERS = 0.5
 # Attention whose weights could all be equal with so few answers changed is not what decides.
 IDLE = 0.01
 
@@ -45,7 +47,7 @@ def level(audit: Mapping[str, Any], method: str | None = None) -> str:
 
 
 def verdict(audit: Mapping[str, Any], method: str | None = None) -> str:
-    """One sentence with the figures that led to it.
+    """One sentence with the figures that led to it, and a second one where erasure says less than usual.
 
     Args:
         method: default: `shown_method`.
@@ -71,7 +73,18 @@ def verdict(audit: Mapping[str, Any], method: str | None = None) -> str:
         found += "; with equal weights the model would give the same answers"
     words = f"The words that {method} highlight{'' if method.endswith('s') else 's'}"
     says = {"none": "no evidence for this model's answers", "part": "part of the evidence", "good": "good evidence"}
-    return f"{words} are {says[judged]}: {found} ({where})."
+    return f"{words} are {says[judged]}: {found} ({where}).{_on_outliers(measured)}"
+
+
+def _on_outliers(measured: Mapping[str, Any]) -> str:
+    """A second sentence where many of the erased texts are unlike all texts that the model knows."""
+    outliers = measured.get("outliers")
+    if outliers is None or outliers["deletion"]["mean"] <= MANY_OUTLIERS:
+        return ""
+    return (
+        f" However, {outliers['deletion']['mean']:.0%} of the texts without these words are unlike the texts that the "
+        "model knows, so that its answers to them say less."
+    )
 
 
 def _command(method: str) -> str:
