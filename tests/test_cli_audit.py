@@ -93,7 +93,16 @@ def test_the_audit_is_printed_kept_and_shown_by_explain(planted: Path, tmp_path:
         assert shown.out.endswith(f"\nTrust: {verdict(kept['audit'], method)}\n")
     assert "Whether lime can be trusted" in cli("explain", "--model", run, "--method", "lime", "a great film").out
     assert verdict(kept["audit"]) in cli("info", "--model", run).out
-    assert lines[0] in (run / "README.md").read_text()
+    card = (run / "README.md").read_text()
+    assert lines[0] in card
+    table = [line.strip("| ").split(" | ") for line in card[card.index("| method ") :].splitlines()[:5]]
+    assert table[0][5:] == ["of the best order", "right signs, for", "right signs, against", "texts"]
+    for row in table[2:]:
+        measured = kept["audit"]["methods"][row[0]]
+        signs = measured.get("signs")
+        assert row[5] == f"{measured['share_of_best']['mean']:.0%}"
+        assert row[6] == ("–" if signs is None else f"{signs['supporting']['mean']:.0%}")
+        assert row[8] == "50"
 
 
 def test_the_tables_fit_into_80_columns(planted: Path, tmp_path: Path) -> None:

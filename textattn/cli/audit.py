@@ -96,7 +96,7 @@ def print_audit(result: AuditResult, verdict: str) -> None:
     for rows in (erasure_rows(result.methods), other_rows(result.methods)):
         if rows:
             out("")
-            for line in table(rows[1:], rows[0]):
+            for line in table(_to_the_right(rows)):
                 out(line)
     searched = [found.num_texts for method in result.methods.values() if (found := method.share_of_best) is not None]
     if searched:
@@ -151,6 +151,12 @@ def other_rows(methods: Mapping[str, MethodResult]) -> list[list[str]]:
     rows = [[name, *(values[place] for values in shown.values())] for place, name in enumerate(names)]
     rows = [row for row in rows if any(row[1:])]
     return [["method", *shown], *rows] if rows else []
+
+
+def _to_the_right(rows: list[list[str]]) -> list[list[str]]:
+    """All columns but the first aligned to the right, although some cells are empty or negative."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [[row[0], *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))] for row in rows]
 
 
 def _in_order(methods: Mapping[str, MethodResult]) -> list[str]:
