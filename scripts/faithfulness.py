@@ -163,6 +163,7 @@ def measure(arguments: argparse.Namespace, config: str, overrides: list[str], ru
         examples=arguments.examples,
         methods=("attention", "gradient_x_input"),
         slow_tokens=arguments.slow_tokens,
+        thorough=False,
     )
     return {
         "accuracy": metrics[arguments.split]["accuracy"],

@@ -282,7 +282,9 @@ class _Pieces:
         def audit_some(number: int) -> None:
             some = split.take(_spread(number, len(split)))
             tokens = round(TOKENS_OF_SHORT_AUDIT * number / whole)
-            audit(classifier, some, examples=number, methods=AUDITED_WITH, seed=seed, slow_tokens=tokens)
+            audit(
+                classifier, some, examples=number, methods=AUDITED_WITH, seed=seed, slow_tokens=tokens, thorough=False
+            )
 
         return _extrapolated(audit_some, AUDITED, whole)
 
