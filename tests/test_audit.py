@@ -127,6 +127,21 @@ def test_every_method_finds_the_cue(planted: Model, method: str) -> None:
     assert hits(planted, texts[:20] if method in ("lime", "kernel_shap") else texts, method) >= 0.95
 
 
+def test_contributions_find_the_cue_with_the_right_sign(planted: Model) -> None:
+    """And the cue of another label, put into the same text, speaks against the answer."""
+    texts = list(test_split(planted))
+    assert hits(planted, texts, "contributions") >= 0.99
+    right = 0
+    for text in texts:
+        (explained,) = planted.explain(text)
+        (other,) = {"neg", "pos"} - {explained.prediction.label}
+        cue, weights = CUES[other][0], planted.explain(text, target=other)[0]
+        (added,) = planted.explain(f"{text} {cue}", target=explained.prediction.label)
+        own = next(word.weight for word in weights.words if word.text in ALL_CUES)
+        right += own < 0 and added.words[-1].weight < 0
+    assert right >= 0.99 * len(texts)
+
+
 def test_the_audit_finds_attention_good(audited: dict[str, Any]) -> None:
     assert level(audited) == "good"
     assert audited["verdict"].startswith(
