@@ -60,4 +60,4 @@ class Support:
             above = len(known) - np.searchsorted(known, values, side="left") - (own[:, feature] >= values)
             least[:, feature] = np.minimum(below, above)
         # Rounded, so that results that are equal are so to the last bit.
-        return simes(np.minimum(2 * (1 + least) / len(self), 1)).round(12)
+        return np.asarray(simes(np.minimum(2 * (1 + least) / len(self), 1)).round(12))
