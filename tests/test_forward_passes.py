@@ -49,10 +49,10 @@ def watching(classifier: Model) -> Iterator[Watched]:
 
     run = classifier.session.run
 
-    def running(input_ids: Any, attention_mask: Any) -> Any:
+    def running(input_ids: Any, attention_mask: Any, **options: Any) -> Any:
         for ids, mask in zip(input_ids, attention_mask, strict=True):
             watched.rows.append(ids[mask.astype(bool)].tolist())
-        return run(input_ids, attention_mask)
+        return run(input_ids, attention_mask, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("encode", "encode_with_offsets"):

@@ -110,7 +110,7 @@ def measure(
     noise: NoiseFacts | None = None
     overlaps: dict[str, Interval | None] = {}
     if settings.thorough:
-        with report.progress("Searching for the best order", len(texts), "texts") as advance:
+        with report.progress("Searching for the best order", texts.num_searched, "texts") as advance:
             shares = texts.shares_of_best(scores, advance)
         with report.progress("Adding noise to the embeddings", len(texts), "texts"):
             noise, overlaps = texts.noise()

@@ -47,7 +47,7 @@ class MethodResult:
     """Share of the texts without the top tokens that are unlike whole texts; see `textattn.explain.support`."""
     share_of_best: Interval | None = None
     """Area between the erasure curves of chance and of the method, as a share of that between chance and the best order
-    known. None where it was not measured, or nothing is better than chance."""
+    known. None where it was not measured, the texts are too long for the search, or nothing is better than chance."""
     signs: Signs | None = None
     """None for a method without signs."""
     noise_overlap: Interval | None = None

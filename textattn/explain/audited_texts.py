@@ -146,6 +146,11 @@ class AuditedTexts:
         generator = np.random.default_rng([self.seed, 2])
         return [order_by(row, generator) for row in scores]
 
+    @property
+    def num_searched(self) -> int:
+        """The first texts, as many as there is time for to search for the best order: none if they are very long."""
+        return int((np.cumsum(search_cost(self.tokens.lengths)) <= self.slow_tokens).sum())
+
     def shares_of_best(
         self, scores: dict[str, Scores], on_row: Callable[[int], None] | None = None
     ) -> dict[str, Interval | None]:
@@ -155,8 +160,13 @@ class AuditedTexts:
 
         Args:
             scores: by method, `random` among them.
+
+        Returns:
+            By method; empty if there is no time for the search in any text.
         """
-        searched = max(int((np.cumsum(search_cost(self.tokens.lengths)) <= self.slow_tokens).sum()), 1)
+        searched = self.num_searched
+        if searched == 0:
+            return {}
         orders = {name: self._orders(rows[:searched]) for name, rows in scores.items()}
         orders["best"] = best_orders(self.classifier, self.forward.ids[:searched], self.answers[:searched], on_row)
         areas = {

@@ -140,7 +140,7 @@ class _Result(NamedTuple):
     """Probability of the answer to the whole text."""
     flipped: bool
     p_value: float
-    """Of its likeness to whole texts."""
+    """Of its likeness to whole texts, where the first tokens were erased; otherwise 1."""
 
 
 class _Runner:
@@ -181,7 +181,9 @@ class _Runner:
         logits, contexts = answers_of(self.classifier, self._texts(), advance)
         p_values = np.ones(len(logits))
         if self.support is not None:
-            p_values = self.support.p_values(contexts, np.array([key[0] for key in self.wanted]))
+            without = np.array([not kept for _, _, _, kept in self.wanted])
+            sources = np.array([number for number, *_ in self.wanted])
+            p_values[without] = self.support.p_values(contexts[without], sources[without])
         probs = self.classifier.logits_to_probabilities(logits)
         for key, row, p_value in zip(self.wanted, probs, p_values.tolist(), strict=True):
             answer = self.answers[key[0]]

@@ -2,7 +2,7 @@
 
 An erased text that is unlike all others may change the answer because it is strange, and not because of the words that
 it lacks. Its pooled vector is therefore compared with those of whole texts, feature by feature, without any assumption
-about their distribution.
+about their distribution. The n-grams of a model are no part of that vector.
 """
 
 from __future__ import annotations
@@ -59,4 +59,5 @@ class Support:
             below = np.searchsorted(known, values, side="right") - (own[:, feature] <= values)
             above = len(known) - np.searchsorted(known, values, side="left") - (own[:, feature] >= values)
             least[:, feature] = np.minimum(below, above)
-        return simes(np.minimum(2 * (1 + least) / len(self), 1))
+        # Rounded, so that results that are equal are so to the last bit.
+        return np.asarray(simes(np.minimum(2 * (1 + least) / len(self), 1)).round(12))
