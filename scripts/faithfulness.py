@@ -3,21 +3,26 @@
 
     .venv/bin/python scripts/faithfulness.py sst2 data.path=../shared/data/sst2 --seeds 5
 
-Trains the config once for each variant and seed, with the same word vectors for all, audits the attention of every
-model on the same texts and prints a table (mean and standard deviation over the seeds). A recipe that learns from the
-predictions of a teacher gets a model of the unchanged config as its teacher, and its own word vectors. After each run,
-all results are written to --output as JSON. Started again with the same --output, the script continues where it
-stopped.
+    .venv/bin/python scripts/faithfulness.py recipes sst2 trec --seeds 1 2 3
+
+The second form trains shipped recipes, with `model.anchor` none and values, and compares all explanation methods on
+their test texts. The first form is about training attention to explain: it trains the config once for each variant and
+seed, with the same word vectors for all, audits the attention of every model on the same texts and prints a table (mean
+and standard deviation over the seeds). A recipe that learns from the predictions of a teacher gets a model of the
+unchanged config as its teacher, and its own word vectors. After each run, all results are written to --output as JSON.
+Started again with the same --output, the script continues where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import faithfulness_recipes
 import numpy as np
 
 import textattn
@@ -61,6 +66,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["recipes"]:
+        parser = argparse.ArgumentParser(prog="faithfulness.py recipes", description=faithfulness_recipes.__doc__)
+        faithfulness_recipes.add_arguments(parser)
+        faithfulness_recipes.measure_recipes(parser.parse_args(sys.argv[2:]))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
@@ -112,7 +122,7 @@ def main() -> None:
 
 def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]:
     """Train word vectors once, so that the variants share them. Returns the settings that read them."""
-    from textattn.tokens.vectors import train_skipgram
+    from textattn.tokens.skipgram import SHARDS, train_skipgram
 
     resolved = load_config(config, overrides)
     settings = resolved.model.vectors
@@ -124,9 +134,8 @@ def shared_vectors(config: str, overrides: list[str], folder: Path) -> list[str]
         return read
     data = prepare(resolved, Report())
     resolved, corpus, tokenizer = data.config, data.corpus, data.tokenizer
-    vectors = train_skipgram(
-        settings, iter(corpus.train), tokenizer, resolved.model.embedding_dim, resolved.seed, lambda done: None
-    )
+    dim = resolved.model.embedding_dim
+    vectors = train_skipgram(settings, iter(corpus.train), tokenizer, dim, resolved.seed, threads=SHARDS)
     words = {number: word for word, number in tokenizer.backend.get_vocab().items()}
     with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for number in np.flatnonzero(vectors.found):
@@ -154,6 +163,7 @@ def measure(arguments: argparse.Namespace, config: str, overrides: list[str], ru
         examples=arguments.examples,
         methods=("attention", "gradient_x_input"),
         slow_tokens=arguments.slow_tokens,
+        thorough=False,
     )
     return {
         "accuracy": metrics[arguments.split]["accuracy"],

@@ -84,10 +84,11 @@ def test_explanations_cover_the_text(model: Model) -> None:
         assert explanation.text == text
         assert explanation.prediction.label == model.predict(text)[0].label
         assert explanation.target == explanation.prediction.label
-        assert explanation.method == "attention"
+        assert explanation.method == "contributions"
         assert len(explanation.tokens) == len(explanation.offsets) == len(explanation.weights)
-        assert sum(explanation.weights) == pytest.approx(1, abs=1e-5)
-        assert sum(word.weight for word in explanation.words) == pytest.approx(1, abs=1e-5)
+        assert sum(explanation.attention_weights) == pytest.approx(1, abs=1e-5)
+        assert sum(explanation.word_attention) == pytest.approx(1, abs=1e-5)
+        assert sum(explanation.weights) == pytest.approx(sum(word.weight for word in explanation.words), abs=1e-5)
         for word in explanation.words:
             assert text[word.start : word.end] == word.text
         for before, after in zip(explanation.words, explanation.words[1:], strict=False):

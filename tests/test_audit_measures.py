@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -28,8 +29,10 @@ import textattn as package
 from textattn.data.read import Split
 from textattn.explain import audit_measures as faithfulness
 from textattn.explain.audit import AUDITED, audit
+from textattn.explain.audited_texts import AuditedTexts
 from textattn.explain.methods import method_names
 from textattn.explain.surrogates import num_samples
+from textattn.explain.verdict import shown_method
 from textattn.inference.classifier import Classifier
 from textattn.inference.evaluation import load_split
 
@@ -281,6 +284,118 @@ def test_agreement_with_evidence(method: str, audited: dict[str, Any], slow: lis
     same(found["iou_f1"], partial_match(truth, predicted, 0.5), 1e-9)
 
 
+@pytest.mark.parametrize("method", ["occlusion", "gradient_x_input"])
+def test_signs_against_leave_one_out(
+    method: str, classifier: Classifier, audited: dict[str, Any], split: Split
+) -> None:
+    counts = {"supporting": [0, 0], "opposing": [0, 0]}
+    of_all = {"supporting": [0, 0], "opposing": [0, 0]}
+    texts = [Slow(classifier, row.input_ids) for row in classifier.tokenizer.encode_with_offsets(list(split))]
+    for text in texts:
+        scores = text.scores()[method]
+        for place, score in enumerate(scores):
+            fall = float(text.whole[text.answer] - text.without({place})[text.answer])
+            for side, sign in (("supporting", 1), ("opposing", -1)):
+                of_all[side][0] += 1
+                of_all[side][1] += sign * fall > 0
+                if sign * score >= 0.1 * max(map(abs, scores)):
+                    counts[side][0] += 1
+                    counts[side][1] += sign * fall > 0
+    for name, expected in ((method, counts), ("random", of_all)):
+        found = audited["methods"][name]["signs"]
+        assert found["num_examples"] == NUMBER
+        for side, (number, right) in expected.items():
+            same(found[side]["mean"], right / number, 1e-12)
+            assert 0 <= found[side]["low"] <= found[side]["mean"] <= found[side]["high"] <= 1
+    assert "signs" not in audited["methods"]["attention"]
+    if method == "occlusion":  # it is leave-one-out
+        assert found is not None
+        same(audited["methods"]["occlusion"]["signs"]["supporting"]["mean"], 1, 1e-12)
+        same(audited["methods"]["occlusion"]["signs"]["opposing"]["mean"], 1, 1e-12)
+
+
+class Searched(NamedTuple):
+    """What the test finds out about the erasure curves of one text."""
+
+    areas: list[float]
+    """Of given orders."""
+    greedy: float
+
+
+def searched(text: Slow, orders: Sequence[Sequence[int]]) -> Searched:
+    """The curve by trapezoids at tenths of the tokens; the best order by trying every token that is left."""
+    length = len(text.ids)
+    counts = sorted({share_of(f"0.{tenth}", length) for tenth in range(1, 10)} | {length})
+
+    def area(order: Sequence[int]) -> float:
+        points = [(0.0, float(text.whole[text.answer]))]
+        points += [(n / length, float(text.without(set(order[:n]))[text.answer])) for n in counts]
+        return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in itertools.pairwise(points))
+
+    gone: list[int] = []
+    for count in counts:
+        left = [place for place in range(length) if place not in gone]
+        left.sort(key=lambda place: float(text.without({*gone, place})[text.answer]))
+        gone += left[: count - len(gone)]
+    return Searched([area(order) for order in orders], area(gone))
+
+
+def test_the_share_of_the_best_order(classifier: Classifier, split: Split) -> None:
+    """Against a search by the test, of one run at a time."""
+    some = split.take(np.arange(4))
+    texts = AuditedTexts(classifier.uncalibrated(), some, seed=0, slow_tokens=10**9)
+    slow = [Slow(classifier, row.input_ids) for row in classifier.tokenizer.encode_with_offsets(list(some))]
+    generator = np.random.default_rng(7)
+    scores = {
+        "random": [generator.random(len(text.ids)) for text in slow],
+        "attention": [np.array(text.scores()["attention"]) for text in slow],
+        "backwards": [-np.array(text.scores()["occlusion"]) for text in slow],
+        # A method that has time for two of the texts only.
+        "occlusion": [np.array(text.scores()["occlusion"]) for text in slow][:2],
+    }
+    seen = []
+    found = texts.shares_of_best(scores, seen.append)
+    assert seen == [1, 2, 3, 4]
+    orders = [[np.argsort(-rows[i]).tolist() for rows in scores.values() if i < len(rows)] for i in range(4)]
+    facts = [searched(text, order) for text, order in zip(slow, orders, strict=True)]
+    best = [min(fact.greedy, *fact.areas) for fact in facts]
+    for place, (name, rows) in enumerate(scores.items()):
+        over = sum(fact.areas[0] - fact.areas[place] for fact in facts[: len(rows)])
+        most = sum(fact.areas[0] - low for fact, low in zip(facts, best[: len(rows)], strict=False))
+        interval = found[name]
+        assert interval is not None
+        same(interval.mean, over / most, 1e-4)
+        assert interval.num_texts == len(rows)
+        assert interval.high <= 1 + 1e-9
+    chance, backwards = found["random"], found["backwards"]
+    assert chance is not None
+    assert backwards is not None
+    assert chance.mean == 0
+    assert backwards.mean < 0
+
+
+def test_the_search_has_as_many_texts_as_there_is_time_for(classifier: Classifier, split: Split) -> None:
+    lengths = classifier.tokenizer.encode(split).lengths.tolist()
+    run: list[int] = []
+
+    def counted(length: int) -> int:
+        """Tokens of the texts that the search runs."""
+        run.clear()
+        left = length
+        for count in np.diff(sorted({0, *(share_of(f"0.{t}", length) for t in range(1, 10)), length})).tolist():
+            run.extend([left - 1] * left)
+            left -= count
+        return sum(run)
+
+    budget = sum(counted(length) for length in lengths[:3])
+    for tokens, expected in ((budget, 3), (budget - 1, 2), (1, 1)):
+        result = audit(classifier, split, methods=("attention",), slow_tokens=tokens)
+        assert result["methods"]["attention"]["share_of_best"]["num_texts"] == expected
+    assert (
+        "share_of_best" not in audit(classifier, split, methods=("attention",), thorough=False)["methods"]["attention"]
+    )
+
+
 @pytest.mark.slow
 def test_five_labels_and_answers_that_stand_for_long() -> None:
     """Few answers have half of the probability, and texts need other shares erased until theirs is another."""
@@ -360,7 +475,9 @@ def test_every_model_is_audited(attention: str, encoder: str, anchor: str) -> No
     in_json(result)
     weighted = attention not in ("max", "last")
     assert (result["attention"] is not None) == weighted
-    assert set(result["methods"]) == {"random", *AUDITED} - (set() if weighted else {"attention_x_gradient"})
+    without = (set() if weighted else {"attention_x_gradient"}) | ({"contributions"} if attention == "mlp" else set())
+    assert set(result["methods"]) == {"random", *AUDITED} - without
+    assert shown_method(result) == ("attention" if attention == "mlp" else "contributions")
     if attention == "mean":
         assert result["attention"]["tau_gradient"] is None
         assert result["attention"]["uniform_decisions_changed"] == 0

@@ -18,7 +18,7 @@ from inprocess import run as cli
 import textattn
 from textattn.runs import data_cache as prepared
 from textattn.storage import cache
-from textattn.tokens import train_tokenizer, vectors
+from textattn.tokens import skipgram, train_tokenizer, vectors
 
 REVIEWS = [
     {"text": f"{word} {noun} number {i}", "label": label, "why": [word]}
@@ -59,7 +59,7 @@ def train(out: str, *overrides: str) -> str:
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was not found and had to be computed."""
     done: list[str] = []
-    for module, name in ((train_tokenizer, "train_tokenizer"), (vectors, "train_skipgram")):
+    for module, name in ((train_tokenizer, "train_tokenizer"), (skipgram, "train_skipgram")):
         function = getattr(module, name)
 
         def counted(*arguments: Any, function: Any = function, name: str = name, **more: Any) -> Any:

@@ -48,7 +48,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_ends_with_a_short_audit(planted: Path) -> None:
     audit = json.loads((planted / "metrics.json").read_text())["audit"]
     assert audit["num_examples"] == 40
-    assert set(audit["methods"]) == {"random", "attention", "gradient_x_input"}
+    assert set(audit["methods"]) == {"random", "contributions", "attention", "gradient_x_input"}
+    assert audit["verdict"].startswith("The words that contributions highlight are good evidence")
     assert audit["verdict"] == verdict(audit)
     assert audit["verdict"] in (planted / "README.md").read_text()
     assert (
@@ -73,12 +74,18 @@ def test_the_audit_is_printed_kept_and_shown_by_explain(planted: Path, tmp_path:
     done = cli("audit", "--model", run, "--examples", "50", "--methods", "attention,occlusion")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    table = [line.split() for line in lines[3:6]]
-    assert [row[0] for row in table] == ["attention", "occlusion", "random"]
-    assert lines[2].split()[:2] == ["method", "comp"]
-    assert "AUPRC" in lines[2]
+    erasure, others = ([line.split() for line in part.splitlines()] for part in done.out.split("\n\n")[1:3])
+    assert [row[0] for row in erasure] == [row[0] for row in others] == ["method", "attention", "occlusion", "random"]
+    assert erasure[0] == ["method", "comp", "(mask)", "suff", "(mask)", "flips", "until", "best", "texts"]
+    assert others[0] == ["method", "for", "against", "stable", "unlike", "AUPRC", "token", "F1", "IOU", "F1"]
     kept = json.loads((run / "metrics.json").read_text())
     assert kept["audit"]["num_examples"] == 50
+    for row in erasure[1:]:
+        measured = kept["audit"]["methods"][row[0]]
+        assert row[1] == f"{measured['comprehensiveness']['deletion']['mean']:.3f}"
+        assert row[-2:] == [f"{measured['share_of_best']['mean']:.0%}", "50"]
+    signs = kept["audit"]["methods"]["occlusion"]["signs"]
+    assert others[2][1:3] == [f"{signs[side]['mean']:.0%}" for side in ("supporting", "opposing")]
     assert lines[0] == kept["audit"]["verdict"]
     assert kept["test"] == json.loads((planted / "metrics.json").read_text())["test"]
     for method in ("attention", "occlusion"):
@@ -86,7 +93,46 @@ def test_the_audit_is_printed_kept_and_shown_by_explain(planted: Path, tmp_path:
         assert shown.out.endswith(f"\nTrust: {verdict(kept['audit'], method)}\n")
     assert "Whether lime can be trusted" in cli("explain", "--model", run, "--method", "lime", "a great film").out
     assert verdict(kept["audit"]) in cli("info", "--model", run).out
-    assert lines[0] in (run / "README.md").read_text()
+    card = (run / "README.md").read_text()
+    assert lines[0] in card
+    table = [line.strip("| ").split(" | ") for line in card[card.index("| method ") :].splitlines()[:5]]
+    assert table[0][5:] == ["of the best order", "right signs, for", "right signs, against", "texts"]
+    for row in table[2:]:
+        measured = kept["audit"]["methods"][row[0]]
+        signs = measured.get("signs")
+        assert row[5] == f"{measured['share_of_best']['mean']:.0%}"
+        assert row[6] == ("–" if signs is None else f"{signs['supporting']['mean']:.0%}")
+        assert row[8] == "50"
+
+
+def test_the_tables_fit_into_80_columns(planted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(planted, run)
+    done = cli("audit", "--model", run, "--model", run, "--examples", "5")
+    assert done.code == 0, done.err
+    verdict, *rest = done.out.splitlines()
+    assert "too few" in verdict
+    assert max(map(len, rest)) <= 80
+    assert any(line.startswith("2 models: equal answers") for line in rest)
+
+
+def test_an_audit_of_an_earlier_version_is_about_attention(planted: Path, tmp_path: Path) -> None:
+    """As version 0.1 wrote it: without contributions, and without the measures that came later."""
+    run = tmp_path / "run"
+    shutil.copytree(planted, run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    old = metrics["audit"]
+    del old["methods"]["contributions"], old["num_known"]
+    for measured in old["methods"].values():
+        for name in ("outliers", "signs"):
+            measured.pop(name, None)
+    old["verdict"] = verdict(old)
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert old["verdict"].startswith("The words that attention highlights")
+    assert old["verdict"] in cli("info", "--model", run).out
+    assert f"Trust: {old['verdict']}\n" in cli("explain", "--model", run, "--method", "attention", "a great film").out
+    shown = cli("explain", "--model", run, "--method", "contributions", "a great film").out
+    assert "Trust: Whether contributions can be trusted for this model has not been measured (textattn audit)." in shown
 
 
 def test_json_is_the_whole_audit_and_repeats(planted: Path, tmp_path: Path) -> None:
@@ -116,9 +162,14 @@ def test_seeds_are_compared(planted: Path) -> None:
     done = cli("audit", "--model", planted, "--model", planted, "--examples", "20", "--methods", "attention", "--json")
     agreed = json.loads(done.out)["seeds"]
     assert agreed == {
-        "num_models": 2, "attention_tau": pytest.approx(1), "attention_jensen_shannon": pytest.approx(0, abs=1e-9),
+        "num_models": 2,
+        "attention_tau": pytest.approx(1),
+        "attention_overlap": 1,
+        "attention_jensen_shannon": pytest.approx(0, abs=1e-9),
+        "contributions_tau": pytest.approx(1),
+        "contributions_overlap": 1,
         "equal_answers": 1.0,
-    }  # fmt: skip
+    }
 
 
 def test_models_that_cannot_be_compared_are_refused(planted: Path, trained_run: Path, tmp_path: Path) -> None:

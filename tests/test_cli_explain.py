@@ -10,15 +10,18 @@ import select
 import struct
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inprocess import run as cli
 from rich.cells import cell_len
 
 import textattn
-from textattn.explain.explanations import Explanation
-from textattn.explain.terminal import SHADES, View, highlight, render
+from textattn.explain.explanations import Explanation, Sum
+from textattn.explain.terminal import PALETTE, View, _shorten, highlight, render
 from textattn.inference.classifier import Prediction
 from textattn.inference.words import Word
 
@@ -33,7 +36,8 @@ def explanation(weights: dict[str, float], labels: tuple[str, ...] = ("pos",), t
         words.append(Word(word, len(text), len(text) + len(word), weight))
         text += word + " "
     prediction = Prediction("pos", 0.75, {"neg": 0.25, "pos": 0.75}, list(labels))
-    return Explanation(text.rstrip(), prediction, target, None, "attention", [], [], [], words, False)
+    shares = list(weights.values())
+    return Explanation(text.rstrip(), prediction, target, None, "attention", [], [], [], [], words, shares, False)
 
 
 def plain(explained: Explanation, *, color: bool = False, multi_label: bool = False, width: int = 80) -> list[str]:
@@ -48,14 +52,14 @@ def test_words_with_an_equal_share_or_less_are_not_marked() -> None:
     """Attention that is the same everywhere says nothing, and nothing is shown."""
     even = explanation({"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25})
     assert plain(even)[0] == "a b c d"
-    assert {style for _, style in highlight(even, color=True)} == {""}
+    assert {style for _, style in highlight(even, View(8, 80, True, False))} == {""}
 
 
 def test_the_more_attention_the_stronger_the_shade() -> None:
     explained = explanation({"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.03, "e": 0.01, "f": 0.005, "g": 0.005})
-    styles = {piece: style for piece, style in highlight(explained, color=True) if piece.strip()}
+    styles = {piece: style for piece, style in highlight(explained, View(8, 80, True, False)) if piece.strip()}
     # (weight - 1/7) / 0.5: 0.71, 0.31, 0.01
-    assert styles == {"a": SHADES[2], "b": SHADES[1], "c": "", "d": "", "e": "", "f": "", "g": ""}
+    assert styles == {"a": PALETTE.attention[2], "b": PALETTE.attention[1], "c": "", "d": "", "e": "", "f": "", "g": ""}
     assert plain(explained)[0] == "[a] [b] c d e f g"
 
 
@@ -86,12 +90,53 @@ def test_several_labels_or_none_are_named() -> None:
     assert plain(explanation({"a": 1}, ()), multi_label=True)[2] == "labels: none"
 
 
-def test_a_target_that_is_not_the_answer_is_shown() -> None:
-    assert plain(explanation({"a": 1}, target="neg"))[2:5] == [
+def test_contributions_are_shown_with_their_sum_and_the_attention() -> None:
+    explained = replace(
+        explanation({"dull": -0.6, "film": 0.15, ",": 0.3}),
+        method="contributions",
+        word_attention=[0.7, 0.2, 0.1],
+        total=Sum(bias=0.25, words=-0.35, ngrams=0.2, answer=0.1, temperature=1.0, num_outputs=2),
+    )
+    assert plain(explained) == [
+        "{dull} [film] [,]",
+        "",
         "label: pos  score: 0.7500",
-        "target: neg  score: 0.2500",
-        "Attention is the same for every label.",
+        "contributions: why pos?  [for pos] {against pos}",
+        "0.25 bias - 0.35 words + 0.20 n-grams = 0.10, the log-odds of pos",
+        "",
+        "word     weight  attention",
+        "dull    -0.6000     0.7000  --------------------",
+        ",       +0.3000     0.1000  ##########",
+        "film    +0.1500     0.2000  #####",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "against", "end"),
+    [
+        ({}, None, "= 0.10, the log-odds of pos"),
+        ({"temperature": 1.5}, None, "= 0.10, the log-odds of pos, which calibration divides by 1.50"),
+        ({"num_outputs": 3}, None, "= 0.10, the logit of pos less the mean of the others"),
+        ({"num_outputs": 3}, "neg", "= 0.10, the log-odds of pos rather than neg"),
+    ],
+)
+def test_the_sum_says_what_it_is(changes: dict[str, Any], against: str | None, end: str) -> None:
+    total = replace(Sum(0.25, -0.15, None, 0.1, 1.0, 2), **changes)
+    explained = replace(explanation({"a": 1.0}), method="contributions", against=against, total=total)
+    line = plain(explained)[4]
+    assert line == f"0.25 bias - 0.15 words {end}"
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 100_000])
+def test_a_word_of_any_length_is_shortened_at_once(width: int) -> None:
+    """`explain` of one word of 100,000 characters took 93 seconds."""
+    started = time.perf_counter()
+    for word in ("x" * 100_000, "電" * 100_000, "e\u0301" * 50_000):
+        assert cell_len(_shorten(word, width)) <= max(width, 1)
+    assert _shorten("film", 4) == "film"
+    assert _shorten("films", 4) == "fil…"
+    assert _shorten("電影院", 5) == "電影…"
+    assert time.perf_counter() - started < 5
 
 
 # The command
@@ -103,7 +148,7 @@ def test_a_pipe_gets_the_text_as_it_is(trained_run: Path) -> None:
     for text in texts:
         done = cli("explain", "--model", trained_run, text)
         assert (done.code, done.err) == (0, "")
-        assert done.out.replace("[", "").replace("]", "").startswith(text + "\n\nlabel: ")
+        assert re.sub(r"[\[\]{}]", "", done.out).startswith(text + "\n\nlabel: ")
         assert "\x1b" not in done.out
         prediction = textattn.load(trained_run).predict(text)[0]
         assert f"label: {prediction.label}  score: {prediction.score:.4f}\n" in done.out
@@ -116,7 +161,7 @@ def test_colors_show_the_same_words_as_brackets_and_more(trained_run: Path) -> N
     marked = re.findall(r"\x1b\[(?:1;)?30;48;2;\d+;\d+;\d+m(.*?)\x1b\[0m", first)
     assert marked
     assert re.sub(r"\x1b\[[\d;]*m", "", first) == text
-    bracketed = re.findall(r"\[(.*?)\]", cli("explain", "--model", trained_run, text).out.split("\n\n")[0])
+    bracketed = re.findall(r"[\[{](.*?)[\]}]", cli("explain", "--model", trained_run, text).out.split("\n\n")[0])
     assert set(bracketed) <= set(marked)
 
 
@@ -154,14 +199,17 @@ def test_json_holds_everything(trained_run: Path) -> None:
     for row, want in zip(rows, expected, strict=True):
         assert set(row) == {
             "label", "score", "text", "target", "method", "tokens", "offsets", "weights", "attention_weights", "words",
-            "truncated", "verdict",
+            "truncated", "contributions", "sum", "verdict",
         }  # fmt: skip
-        assert (row["label"], row["target"], row["method"]) == (want.prediction.label, "neg", "attention")
+        assert (row["label"], row["target"], row["method"]) == (want.prediction.label, "neg", "contributions")
         assert row["text"] == want.text
         assert row["tokens"] == want.tokens
         assert row["offsets"] == [list(offset) for offset in want.offsets]
-        assert row["attention_weights"] == pytest.approx(want.weights, abs=1e-6)
-        assert sum(word["weight"] for word in row["words"]) == pytest.approx(1, abs=1e-5)
+        assert row["weights"] == pytest.approx(want.weights, abs=1e-6)
+        assert row["attention_weights"] == pytest.approx(want.attention_weights, abs=1e-6)
+        assert sum(word["attention"] for word in row["words"]) == pytest.approx(1, abs=1e-5)
+        assert sum(word["weight"] for word in row["words"]) == pytest.approx(sum(want.weights), abs=1e-5)
+        assert row["sum"]["answer"] == pytest.approx(sum(want.weights) + row["sum"]["bias"], abs=1e-5)
         assert [row["text"][word["start"] : word["end"]] for word in row["words"]] == [w.text for w in want.words]
 
 
@@ -169,13 +217,15 @@ def test_several_texts_stand_apart(trained_run: Path) -> None:
     done = cli("explain", "--model", trained_run, "-w", "2", stdin=b"good film\n\na bad film\n", COLUMNS="40")
     blocks = done.out.split("\n" + "-" * 40 + "\n\n")
     assert len(blocks) == 3
-    assert blocks[0].startswith(("good film", "[good] film", "good [film]"))
+    assert re.sub(r"[\[\]{}]", "", blocks[0]).startswith("good film")
     assert blocks[1].startswith("(an empty text)\n\nlabel: ")
-    assert [line.split(" ")[0] for line in blocks[2].splitlines()[1:5]] == ["", "label:", "", "word"]
+    starts = [line.split(" ")[0] for line in blocks[2].splitlines()[1:4]]
+    assert starts == ["", "label:", "contributions:"]
+    assert blocks[2].splitlines()[5:7] == ["", "word     weight  attention"]
     # Two words; after the last text, once, how far the highlights can be trusted.
-    assert len(blocks[2].splitlines()) == 5 + 2 + 2
+    assert len(blocks[2].splitlines()) == 7 + 2 + 2
     assert done.out.count("Trust: ") == 1
-    assert "equal share" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
+    assert "attention" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
 
 
 def test_a_text_longer_than_the_model_reads_is_said_to_be(trained_run: Path) -> None:

@@ -24,9 +24,9 @@ from textattn.inference.words import merge_words
 from textattn.tokens.element_vectors import periodic_vectors
 from textattn.tokens.elements import PLACES, SYMBOLS
 from textattn.tokens.formulas import read_formula
+from textattn.tokens.skipgram import train_skipgram
 from textattn.tokens.tokenizer import UNK, TextTokenizer
 from textattn.tokens.train_tokenizer import train_tokenizer
-from textattn.tokens.vectors import train_skipgram
 
 
 def composition(segments: int = 1, **more: object) -> TextTokenizer:

@@ -81,7 +81,7 @@ def test_the_graph_computes_what_torch_computes(
     for batch, seq in BATCHES:
         ids, mask = ragged(batch, seq)
         expected, found = reference.run(ids, mask), session.run(ids, mask)
-        for a, b in zip(found, expected, strict=True):
+        for a, b in zip(found[:3], expected[:3], strict=True):
             assert a.dtype == np.float32
             close(a, b)
         check_weights(found, mask)
@@ -146,7 +146,7 @@ def test_the_file_is_valid_onnx_with_batch_and_length_left_open(encoder: str, in
             "attention_mask": ["batch", "seq"],
             "logits": ["batch", 3],
             "attention_weights": ["batch", "seq"],
-        }
+        } | ({} if attention == "mlp" else {"contributions": ["batch", "seq", 3]})
 
 
 def test_a_part_without_an_onnx_form_is_named() -> None:

@@ -15,12 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 
 from textattn.explain.audit_measures import (
     FRACTIONS,
     LEAST_OVERLAP,
+    STRONG,
+    area,
     auprc,
     bootstrap,
+    bootstrap_ratio,
+    check_signs,
     comprehensiveness,
     conicity,
     f1,
@@ -32,6 +37,7 @@ from textattn.explain.audit_measures import (
     spans_of,
     sufficiency,
     token_f1,
+    top_overlap,
 )
 from textattn.tasks import MultiLabel, SingleLabel
 
@@ -169,6 +175,56 @@ def test_equal_scores_come_in_every_order_alike() -> None:
     assert {order[0] for order in found} == {1}
     assert len(found) == 6
     assert all(400 < count < 600 for count in found.values())  # 500 are expected, with a deviation of 20
+
+
+@many
+@given(probs=st.lists(st.floats(0, 1), min_size=1, max_size=12), extra=st.integers(0, 9))
+def test_the_area_under_a_curve_is_scipys(probs: list[float], extra: int) -> None:
+    counts = [0, *range(1 + extra, len(probs) + extra)]
+    length = counts[-1] + extra + 1
+    close(area(counts, probs, length), float(trapezoid(probs, [count / length for count in counts])))
+
+
+def test_the_area_is_between_nothing_and_everything() -> None:
+    close(area([0, 5, 10], [0.8, 0.8, 0.8], 10), 0.8)
+    close(area([0, 1, 10], [1.0, 0.0, 0.0], 10), 0.05)
+    close(area([0, 1, 1, 2], [1.0, 0.0, 0.0, 0.0], 2), 0.25)  # a share that is the same token again
+
+
+# Signs.
+
+
+@many
+@given(rows=pairs(NUMBER))
+def test_signs_are_counted_one_token_after_the_other(rows: list[tuple[float, float]]) -> None:
+    counts = Counter[str]()
+    strongest = max(abs(score) for score, _ in rows)
+    for score, fall in rows:
+        if abs(score) < STRONG * strongest or score == 0:
+            continue
+        side = "supporting" if score > 0 else "opposing"
+        counts[side] += 1
+        counts[f"{side}_right"] += score * fall > 0 or (score > 0) == (fall > 0) != (fall < 0)
+    found = check_signs(*columns(rows))._asdict()
+    assert found == {name: counts[name] for name in found}
+
+
+def test_weak_scores_have_no_sign() -> None:
+    scores = np.array([2.0, 0.2, 0.19, -0.19, -0.2, 0.0])
+    assert check_signs(scores, np.array([1.0, -1, 1, -1, -1, 1])) == (2, 1, 1, 1)
+    assert check_signs(np.zeros(3), np.ones(3)) == (0, 0, 0, 0)
+
+
+# Overlap.
+
+
+@many
+@given(data=st.data(), length=st.integers(1, 40))
+def test_the_overlap_is_that_of_sets(data: st.DataObject, length: int) -> None:
+    a, b = (data.draw(st.permutations(range(length))) for _ in range(2))
+    count = share_of("0.1", length)
+    close(top_overlap(np.array(a), np.array(b), 0.1), len(set(a[:count]) & set(b[:count])) / count)
+    assert top_overlap(np.array(a), np.array(a), 0.1) == 1
 
 
 # Distances.
@@ -328,6 +384,30 @@ def test_a_mean_and_its_interval_are_of_the_values_that_are_numbers(values: list
     assert min(known) - 1e-9 <= found.low <= found.mean + 1e-9
     assert found.mean - 1e-9 <= found.high <= max(known) + 1e-9
     assert bootstrap(values, seed) == found
+
+
+@pytest.mark.parametrize("size", [60, 400])
+def test_the_interval_of_a_ratio_is_that_of_the_delta_method(size: int) -> None:
+    generator = np.random.default_rng(4)
+    wholes = generator.uniform(5, 15, size)
+    parts = 0.4 * wholes + generator.normal(0, 1, size)
+    found = bootstrap_ratio(parts, wholes)
+    assert found is not None
+    ratio = math.fsum(parts) / math.fsum(wholes)
+    close(found.mean, ratio)
+    assert found.num_texts == size
+    error = float(np.std(parts - ratio * wholes)) / math.sqrt(size) / float(np.mean(wholes))
+    assert ratio - found.low == pytest.approx(1.96 * error, rel=0.12)
+    assert found.high - ratio == pytest.approx(1.96 * error, rel=0.12)
+
+
+def test_a_ratio_to_nothing_is_none() -> None:
+    assert bootstrap_ratio([1.0, 2.0], [0.0, 0.0]) is None
+    assert bootstrap_ratio([1.0, 2.0], [-3.0, 1.0]) is None
+    found = bootstrap_ratio([1.0, 0.0], [2.0, 0.0])
+    assert found is not None
+    assert (found.mean, found.num_texts) == (0.5, 1)
+    assert found.low == found.high == 0.5  # resamples without the one text that counts are no ratio
 
 
 @pytest.mark.parametrize("size", [50, 400])

@@ -32,7 +32,8 @@ class Rules:
     """A session whose answers are sums: something for each token, and for each pair of neighbours."""
 
     workers = 1
-    on_one_thread = None
+    threads = None
+    gives_contributions = False
     max_tokens = 5000
     metadata = MappingProxyType({})
 
@@ -40,7 +41,10 @@ class Rules:
         self.tokens = tokens
         self.neighbours = neighbours
 
-    def run(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> BatchOutput:
+    def run(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], *, with_contributions: bool = False
+    ) -> BatchOutput:
+        assert not with_contributions
         both = attention_mask[:, 1:, None] * self.neighbours[input_ids[:, :-1], input_ids[:, 1:]]
         logits = (attention_mask[:, :, None] * self.tokens[input_ids]).sum(1) + both.sum(1)
         weights = attention_mask / attention_mask.sum(1, keepdims=True)

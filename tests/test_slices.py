@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,26 @@ def test_omp_num_threads_is_obeyed(value: str, expected: int, tmp_path: Path, mo
     monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(processors, "CGROUP", tmp_path)
     assert processors.available_processors() == expected
+
+
+def test_the_process_that_trains_keeps_its_settings(tmp_path: Path) -> None:
+    """`textattn.train` in a program of someone else: threads and environment are as they were."""
+    script = (
+        "import os, threading, torch, textattn\n"
+        "def number():\n"
+        "    found = []\n"
+        "    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))\n"
+        "    thread.start(), thread.join()\n"
+        "    return torch.get_num_threads(), *found\n"
+        "torch.set_num_threads(3)\n"
+        "number()\n"
+        "before, variables = number(), dict(os.environ)\n"
+        "run = textattn.train('four_sentences', ['output.dir=run', 'training.epochs=1'])\n"
+        "model = textattn.load(run, runtime='torch')\n"
+        "model.predict(['a', 'b'])\n"
+        "model.explain('a b', method='gradient_x_input')\n"
+        "changed = {k: v for k, v in os.environ.items() if variables.get(k) != v}\n"
+        "print(before, number(), changed)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "(3, 3) (3, 3) {}\n", done.stderr

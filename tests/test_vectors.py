@@ -15,9 +15,10 @@ import pytest
 from textattn.config.schema import TokenizerConfig, VectorsConfig
 from textattn.data.read import DataConfig, read_corpus
 from textattn.errors import InputError
+from textattn.tokens.skipgram import train_skipgram
 from textattn.tokens.tokenizer import TextTokenizer
 from textattn.tokens.train_tokenizer import train_tokenizer
-from textattn.tokens.vectors import WordVectors, read_vectors, train_skipgram
+from textattn.tokens.vectors import WordVectors, read_vectors
 
 
 def word_tokenizer(*texts: str, lowercase: bool = True) -> TextTokenizer:
@@ -183,6 +184,18 @@ def sums_of_vectors() -> list[str]:
     settings = VectorsConfig(source="skipgram", epochs=2)
     found = [train_skipgram(settings, iter(texts), tokenizer, 16, seed) for seed in (1, 2)]
     return [hashlib.sha256(vectors.matrix.tobytes()).hexdigest() for vectors in found]
+
+
+@pytest.mark.parametrize("words_between_merges", [30, 500_000])
+def test_skipgram_is_the_same_for_any_number_of_threads(
+    words_between_merges: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textattn.tokens.skipgram.WORDS_BETWEEN_MERGES", words_between_merges)
+    tokenizer = word_tokenizer(*TEXTS)
+    settings = VectorsConfig(source="skipgram", epochs=3)
+    found = [train_skipgram(settings, TEXTS, tokenizer, 16, seed=1, threads=threads).matrix for threads in (1, 2, 5)]
+    assert found[0].any()
+    assert all(np.array_equal(found[0], matrix) for matrix in found[1:])
 
 
 def test_skipgram_is_the_same_in_every_process() -> None:

@@ -7,7 +7,6 @@ model.predict(["Delicious food, friendly staff."])[0].label
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load", "train"]
-
-# On Linux, torch then puts large tensors on huge pages, and a training step waits less for memory. Torch reads the
-# variable when it is loaded.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-# ONNX Runtime writes an identifier to disk and reports its start to its maker while it is being imported, so telemetry
-# can only be disabled before that.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

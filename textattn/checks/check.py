@@ -19,6 +19,7 @@ from textattn.runs.setup import build
 from textattn.runs.training_data import TrainingData
 from textattn.runs.vectors import word_vectors
 from textattn.training.placement import Placement, choose_placement
+from textattn.training.processors import limited_blas
 from textattn.training.schedule import Plan, Schedule
 
 
@@ -88,7 +89,7 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     corpus, tokens = labelled.corpus, labelled.tokens
     found = lint(corpus, tokenizer, {name: tokens[name] for name in corpus.splits()})
     if deep:
-        with report.progress("Looking for label errors", num_models(corpus), "models") as advance:
+        with limited_blas(), report.progress("Looking for label errors", num_models(corpus), "models") as advance:
             suspected, facts["label_errors"] = find_label_errors(corpus, tokens, advance, report.note)
         found += suspected
     return facts | {"findings": [asdict(finding) for finding in found]}

@@ -31,10 +31,11 @@ from textattn.runs.setup import Setup, build
 from textattn.runs.training_data import TrainingData
 from textattn.storage.run_dir import RunDir
 from textattn.tokens.batches import collate, sorted_batches
-from textattn.tokens.vectors import time_skipgram
+from textattn.tokens.skipgram import time_skipgram
 from textattn.training.loop import TrainingLoop, bytes_of_primitive, primitives_kept
 from textattn.training.memory import forget_peak_memory, peak_memory
 from textattn.training.placement import Placement
+from textattn.training.processors import available_processors
 
 # Seconds spent on training steps: a first pass over some batches and at least two more passes.
 STEP_SECONDS = 1.5
@@ -126,7 +127,10 @@ def _skipgram(data: TrainingData) -> tuple[float, int]:
     texts = [
         text for part in parts for text in part.take(_spread(max(1, round(number * len(part) / total)), len(part)))
     ]
-    timed = time_skipgram(config.model.vectors, texts, tokenizer, config.model.embedding_dim, config.seed, counts)
+    threads = config.training.threads or available_processors()
+    timed = time_skipgram(
+        config.model.vectors, texts, tokenizer, config.model.embedding_dim, config.seed, counts, threads
+    )
     epochs = config.model.vectors.epochs
     seconds = timed.start + (timed.preparing + epochs * timed.epoch) * total / len(texts)
     matrices = 4 * 4 * tokenizer.vocab_size * config.model.embedding_dim
@@ -278,7 +282,9 @@ class _Pieces:
         def audit_some(number: int) -> None:
             some = split.take(_spread(number, len(split)))
             tokens = round(TOKENS_OF_SHORT_AUDIT * number / whole)
-            audit(classifier, some, examples=number, methods=AUDITED_WITH, seed=seed, slow_tokens=tokens)
+            audit(
+                classifier, some, examples=number, methods=AUDITED_WITH, seed=seed, slow_tokens=tokens, thorough=False
+            )
 
         return _extrapolated(audit_some, AUDITED, whole)
 

@@ -27,6 +27,9 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long as the process)
     tolerate_encodings()
+    # On Linux, torch then puts large tensors on huge pages, and a training step waits less for memory. Torch reads the
+    # variable when it is loaded.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         if not run_quickly(sys.argv[1:]):
             from textattn.cli.app import app

@@ -14,10 +14,10 @@ from textattn.errors import InputError
 from textattn.explain.methods import audited_names, method_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from textattn.explain.audit_measures import Interval
-    from textattn.explain.audit_results import AttentionResult, AuditResult, MethodResult
+    from textattn.explain.audit_results import AttentionResult, AuditResult, MethodResult, SeedAgreement
 
 SLOW = tuple(name for name in method_names() if name not in audited_names())
 
@@ -31,7 +31,7 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
             "--model",
             "-m",
             metavar="MODEL",
-            help="Run directory; default as for predict. Repeat it to compare the attention of several seeds.",
+            help="Run directory; default as for predict. Repeat it to compare models of several seeds.",
             show_default=False,
         ),
     ] = None,
@@ -91,51 +91,98 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
 
 
 def print_audit(result: AuditResult, verdict: str) -> None:
-    """The verdict, then a table of the methods and what was seen of the attention itself."""
+    """The verdict, two tables of the methods, each within 80 columns, and what was seen of the attention itself."""
     out(verdict)
-    out("")
-    header, rows = method_rows(result.methods)
-    for line in table(rows, header):
-        out(line)
+    for rows in (erasure_rows(result.methods), other_rows(result.methods)):
+        if rows:
+            out("")
+            for line in table(_to_the_right(rows)):
+                out(line)
+    searched = [found.num_texts for method in result.methods.values() if (found := method.share_of_best) is not None]
+    if searched:
+        out("")
+        out(f"best: the share of what the best order gains over chance, on up to {max(searched):,} texts")
     if result.attention is not None:
         out("")
         for line in table(attention_rows(result.attention)):
             out(line)
-    if result.seeds is not None:
-        agreed = result.seeds
+    if result.noise is not None:
+        noise = result.noise
         out("")
-        tau = "–" if agreed.attention_tau is None else f"{agreed.attention_tau:.2f}"
         out(
-            f"{agreed.num_models} models: attention tau {tau}, Jensen-Shannon divergence "
-            f"{agreed.attention_jensen_shannon:.3f}, equal answers {agreed.equal_answers:.1%}"
+            f"noise of {noise.relative_size:.0%} in the embeddings moves answers by {_mean(noise.total_variation)} "
+            "(total variation)"
         )
+    if result.seeds is not None:
+        out("")
+        for line in table(seed_rows(result.seeds)):
+            out(line)
 
 
-def method_rows(methods: Mapping[str, MethodResult]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the methods with chance at the end."""
-    evidence = any(result.evidence is not None for result in methods.values())
-    header = ["method", "comp", "comp mask", "suff", "suff mask", "top flips", "until flip", "texts"]
-    header += ["AUPRC", "token F1", "IOU F1"] if evidence else []
-    rows = []
-    for name in sorted(methods, key=lambda name: name == "random"):
+def erasure_rows(methods: Mapping[str, MethodResult]) -> list[list[str]]:
+    """What erasure did: a header, then the methods with chance at the end."""
+    searched = any(result.share_of_best is not None for result in methods.values())
+    rows = [["method", "comp", "(mask)", "suff", "(mask)", "flips", "until", *(["best"] if searched else []), "texts"]]
+    for name in _in_order(methods):
         result = methods[name]
         row = [name]
         for curves in (result.comprehensiveness, result.sufficiency):
             row += [_mean(curves["deletion"]), _mean(curves["mask"])]
-        row += [f"{result.top_token_flips:.1%}", f"{result.erased_until_flip:.0%}", str(result.num_examples)]
-        if evidence:
-            agreed = result.evidence
-            row += (
-                ["", "", ""]
-                if agreed is None
-                else [_mean(agreed.auprc), _mean(agreed.token_f1), f"{agreed.iou_f1:.3f}"]
-            )
-        rows.append(row)
-    return header, rows
+        row += [f"{result.top_token_flips:.0%}", f"{result.erased_until_flip:.0%}"]
+        row += [_percent(result.share_of_best)] if searched else []
+        rows.append([*row, str(result.num_examples)])
+    return rows
+
+
+def other_rows(methods: Mapping[str, MethodResult]) -> list[list[str]]:
+    """What else was measured: a header and a row for each method of which there is anything; may be empty."""
+    columns: dict[str, Callable[[MethodResult], str]] = {
+        "for": lambda result: "" if result.signs is None else _percent(result.signs.supporting),
+        "against": lambda result: "" if result.signs is None else _percent(result.signs.opposing),
+        "stable": lambda result: "" if result.noise_overlap is None else _percent(result.noise_overlap),
+        "unlike": lambda result: _percent(result.outliers["deletion"]),
+        "AUPRC": lambda result: "" if result.evidence is None else _mean(result.evidence.auprc),
+        "token F1": lambda result: "" if result.evidence is None else _mean(result.evidence.token_f1),
+        "IOU F1": lambda result: "" if result.evidence is None else f"{result.evidence.iou_f1:.3f}",
+    }
+    cells = {title: [cell(methods[name]) for name in _in_order(methods)] for title, cell in columns.items()}
+    shown = {title: values for title, values in cells.items() if any(values)}
+    names = _in_order(methods)
+    rows = [[name, *(values[place] for values in shown.values())] for place, name in enumerate(names)]
+    rows = [row for row in rows if any(row[1:])]
+    return [["method", *shown], *rows] if rows else []
+
+
+def _to_the_right(rows: list[list[str]]) -> list[list[str]]:
+    """All columns but the first aligned to the right, although some cells are empty or negative."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [[row[0], *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))] for row in rows]
+
+
+def _in_order(methods: Mapping[str, MethodResult]) -> list[str]:
+    return sorted(methods, key=lambda name: name == "random")
 
 
 def _mean(value: Interval | None) -> str:
     return "–" if value is None else f"{value.mean:.3f}"
+
+
+def _percent(value: Interval | None) -> str:
+    return "–" if value is None else f"{value.mean:.0%}"
+
+
+def seed_rows(agreed: SeedAgreement) -> list[list[str]]:
+    """How far models of several seeds agree."""
+    return [
+        [f"{agreed.num_models} models: equal answers", f"{agreed.equal_answers:.1%}"],
+        ["contributions: tau, overlap of the top words", _pair(agreed.contributions_tau, agreed.contributions_overlap)],
+        ["attention: tau, overlap of the top words", _pair(agreed.attention_tau, agreed.attention_overlap)],
+        ["attention: Jensen-Shannon divergence", f"{agreed.attention_jensen_shannon:.3f}"],
+    ]
+
+
+def _pair(first: float | None, second: float | None) -> str:
+    return ", ".join("–" if value is None else f"{value:.2f}" for value in (first, second))
 
 
 def attention_rows(facts: AttentionResult) -> list[list[str]]:

@@ -46,7 +46,9 @@ def check(
     note("Loading torch …")
     from textattn.checks.check import describe
     from textattn.cli.progress import ConsoleReport
+    from textattn.training.memory import own_process
 
+    own_process()
     facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)
     if json:
         out_json(facts, indent=True)

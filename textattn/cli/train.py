@@ -68,6 +68,9 @@ def train(
     from textattn.cli.progress import ConsoleReport
     from textattn.runs.signals import Interrupted, Terminated
     from textattn.runs.train import train as run_training
+    from textattn.training.memory import own_process
+
+    own_process()
 
     def terminate(*_: Any) -> None:
         raise Terminated

@@ -75,6 +75,9 @@ def tune(  # noqa: PLR0913 (every option of a command is a parameter)
     from textattn.runs.signals import Terminated
     from textattn.search.tune import check_installed
     from textattn.search.tune import tune as run_study
+    from textattn.training.memory import own_process
+
+    own_process()
 
     check_installed()
 

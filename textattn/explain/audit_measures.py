@@ -1,7 +1,8 @@
 """The measures of an audit, for one text at a time, as the papers define them. Numpy only; no model, no sampling.
 
 DeYoung et al. 2020 (ERASER): comprehensiveness, sufficiency, token F1, IOU F1, AUPRC. Jain & Wallace 2019: Kendall's
-tau, total variation. Mohankumar et al. 2020: conicity.
+tau, total variation. Mohankumar et al. 2020: conicity. Madsen et al. 2024 (arXiv 2310.07819): area between curves. Hu
+et al. 2023 (SEAT): overlap of the top tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,15 @@ FRACTIONS = (0.01, 0.05, 0.10, 0.20, 0.50)
 # A predicted span counts as found from this overlap on (ERASER).
 LEAST_OVERLAP = 0.5
 RESAMPLES = 1000
+# Share of the tokens that are the top of an explanation, where two are compared.
+TOP = 0.1
+# Share of the strongest score of a text from which on a token counts as shown for or against the answer.
+STRONG = 0.1
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval over texts."""
+    """A mean, or a ratio of two sums, with its 95 % interval over texts."""
 
     mean: float
     low: float
@@ -51,6 +56,57 @@ def comprehensiveness(whole: float, without: Sequence[float]) -> float:
 def sufficiency(whole: float, alone: Sequence[float]) -> float:
     """How far it falls when only the top tokens are left; 0 is best."""
     return float(np.mean([whole - p for p in alone]))
+
+
+def area(counts: Sequence[int], probs: Sequence[float], length: int) -> float:
+    """Area under a curve of probabilities over the share of tokens erased, by trapezoids.
+
+    Args:
+        counts: tokens erased at each point, ascending.
+        probs: probability of the answer there.
+        length: tokens of the text.
+    """
+    shares, heights = np.asarray(counts) / length, np.asarray(probs)
+    return float((np.diff(shares) * (heights[1:] + heights[:-1]) / 2).sum())
+
+
+class SignCounts(NamedTuple):
+    """Tokens of a text that a method shows with a sign, and those of them whose sign is right."""
+
+    supporting: int
+    supporting_right: int
+    opposing: int
+    opposing_right: int
+
+
+def check_signs(scores: Array, falls: Array) -> SignCounts:
+    """Compares signs with leave-one-out. Small scores, below `STRONG`, are not counted; all others count the same.
+
+    Args:
+        scores: (tokens,) positive for the answer, negative against it.
+        falls: (tokens,) how far the probability of the answer falls when the token is deleted.
+    """
+    strength = np.abs(scores)
+    strong = strength >= STRONG * strength.max()
+    supporting, opposing = strong & (scores > 0), strong & (scores < 0)
+    return SignCounts(
+        int(supporting.sum()),
+        int((supporting & (falls > 0)).sum()),
+        int(opposing.sum()),
+        int((opposing & (falls < 0)).sum()),
+    )
+
+
+def top_overlap(a: NDArray[np.int64], b: NDArray[np.int64], fraction: float = TOP) -> float:
+    """Share of the first tokens of one order that are also among the first of the other.
+
+    Args:
+        a: (tokens,) positions, the most important first.
+        b: the same of the other order.
+        fraction: share of the tokens that are compared; at least one.
+    """
+    count = num_erased(fraction, len(a))
+    return len(np.intersect1d(a[:count], b[:count])) / count
 
 
 def kendall_tau(a: Array, b: Array) -> float:
@@ -133,3 +189,18 @@ def bootstrap(values: Sequence[float] | Array, seed: int = 0) -> Interval | None
     means = known[generator.integers(0, len(known), (RESAMPLES, len(known)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(known.mean()), float(low), float(high), len(known))
+
+
+def bootstrap_ratio(parts: Sequence[float] | Array, wholes: Sequence[float] | Array, seed: int = 0) -> Interval | None:
+    """Sum of `parts` over the sum of `wholes`, both (rows,), with percentiles 2.5 and 97.5 of its bootstrap over rows.
+
+    None where the sum of `wholes` is not positive. Resamples in which it is not are left out.
+    """
+    over, under = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
+    if not under.sum() > 0:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(under), (RESAMPLES, len(under)))
+    overs, unders = over[drawn].sum(axis=1), under[drawn].sum(axis=1)
+    ratios = overs[unders > 0] / unders[unders > 0]
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Interval(float(over.sum() / under.sum()), float(low), float(high), int((under != 0).sum()))

@@ -20,6 +20,17 @@ class EvidenceAgreement:
 
 
 @dataclass(frozen=True)
+class Signs:
+    """Whether the signs of a method are right, by leave-one-out. Of random rankings: the shares of all tokens."""
+
+    num_examples: int
+    supporting: Interval | None
+    """Share of the tokens shown as for the answer whose deletion lowers its probability. None where there are none."""
+    opposing: Interval | None
+    """Share of those shown as against it whose deletion raises it."""
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """What the erasure of a method's top tokens did to the answers."""
 
@@ -32,12 +43,23 @@ class MethodResult:
     """Share of the texts whose answer changes without the top token."""
     erased_until_flip: float
     """Mean share of the tokens erased until the answer changes."""
+    outliers: dict[Variant, Interval | None]
+    """Share of the texts without the top tokens that are unlike whole texts; see `textattn.explain.support`."""
+    share_of_best: Interval | None = None
+    """Area between the erasure curves of chance and of the method, as a share of that between chance and the best order
+    known. None where it was not measured, or nothing is better than chance."""
+    signs: Signs | None = None
+    """None for a method without signs."""
+    noise_overlap: Interval | None = None
+    """Share of the top tokens that stay the same with noise in the embeddings. None where it was not measured."""
     evidence: EvidenceAgreement | None = None
+    """None where no text has any."""
 
     def to_json(self) -> dict[str, Any]:
-        """Without `evidence` where no text has any."""
+        """Without what was not measured."""
         value = asdict(self)
-        return value if self.evidence is not None else {key: value[key] for key in value if key != "evidence"}
+        optional = ("share_of_best", "signs", "noise_overlap", "evidence")
+        return {key: value[key] for key in value if key not in optional or value[key] is not None}
 
 
 @dataclass(frozen=True)
@@ -67,6 +89,17 @@ class AttentionResult:
 
 
 @dataclass(frozen=True)
+class NoiseFacts:
+    """What noise in the embeddings does to the answers; see `textattn.explain.noise`."""
+
+    relative_size: float
+    """Standard deviation of the noise, as a share of the root mean square of the embeddings."""
+    draws: int
+    total_variation: Interval | None
+    """Mean distance of the answers with and without noise."""
+
+
+@dataclass(frozen=True)
 class EvidenceFacts:
     """What people marked in the texts."""
 
@@ -84,7 +117,12 @@ class SeedAgreement:
     num_models: int
     attention_tau: float | None
     """None where the attention of all texts is constant."""
+    attention_overlap: float | None
+    """Share of the top tenth of the words of one model that are in that of the other."""
     attention_jensen_shannon: float
+    contributions_tau: float | None
+    """Of texts with the same answer. None without any, or where a model cannot divide its answers."""
+    contributions_overlap: float | None
     equal_answers: float
     """Share of the answers that are the same."""
 
@@ -95,6 +133,8 @@ class AuditResult:
 
     split: str
     num_examples: int
+    num_known: int
+    """Whole texts with which erased ones were compared."""
     tokens_median: int
     methods: dict[str, MethodResult]
     """By name; `random` is chance."""
@@ -104,12 +144,15 @@ class AuditResult:
     """None where attention was not audited or the model has no weights of its own."""
     seeds: SeedAgreement | None
     """None for a single model."""
+    noise: NoiseFacts | None = None
+    """None where it was not measured."""
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in metrics.json, with the verdict on attention."""
+        """As kept in metrics.json, with the verdict."""
         value: dict[str, Any] = {
             "split": self.split,
             "num_examples": self.num_examples,
+            "num_known": self.num_known,
             "tokens_median": self.tokens_median,
             "methods": {name: result.to_json() for name, result in self.methods.items()},
         }
@@ -117,6 +160,8 @@ class AuditResult:
             value["evidence"] = asdict(self.evidence)
         if "attention" in self.methods:
             value["attention"] = None if self.attention is None else self.attention.to_json()
+        if self.noise is not None:
+            value["noise"] = asdict(self.noise)
         if self.seeds is not None:
             value["seeds"] = asdict(self.seeds)
         value["verdict"] = verdict(value)

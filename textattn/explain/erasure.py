@@ -7,6 +7,7 @@ an empty text.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -51,16 +52,30 @@ def logits_of(
         rows: (tokens,) token ids of each text; consumed a part at a time, so there may be very many.
         on_rows: called with the number of rows done.
     """
-    found: list[Floats] = []
+    return answers_of(classifier, rows, on_rows)[0]
+
+
+def answers_of(
+    classifier: Classifier, rows: Iterable[NDArray[np.int32]], on_rows: Callable[[int], None] | None = None
+) -> tuple[Floats, Floats]:
+    """Logits of texts, (rows, num_outputs), and their pooled vectors, (rows, context_dim).
+
+    The arguments are those of `logits_of`.
+    """
+    logits: list[Floats] = []
+    contexts: list[Floats] = []
     done = 0
-    for group in _groups(rows):
-        found.append(run_in_batches(classifier.session, pack(group), classifier.tokenizer.pad_id).logits)
-        done += len(group)
-        if on_rows is not None:
-            on_rows(done)
-    if not found:
-        return run_in_batches(classifier.session, pack([]), classifier.tokenizer.pad_id).logits
-    return np.concatenate(found)
+    # The model must run once even without texts, for the sizes of what it gives.
+    for group in itertools.chain(_groups(rows), [[]]):
+        if group or not logits:
+            outputs = run_in_batches(classifier.session, pack(group), classifier.tokenizer.pad_id, with_context=True)
+            assert outputs.context is not None
+            logits.append(outputs.logits)
+            contexts.append(outputs.context)
+            done += len(group)
+            if on_rows is not None and group:
+                on_rows(done)
+    return np.concatenate(logits), np.concatenate(contexts)
 
 
 def _groups(rows: Iterable[NDArray[np.int32]]) -> Iterator[list[NDArray[np.int32]]]:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.explain.audit_measures import FRACTIONS, comprehensiveness, num_erased, sufficiency
-from textattn.explain.erasure import Variant, erase, logits_of
+from textattn.explain.audit_measures import FRACTIONS, area, comprehensiveness, num_erased, sufficiency
+from textattn.explain.erasure import Variant, answers_of, erase
+from textattn.explain.support import REJECTED, Support
 from textattn.inference.classifier import Classifier
 
 Ids = NDArray[np.int32]
@@ -21,6 +22,8 @@ Order = NDArray[np.int64]
 VARIANTS: tuple[Variant, ...] = ("deletion", "mask")
 # Shares of the tokens that are erased, one after the other, until the answer changes.
 STEPS = (*FRACTIONS, 0.75, 1.0)
+# Shares of the tokens that are erased at the points of the curve whose area is measured (Madsen et al. 2024).
+CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 class Erased(NamedTuple):
@@ -34,6 +37,8 @@ class Erased(NamedTuple):
     """(rows,) whether the answer changes when the first token is deleted."""
     erased_until_flip: NDArray[np.float64]
     """(rows,) smallest of STEPS at which the answer changes; 1 also where it never does."""
+    outliers: dict[Variant, NDArray[np.float64]]
+    """(rows,) share of the texts without the first tokens that are unlike whole texts, for each way to erase."""
 
 
 def erase_in_order(
@@ -41,6 +46,7 @@ def erase_in_order(
     rows: Sequence[Ids],
     orders: Sequence[Order],
     probs: NDArray[np.float64],
+    support: Support,
     on_rows: Callable[[int], None] | None = None,
 ) -> Erased:
     """Erases the first tokens of each text in the order given for it.
@@ -49,9 +55,10 @@ def erase_in_order(
         rows: (tokens,) token ids of each text.
         orders: (tokens,) positions of its tokens, the most important first.
         probs: (rows, labels) probabilities of the whole texts.
+        support: the whole texts; the first of them are these texts.
         on_rows: called with the number of erased texts that have run.
     """
-    runner = _Runner(classifier, rows, orders, probs.argmax(axis=1), on_rows)
+    runner = _Runner(classifier, rows, orders, probs.argmax(axis=1), support, on_rows)
     counts = [[num_erased(fraction, len(row)) for fraction in FRACTIONS] for row in rows]
     for number, row_counts in enumerate(counts):
         runner.want(number, 1, "deletion", kept=False)
@@ -77,7 +84,37 @@ def erase_in_order(
         for variant in VARIANTS
     }
     top = np.array([runner.flipped(number, 1) for number in range(len(rows))])
-    return Erased(comp, suff, top, _until_flip(runner, rows))
+    outliers = {
+        variant: np.array(
+            [
+                np.mean([runner.p_value(number, count, variant) <= REJECTED for count in row_counts])
+                for number, row_counts in enumerate(counts)
+            ]
+        )
+        for variant in VARIANTS
+    }
+    return Erased(comp, suff, top, _until_flip(runner, rows), outliers)
+
+
+def areas_under_curves(
+    classifier: Classifier, rows: Sequence[Ids], orders: Sequence[Order], probs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The area under the probability of the answer as tokens are deleted in order, from none to all: (rows,).
+
+    The arguments are those of `erase_in_order`. The last point is the text without any token.
+    """
+    answers = probs.argmax(axis=1)
+    runner = _Runner(classifier, rows, orders, answers)
+    counts = [[num_erased(share, len(row)) for share in CURVE] for row in rows]
+    for number, row_counts in enumerate(counts):
+        for count in row_counts:
+            runner.want(number, count, "deletion", kept=False)
+    runner.run()
+    areas = []
+    for number, row_counts in enumerate(counts):
+        curve = [runner.prob(number, count, "deletion", kept=False) for count in row_counts]
+        areas.append(area([0, *row_counts], [float(probs[number, answers[number]]), *curve], len(rows[number])))
+    return np.array(areas)
 
 
 def _until_flip(runner: _Runner, rows: Sequence[Ids]) -> NDArray[np.float64]:
@@ -96,6 +133,16 @@ def _until_flip(runner: _Runner, rows: Sequence[Ids]) -> NDArray[np.float64]:
 _Key = tuple[int, int, Variant, bool]
 
 
+class _Result(NamedTuple):
+    """What the model says of an erased text."""
+
+    prob: float
+    """Probability of the answer to the whole text."""
+    flipped: bool
+    p_value: float
+    """Of its likeness to whole texts."""
+
+
 class _Runner:
     """Runs each erased text once, however often it is wanted: in short texts several shares are the same tokens."""
 
@@ -105,15 +152,17 @@ class _Runner:
         rows: Sequence[Ids],
         orders: Sequence[Order],
         answers: NDArray[np.int64],
-        on_rows: Callable[[int], None] | None,
+        support: Support | None = None,
+        on_rows: Callable[[int], None] | None = None,
     ) -> None:
         self.classifier = classifier
         self.rows = rows
         self.orders = orders
         self.answers = answers
+        self.support = support
         self.on_rows = on_rows
         self.wanted: dict[_Key, None] = {}
-        self.found: dict[_Key, tuple[float, bool]] = {}
+        self.found: dict[_Key, _Result] = {}
 
     def want(self, number: int, count: int, variant: Variant, *, kept: bool) -> None:
         key = (number, count, variant, kept)
@@ -129,10 +178,14 @@ class _Runner:
             if self.on_rows is not None:
                 self.on_rows(done + rows)
 
-        logits = logits_of(self.classifier, self._texts(), advance)
-        for key, probs in zip(self.wanted, self.classifier.logits_to_probabilities(logits), strict=True):
+        logits, contexts = answers_of(self.classifier, self._texts(), advance)
+        p_values = np.ones(len(logits))
+        if self.support is not None:
+            p_values = self.support.p_values(contexts, np.array([key[0] for key in self.wanted]))
+        probs = self.classifier.logits_to_probabilities(logits)
+        for key, row, p_value in zip(self.wanted, probs, p_values.tolist(), strict=True):
             answer = self.answers[key[0]]
-            self.found[key] = float(probs[answer]), bool(probs.argmax() != answer)
+            self.found[key] = _Result(float(row[answer]), bool(row.argmax() != answer), p_value)
         self.wanted = {}
 
     def _texts(self) -> Iterator[Ids]:
@@ -143,7 +196,10 @@ class _Runner:
             yield erase(self.rows[number], chosen if kept else ~chosen, unk_id, variant)
 
     def prob(self, number: int, count: int, variant: Variant, kept: bool) -> float:
-        return self.found[number, count, variant, kept][0]
+        return self.found[number, count, variant, kept].prob
 
     def flipped(self, number: int, count: int) -> bool:
-        return self.found[number, count, "deletion", False][1]
+        return self.found[number, count, "deletion", False].flipped
+
+    def p_value(self, number: int, count: int, variant: Variant) -> float:
+        return self.found[number, count, variant, False].p_value

@@ -38,6 +38,7 @@ class ForwardPass:
         words: Sequence[NDArray[np.int64]],
         logits: Floats,
         attention_weights: Sequence[Floats],
+        context: Floats,
         contributions: TokenContributions | None = None,
     ) -> None:
         """Keeps the results of a pass; `run` makes one.
@@ -47,6 +48,7 @@ class ForwardPass:
                 tokens of a word at a time.
             logits: (rows, num_outputs), before calibration.
             attention_weights: (tokens,) for each text, the mean over heads.
+            context: (rows, context_dim) the pooled vectors.
             contributions: default: computed when they are asked for.
         """
         self.classifier = classifier
@@ -54,6 +56,7 @@ class ForwardPass:
         self.words = words
         self.logits = logits
         self.attention_weights = attention_weights
+        self.context = context
         self._contributions = contributions
         self._without: list[Floats] | None = None
 
@@ -69,11 +72,17 @@ class ForwardPass:
         session = classifier.session
         divided = session.gives_contributions
         outputs = run_in_batches(
-            session, tokens, classifier.tokenizer.pad_id, with_attention=True, with_contributions=divided
+            session,
+            tokens,
+            classifier.tokenizer.pad_id,
+            with_attention=True,
+            with_context=True,
+            with_contributions=divided,
         )
+        assert outputs.context is not None
         words = [np.arange(length) for length in tokens.lengths] if words is None else words
         contributions = _of_tokens(outputs) if divided else None
-        return cls(classifier, tokens, words, outputs.logits, outputs.attention_weights, contributions)
+        return cls(classifier, tokens, words, outputs.logits, outputs.attention_weights, outputs.context, contributions)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -107,6 +116,7 @@ class ForwardPass:
             self.words[:count],
             self.logits[:count],
             self.attention_weights[:count],
+            self.context[:count],
             None if self._contributions is None else self._contributions.first(count),
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,14 @@ from textattn.inference.session import BatchOutput
 from textattn.storage.model_files import ModelFiles
 from textattn.training.processors import available_processors
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("logits", "attention_weights", "context")
 # Graphs of earlier versions and of models that are not additive have none of these, those without n-grams the first.
 CONTRIBUTIONS = ("contributions", "ngram_contributions")
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
 # ONNX Runtime's levels; below this it speaks on stderr about what it could have optimised.
 FATAL = 4
 
@@ -32,7 +38,7 @@ class OnnxSession:
 
     # What the gates of so many tokens take stays in the caches of a processor.
     max_tokens = 4096
-    on_one_thread: Callable[[], None] | None = None
+    threads: Callable[[int], AbstractContextManager[Executor]] | None = None
 
     def __init__(self, model: bytes | Path, where: str) -> None:
         """Reads the graph.
@@ -46,10 +52,7 @@ class OnnxSession:
         """
         if _names_files(model):
             raise InputError(f"{where}: not written by textattn (its weights lie in other files)")
-        import onnxruntime
-
-        # Loaded before textattn, it reports to its maker unless told not to.
-        onnxruntime.disable_telemetry_events()
+        onnxruntime = _without_telemetry()
         onnxruntime.set_default_logger_severity(FATAL)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -116,6 +119,24 @@ class OnnxSession:
         if tuple(array.shape for array in found) != expected or any(array.dtype != np.float32 for array in found):
             raise InputError(f"{self.where}: damaged (outputs of the wrong shape)")
         return output
+
+
+def _without_telemetry() -> Any:
+    """ONNX Runtime, which does not report to its maker.
+
+    While it is imported it writes an identifier to disk and reports its start, unless a variable says otherwise.
+    """
+    before = os.environ.get(TELEMETRY)
+    os.environ[TELEMETRY] = "1"
+    try:
+        import onnxruntime
+    finally:
+        if before is None:
+            del os.environ[TELEMETRY]
+        else:
+            os.environ[TELEMETRY] = before
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 def _names_files(model: bytes | Path) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textattn.tokens.batches import collate, sorted_batches
 from textattn.tokens.token_arrays import TokenArrays
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Floats = NDArray[np.float32]
 
@@ -34,8 +38,8 @@ class Session(Protocol):
 
     workers: int
     """Batches worth running at a time."""
-    on_one_thread: Callable[[], None] | None
-    """Makes a thread compute alone what it runs; None where the session sees to that itself."""
+    threads: Callable[[int], AbstractContextManager[Executor]] | None
+    """Opens that many threads that each compute alone what they run; None where the session sees to that itself."""
     max_tokens: int
     """Tokens of a batch with its padding."""
     metadata: Mapping[str, str]
@@ -132,10 +136,10 @@ def _run_all(
         return indices, session.run(*collate(tokens, indices, pad_id), with_contributions=with_contributions)
 
     # A batch alone is a thread's as well: what several threads that share it come to depends on their number.
-    if session.on_one_thread is None and (session.workers == 1 or len(batches) < 2):
+    if session.threads is None and (session.workers == 1 or len(batches) < 2):
         yield from map(run, batches)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(session.workers, initializer=session.on_one_thread) as pool:
+    with (session.threads or ThreadPoolExecutor)(session.workers) as pool:
         yield from pool.map(run, batches)

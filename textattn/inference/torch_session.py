@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ from textattn.storage.run_dir import CONFIG, WEIGHTS
 from textattn.training.processors import available_processors
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from textattn.model.classifier import TextClassifier
 
 
@@ -33,14 +35,16 @@ class TorchSession:
     def __init__(self, model: TextClassifier, device: str = "cpu") -> None:
         import torch
 
+        from textattn.training.slices import lone_threads
+
         self.model = model.to(device).eval()
         self.device = torch.device(device)
         self.workers = 1
-        self.on_one_thread: Callable[[], None] | None = None
+        self.threads: Callable[[int], AbstractContextManager[Executor]] | None = None
         if self.device.type == "cpu":
             # As in ONNX Runtime: a batch for each thread is faster than several threads for a batch.
             self.workers, self.max_tokens = available_processors(), MAX_TOKENS_OF_A_THREAD
-            self.on_one_thread = partial(torch.set_num_threads, 1)
+            self.threads = lone_threads
         self.metadata: Mapping[str, str] = {}
         self.gives_contributions = self.model.attention.additive
 

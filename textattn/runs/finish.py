@@ -23,10 +23,11 @@ from textattn.runs.setup import Setup
 from textattn.runs.training_data import TrainingData
 from textattn.storage.records import Folds, History
 from textattn.storage.run_dir import RunDir
+from textattn.training.processors import limited_blas
 
 # Number of tokens for leave-one-out in the audit at the end of a run; this takes two or three seconds.
 TOKENS_OF_SHORT_AUDIT = 400_000
-AUDITED_WITH = ("attention", "gradient_x_input")
+AUDITED_WITH = ("contributions", "attention", "gradient_x_input")
 SPLITS = ("train", "validation", "test")
 Measured = dict[str, dict[str, Any]]
 Probabilities = dict[str, NDArray[np.float64]]
@@ -154,11 +155,11 @@ def audited_split(data: TrainingData) -> Split:
 
 
 def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) -> dict[str, Any]:
-    """Run a short form of `textattn audit`: attention, one other method and a random ranking, on few texts."""
+    """Run a short form of `textattn audit`: contributions, attention, another method and chance, on few texts."""
     from textattn.explain.audit import audit
 
     examples, split = data.config.output.audit_examples, audited_split(data)
-    report.stage(f"Auditing the attention on {min(examples, len(split)):,} texts of {split.name}")
+    report.stage(f"Auditing the explanations on {min(examples, len(split)):,} texts of {split.name}")
     return audit(
         classifier,
         split,
@@ -166,6 +167,7 @@ def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) ->
         methods=AUDITED_WITH,
         seed=data.config.seed,
         slow_tokens=TOKENS_OF_SHORT_AUDIT,
+        thorough=False,
         report=report,
     )
 
@@ -177,7 +179,8 @@ def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, repo
     report.stage("Training a linear model for comparison")
     config, corpus = data.config, data.corpus
     try:
-        facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
+        with limited_blas():
+            facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
     except InputError as error:
         report.note(error.message)
         return None

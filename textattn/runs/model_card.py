@@ -131,15 +131,24 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
     """The section about how far the highlights of `explain` can be trusted, according to the audit."""
     if audit is None:
         return [
-            "The attention weights that `explain` shows say where the model looked. Whether they are the reason for "
-            "its predictions has not been measured for this model; `textattn audit` measures it."
+            "Whether the words that `explain` highlights are the reason for the predictions has not been measured for "
+            "this model; `textattn audit` measures it."
         ]
     lines = ["## Can the highlighted words be trusted?", "", audit["verdict"], ""]
-    lines += ["| method | comprehensiveness | sufficiency | top word flips | erased until flip | texts |"]
-    lines += ["|---|---|---|---|---|---|"]
+    methods = audit["methods"].values()
+    # Audits of earlier versions have neither, and short ones no search for the best order.
+    searched = any("share_of_best" in measured for measured in methods)
+    with_signs = any("signs" in measured for measured in methods)
+    header = ["method", "comprehensiveness", "sufficiency", "top word flips", "erased until flip"]
+    header += ["of the best order"] if searched else []
+    header += ["right signs, for", "right signs, against"] if with_signs else []
+    lines += [f"| {' | '.join(header)} | texts |", "|---" * len(header) + "|---|"]
     for name, measured in sorted(audit["methods"].items(), key=lambda item: item[0] == "random"):
         values = [f"{measured[kind]['deletion']['mean']:.3f}" for kind in ("comprehensiveness", "sufficiency")]
         values += [f"{measured['top_token_flips']:.1%}", f"{measured['erased_until_flip']:.0%}"]
+        values += [_share(measured.get("share_of_best"))] if searched else []
+        signs = measured.get("signs") or {"supporting": None, "opposing": None}
+        values += [_share(signs[side]) for side in ("supporting", "opposing")] if with_signs else []
         lines.append(f"| {name} | {' | '.join(values)} | {measured['num_examples']} |")
     lines += [
         "",
@@ -147,6 +156,16 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
         "ranks first (mean of 1, 5, 10, 20 and 50 % of the tokens); higher is better. Sufficiency is how far it falls "
         "if only these words are left; lower is better (DeYoung et al. 2020). The last row is a random ranking.",
     ]
+    if searched:
+        lines[-1] += (
+            " The share of the best order says how near a method is to the order that a greedy search found, by the "
+            "area between the erasure curves of random words and of the method; 100 % is the best order known."
+        )
+    if with_signs:
+        lines[-1] += (
+            " A sign is right if the probability falls without a word that is shown as for the label, and rises "
+            "without one that is shown as against it; the last row has the shares of all words."
+        )
     facts = audit.get("attention")
     if facts is not None and facts["tau_gradient"] is not None:
         loo = facts["tau_leave_one_out"]
@@ -158,6 +177,10 @@ def _trust(audit: dict[str, Any] | None) -> list[str]:
             + f". Equal attention weights would change {facts['uniform_decisions_changed']:.1%} of the predictions.",
         ]
     return lines
+
+
+def _share(interval: dict[str, Any] | None) -> str:
+    return "–" if interval is None else f"{interval['mean']:.0%}"
 
 
 def _cross_validated(folds: dict[str, Any], epochs: int) -> str:

@@ -10,8 +10,10 @@ from textattn.runs.training_data import TrainingData
 from textattn.storage import cache
 from textattn.storage.run_dir import TOKENIZER
 from textattn.tokens.element_vectors import periodic_vectors
+from textattn.tokens.skipgram import train_skipgram
 from textattn.tokens.tokenizer import COMPOSITION
-from textattn.tokens.vectors import WordVectors, load_vectors, read_vectors, train_skipgram
+from textattn.tokens.vectors import WordVectors, load_vectors, read_vectors
+from textattn.training.processors import available_processors
 
 # The folder of word vectors in the cache.
 VECTORS = "vectors"
@@ -43,7 +45,15 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
     vectors = load_vectors(cache.find(VECTORS, key), (tokenizer.vocab_size, dim))
     if vectors is None:
         with report.progress("Word vectors", settings.epochs, "passes") as advance:
-            vectors = train_skipgram(settings, data.vocabulary_texts(), tokenizer, dim, config.seed, advance)
+            vectors = train_skipgram(
+                settings,
+                data.vocabulary_texts(),
+                tokenizer,
+                dim,
+                config.seed,
+                threads=config.training.threads or available_processors(),
+                on_epoch=advance,
+            )
         with cache.store(VECTORS, key) as folder:
             if folder is not None:
                 vectors.write(folder)

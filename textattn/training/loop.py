@@ -21,7 +21,7 @@ from textattn.report import Evaluation, Step
 from textattn.training.examples import Examples
 from textattn.training.loss import Losses
 from textattn.training.mean import Mean
-from textattn.training.memory import give_back_memory, keep_freed_memory
+from textattn.training.memory import give_back_memory, is_own_process, keep_freed_memory
 from textattn.training.optimizer import build_optimizers
 from textattn.training.placement import Placement
 from textattn.training.processors import available_processors
@@ -81,10 +81,11 @@ class TrainingLoop:
         self.placement, self.processes = placement, placement.processes
         self.generator = np.random.default_rng(plan.seed)
         self.schedule = Schedule.of(plan, examples)
-        # oneDNN reads this variable when it is first used, not when it is loaded, so it can still be set here.
-        os.environ.setdefault(
-            "ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(primitives_kept(model, examples.lengths, plan.config))
-        )
+        if is_own_process():
+            keep_freed_memory()
+            # oneDNN reads this variable when it is first used, not when it is loaded, so it can still be set here.
+            capacity = primitives_kept(model, examples.lengths, plan.config)
+            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(capacity))
         device = placement.device
         on_cpu = device.type == "cpu"
         # Sparse gradients are added up over the slices of a batch; other processes and mps take dense ones.
@@ -102,7 +103,6 @@ class TrainingLoop:
         self.at = Progress(shuffle=dict(self.generator.bit_generator.state))
         self._unread: list[torch.Tensor] = []
         self._gave_back = 0.0
-        keep_freed_memory()
 
     def state(self) -> TrainState:
         """The complete state of training; valid only until the next event is requested."""

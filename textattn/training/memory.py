@@ -12,6 +12,22 @@ from typing import Any
 # Parameters of mallopt() from malloc.h. Blocks larger than MOST_OF_A_HEAP are always requested from the system.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, MOST_OF_A_HEAP = -1, -3, 32 * 2**20
 
+_own_process = False
+
+
+def own_process() -> None:
+    """Say that this process runs a command of textattn and nothing else: training may change how it uses memory.
+
+    A program that trains with `textattn.train` has a memory of its own to manage, and settings that it chose.
+    """
+    global _own_process
+    _own_process = True
+
+
+def is_own_process() -> bool:
+    """Whether `own_process` was called."""
+    return _own_process
+
 
 def peak_memory() -> int:
     """Peak memory in bytes since the start of the process or the last `forget_peak_memory()`; 0 if it is unknown."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -17,6 +19,18 @@ def available_processors() -> int:
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     return found if quota is None else max(1, min(found, quota))
+
+
+@contextlib.contextmanager
+def limited_blas() -> Iterator[None]:
+    """Inside, the matrix products of scikit-learn and scipy have as many threads as there are processors for them.
+
+    Their libraries count all processors of a machine, also those that a container may not use.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(available_processors()):
+        yield
 
 
 def _quota() -> int | None:

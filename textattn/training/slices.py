@@ -49,6 +49,17 @@ def cut(rows: NDArray[np.int64], processes: int = 1, size: int = ROWS) -> list[N
     return [rows[i::number] for i in range(min(number, len(rows)))]
 
 
+@contextlib.contextmanager
+def lone_threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch computes alone. Afterwards, new threads have as many of torch's as before."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
 class Threads:
     """Threads that each compute alone, one operation after the other."""
 
@@ -58,6 +69,7 @@ class Threads:
         Args:
             number: 0: whatever is computed is computed by the caller, as on a GPU.
         """
+        self._before = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) if number else None
 
     def map(self, work: Callable[[int], T], count: int) -> list[T]:
@@ -65,9 +77,10 @@ class Threads:
         return list(map(work, range(count)) if self._pool is None else self._pool.map(work, range(count)))
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads, and lets those that are started later have as many threads of torch as before."""
         if self._pool is not None:
             self._pool.shutdown()
+            torch.set_num_threads(self._before)
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], slices: Sequence[Sequence[Tensor | None]]) -> None:

@@ -91,10 +91,15 @@ class Method:
         if not self.needs:
             return
         if Need.ADDITIVE in self.needs and classifier.dividing_session is None:
-            name = classifier.config.architecture["attention"]
+            has_weights = classifier.files.has(WEIGHTS)
+            reason = (
+                f"the answers of a model with attention {classifier.config.architecture['attention']} cannot be "
+                "divided among words"
+                if has_weights or classifier.runtime == "torch"
+                else f"{classifier.path} comes from an earlier version and has no {WEIGHTS}"
+            )
             raise ConfigError(
-                f"{self.name}: the answers of this model, with attention {name}, cannot be divided among words",
-                Option("method", "gradient_x_input" if classifier.files.has(WEIGHTS) else "occlusion"),
+                f"{self.name}: {reason}", Option("method", "gradient_x_input" if has_weights else "occlusion")
             )
         if Need.TORCH in self.needs:
             model = classifier.torch_session.model
