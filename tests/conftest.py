@@ -149,3 +149,16 @@ def trained_run(make_once: MakeOnce) -> Path:
         textattn.train("quickstart", [*TINY[:-1], f"output.dir={folder / 'run'}"])
 
     return make_once("trained", make) / "run"
+
+
+@pytest.fixture(scope="session")
+def self_attention(make_once: MakeOnce) -> Path:
+    """A finished run whose tokens attend to one another, with two heads; tests must not change it."""
+
+    def make(folder: Path) -> None:
+        import textattn
+
+        overrides = ["model.attention=self_attention", "model.num_heads=2", f"output.dir={folder / 'run'}"]
+        textattn.train("quickstart", [*TINY, *overrides])
+
+    return make_once("self_attention", make) / "run"

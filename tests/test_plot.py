@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, MakeOnce
+from conftest import TINY
 from inprocess import run as cli
 from PIL import Image
 
 import textattn
-from textattn.explain.plot import MOST_MAPPED, MOST_WORDS, head_weights
+from textattn.explain.plot import MOST_WORDS, head_weights
+from textattn.explain.trace import MOST_MAPPED
 
 TEXT = "The film was a joy, but the ending felt rushed."
 
@@ -77,14 +78,6 @@ def test_several_heads_are_drawn_as_rows_that_average_to_the_bars(tmp_path: Path
     assert heads.mean(axis=0) == pytest.approx([word.weight for word in explanation.words], abs=1e-5)
     cli("explain", "--model", run, "--method", "attention", "--plot", tmp_path / "x.svg", TEXT)
     assert len(re.findall("head [123]", (tmp_path / "x.svg").read_text())) == 3
-
-
-@pytest.fixture(scope="module")
-def self_attention(make_once: MakeOnce) -> Path:
-    overrides = ["training.epochs=1", "model.attention=self_attention", "model.num_heads=2"]
-    return make_once(
-        "self_attention", lambda run: textattn.train("quickstart", [*TINY, *overrides, f"output.dir={run}"])
-    )
 
 
 @pytest.mark.parametrize(("num_words", "drawn"), [(1, True), (MOST_MAPPED, True), (MOST_MAPPED + 1, False)])

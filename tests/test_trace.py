@@ -14,7 +14,7 @@ from small_models import MECHANISMS
 import textattn
 from textattn.api import Model
 from textattn.errors import ConfigError, InputError
-from textattn.explain.trace import Trace
+from textattn.explain.trace import MAPPED, Trace, has_map
 
 TEXT = TEXTS[4]
 WITHOUT_WEIGHTS = ("max", "last")
@@ -109,7 +109,13 @@ def test_the_map_of_self_attention() -> None:
         part = slice(head * size, (head + 1) * size)
         scores = [[q[part] @ k[part] / size**0.5 for k in keys] for q in queries]
         close(a["attention_map"][head], softmax(np.array(scores)))
-    assert build("additive").trace(TEXT).attention_map is None
+
+
+@pytest.mark.parametrize("attention", MECHANISMS)
+def test_which_models_have_a_map_is_known_without_torch(attention: str) -> None:
+    model = build(attention)
+    assert (attention in MAPPED) == (model.trace(TEXT).attention_map is not None)
+    assert not has_map(model)  # it has no files
 
 
 def test_what_goes_in_is_what_the_tokenizer_and_the_embedding_say() -> None:

@@ -30,7 +30,12 @@ def write_page(
     """
     golds, evidence = labelled.golds, labelled.evidence
     texts = [
-        PageText(explanations, golds[number] if golds else None, evidence[number] if evidence else ())
+        PageText(
+            explanations,
+            golds[number] if golds else None,
+            evidence[number] if evidence else (),
+            _maps(classifier, explanations),
+        )
         for number, explanations in enumerate(zip(*by_method, strict=True))
     ]
     methods = [explanations[0].method for explanations in by_method if explanations]
@@ -38,6 +43,17 @@ def write_page(
     page = render_page(texts, verdicts, labels=classifier.labels, model=str(classifier.path))
     with _errors_of(file, Option("html", "page.html")):
         write_text(file, page)
+
+
+def _maps(classifier: Classifier, explanations: Sequence[Explanation]) -> Sequence[Sequence[Sequence[float]]]:
+    """What each token attends to, for the method `attention` of a model that can tell; () for others and long texts."""
+    from textattn.explain.trace import MOST_MAPPED, has_map, trace
+
+    attention = next((found for found in explanations if found.method == "attention"), None)
+    if attention is None or len(attention.tokens) > MOST_MAPPED or not has_map(classifier):
+        return ()
+    maps = trace(classifier, attention.text).attention_map
+    return () if maps is None else maps.astype(float).tolist()
 
 
 def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence[Explanation]]) -> list[Path]:

@@ -44,6 +44,8 @@ class PageText:
     """Its true labels; None where they are not known."""
     evidence: Sequence[tuple[int, int]] = ()
     """Characters that people marked, half-open."""
+    maps: Sequence[Sequence[Sequence[float]]] = ()
+    """For each head what each token attends to, (heads, seq, seq): rows sum to 1. Shown with the method `attention`."""
 
     @property
     def right(self) -> bool | None:
@@ -158,7 +160,15 @@ def _select(name: str, title: str, unset: str, choices: Mapping[str, tuple[str, 
 def _article(number: int, text: PageText, methods: Sequence[str], gold: str, given: str) -> str:
     right = "" if text.right is None else str(int(text.right))
     shape = _Shape(text)
-    panels = (_panel(methods.index(explanation.method), explanation, shape) for explanation in text.explanations)
+    panels = (
+        _panel(
+            methods.index(explanation.method),
+            explanation,
+            shape,
+            _maps(explanation.tokens, text.maps) if explanation.method == "attention" else "",
+        )
+        for explanation in text.explanations
+    )
     return (
         f'<article data-right="{right}" data-gold="{gold}" data-given="{given}">'
         f'<header><h2><span class="number">{number}</span> {_answer(text.prediction)}</h2>{_marker(text)}</header>'
@@ -181,7 +191,7 @@ def _marker(text: PageText) -> str:
     return f'<p class="marker wrong">✗ wrong: {gold if text.gold else "<bdi>no label</bdi>"}</p>'
 
 
-def _panel(index: int, explanation: Explanation, shape: _Shape) -> str:
+def _panel(index: int, explanation: Explanation, shape: _Shape, maps: str) -> str:
     notes = ["The text is longer than the model reads; the rest was left out. "] if explanation.truncated else []
     if (error := explanation.completeness_error) is not None:
         figure = f"{100 * error:.1f}\u00a0%" if math.isfinite(error) else "not defined"
@@ -193,7 +203,7 @@ def _panel(index: int, explanation: Explanation, shape: _Shape) -> str:
     return (
         f'<section data-method="{index}"{hidden}><p class="why"><b>{shown(explanation.method)}</b> '
         f'<span>{_why(explanation)}</span></p><div class="text" dir="auto">{_body(explanation, shape)}</div>'
-        f"{total}{note}{_table(explanation)}</section>"
+        f"{total}{note}{_table(explanation)}{maps}</section>"
     )
 
 
@@ -356,3 +366,26 @@ def _table(explanation: Explanation) -> str:
     head += '<th scope="col"><span class="unseen">as a bar</span>'
     head += '<th scope="col" class="amount">attention' if with_attention else ""
     return f"<details><summary>Strongest words</summary><table><thead><tr>{head}<tbody>{rows}</table></details>"
+
+
+def _maps(tokens: Sequence[str], maps: Sequence[Sequence[Sequence[float]]]) -> str:
+    """What each token attends to, a table for each head. The shade of a cell is its weight in per cent."""
+    if not maps:
+        return ""
+    names = [f"<bdi>{shown(' '.join(token.split()))}</bdi>" for token in tokens]
+    head = "".join(f'<th scope="col"><span>{name}</span>' for name in names)
+    tables = (
+        f"<table><caption>head {number}: row attends to column</caption><thead><tr><td>{head}<tbody>"
+        + "".join(
+            f'<tr><th scope="row">{name}' + "".join(_shade(weight) for weight in row)
+            for name, row in zip(names, weights, strict=True)
+        )
+        + "</table>"
+        for number, weights in enumerate(maps, 1)
+    )
+    return f'<details class="maps"><summary>What each token attends to</summary><div>{"".join(tables)}</div></details>'
+
+
+def _shade(weight: float) -> str:
+    share = round(100 * weight)
+    return f'<td style="--w:{share}%" title="{share} %">' if share else "<td>"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from textattn.explain.elements import by_element
 from textattn.explain.explanations import Explanation
 from textattn.explain.pictures import picture
-from textattn.explain.trace import Trace, trace
+from textattn.explain.trace import MOST_MAPPED, Trace, has_map, trace
 from textattn.inference.classifier import Classifier
 from textattn.inference.words import find_words
 from textattn.measure.plots import BLUE, ORANGE, VERMILLION
@@ -26,8 +26,7 @@ MOST_WORDS = 40
 INCHES_PER_WORD = 0.32
 LONGEST_LABEL = 24
 BARS_INCHES = 3.2
-# Tokens of a text whose attention to one another is drawn, and the room for it.
-MOST_MAPPED = 25
+# Of a map of what tokens attend to.
 INCHES_PER_CELL = 0.18
 MAP_MARGIN = 1.1
 WIDEST_INCHES = 14.0
@@ -43,7 +42,8 @@ def draw(explanation: Explanation, classifier: Classifier, file: Path, kind: str
         kind: png, svg or pdf.
     """
     # Only PyTorch tells heads apart.
-    looks_inside = explanation.method == "attention" and classifier.files.has(WEIGHTS)
+    several = classifier.config.architecture["num_heads"] > 1 and classifier.files.has(WEIGHTS)
+    looks_inside = explanation.method == "attention" and (several or has_map(classifier))
     inside = trace(classifier, explanation.text) if looks_inside else None
     heads = None if inside is None else head_weights(explanation, classifier, inside)
     if classifier.tokenizer.reads_formulas:

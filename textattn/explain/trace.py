@@ -16,6 +16,11 @@ from textattn.inference.classifier import Classifier, Text
 from textattn.inference.session import Floats
 from textattn.storage.run_dir import WEIGHTS
 
+# Mechanisms whose tokens attend to one another. They are named here, because asking their classes would import torch.
+MAPPED = ("self_attention",)
+# Tokens of a text whose map is drawn; nobody reads a larger one.
+MOST_MAPPED = 25
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -65,6 +70,11 @@ class Trace:
     """(num_outputs,) before calibration"""
     probabilities: NDArray[np.float64]
     """(labels,) after calibration, in the order of `Model.labels`"""
+
+
+def has_map(classifier: Classifier) -> bool:
+    """Whether traces of this model have an `attention_map`, and can be made."""
+    return classifier.config.architecture["attention"] in MAPPED and classifier.files.has(WEIGHTS)
 
 
 def trace(classifier: Classifier, text: Text) -> Trace:

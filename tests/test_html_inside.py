@@ -1,13 +1,16 @@
-"""The page of contributions: the sum that leads to the answer, and attention beside the contribution of each word."""
+"""What the page says of the inside of a model: sums of contributions, attention beside them, what tokens attend to."""
 
 from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import explain_models
 import pytest
+from browser import Browse
 from html_pages import Page, explain, render
+from inprocess import run as cli
 
 from textattn.explain.explanations import Sum
 from textattn.explain.html import PageText, render_page
@@ -81,3 +84,59 @@ def test_the_table_has_the_attention_of_each_word() -> None:
 def test_other_methods_have_no_sum() -> None:
     page = Page(render(explain("so", {"so": 1.0})))
     assert not page.all("p", "sum")
+
+
+MAPS = [[[0.5, 0.5, 0.0], [0.004, 0.0, 0.996], [0.1, 0.2, 0.7]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]
+
+
+def test_what_each_token_attends_to_is_a_table_for_each_head() -> None:
+    both = [explain("a <b> film", {"film": 1.0}, method) for method in ("attention", "occlusion")]
+    page = Page(render(PageText(both, maps=MAPS)))
+    (maps,) = page.all("details", "maps")
+    assert any(outer.attributes.get("data-method") == "0" for outer in maps.inside)
+    assert [e.text for e in page.all("caption")] == [f"head {head}: row attends to column" for head in (1, 2)]
+    cells = [e for e in page.elements if e.tag in ("td", "th") and maps in e.inside]
+    # A head is a corner, the names of the columns, and three rows of a name and three cells.
+    assert [e.tag for e in cells] == (["td", "th", "th", "th"] + ["th", "td", "td", "td"] * 3) * 2
+    names = [e.text for e in page.all("bdi") if maps in e.inside]
+    assert names == ["a", "<b>", "film"] * 4
+    shades = [e.attributes.get("style", "--w:0%") for e in cells if e.tag == "td"]
+    first = [f"--w:{share}%" for share in (0, 50, 50, 0, 0, 0, 100, 10, 20, 70)]
+    assert shades == [*first, *(f"--w:{share}%" for share in (0, 100, 0, 0, 0, 100, 0, 0, 0, 100))]
+    assert not Page(render(PageText(both))).all("details", "maps")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_map_stays_in_the_window_and_is_darker_where_more_attention_goes(browse: Browse, dark: bool) -> None:
+    number, word = 25, "Donaudampfschifffahrt"
+    rows = [[float(i == j) * 0.6 + 0.4 / number for j in range(number)] for i in range(number)]
+    found = browse(
+        render(PageText([explain(" ".join([word] * number), {word: 0.04}, "attention")], maps=[rows])),
+        """
+        renderAll();
+        for (const details of all("details")) details.open = true;
+        await wait();
+        const rows = all(".maps tbody tr").map((row) => all("td", row).map((c) => getComputedStyle(c).backgroundColor));
+        const widths = all(".maps tbody td").map((cell) => cell.getBoundingClientRect().width);
+        const size = [document.documentElement.scrollWidth, innerWidth];
+        return { rows, size, widths: [Math.min(...widths), Math.max(...widths)] };
+        """,
+        size=(380, 900),
+        dark=dark,
+    )
+    assert found["size"] == [380, 380]
+    assert found["widths"][0] > 8 and found["widths"][0] == pytest.approx(found["widths"][1], abs=1)
+    assert len({found["rows"][i][i] for i in range(number)}) == 1
+    assert len({found["rows"][i][j] for i in range(number) for j in range(number) if i != j}) == 1
+    assert found["rows"][0][0] != found["rows"][0][1]
+
+
+def test_the_command_writes_maps_for_short_texts(self_attention: Path, trained_run: Path, tmp_path: Path) -> None:
+    def tables(run: Path, *arguments: str) -> int:
+        done = cli("explain", "--model", run, "--html", tmp_path / "x.html", *arguments)
+        assert done.code == 0, done.err
+        return len(Page((tmp_path / "x.html").read_text(encoding="utf-8")).all("caption"))
+
+    assert tables(self_attention, "--method", "attention,occlusion", "a joy", "good " * 40) == 2
+    assert tables(self_attention, "a joy") == 0
+    assert tables(trained_run, "--method", "attention", "a joy") == 0
