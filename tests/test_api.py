@@ -80,7 +80,7 @@ def test_predictions_are_those_that_were_measured(model: Model, trained_run: Pat
 
 
 def test_explanations_cover_the_text(model: Model) -> None:
-    for text, explanation in zip(TEXTS, model.explain(TEXTS, method="attention"), strict=True):
+    for text, explanation in zip(TEXTS, model.explain(TEXTS), strict=True):
         assert explanation.text == text
         assert explanation.prediction.label == model.predict(text)[0].label
         assert explanation.target == explanation.prediction.label

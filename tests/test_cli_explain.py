@@ -95,7 +95,7 @@ def test_contributions_are_shown_with_their_sum_and_the_attention() -> None:
         explanation({"dull": -0.6, "film": 0.15, ",": 0.3}),
         method="contributions",
         word_attention=[0.7, 0.2, 0.1],
-        total=Sum(bias=0.25, words=-0.35, ngrams=0.2, answer=0.1, temperature=1.0, num_outputs=2),
+        total=Sum(bias=0.25, words=-0.35, ngrams=0.2, answer=0.1, temperature=1.0, is_log_odds=True),
     )
     assert plain(explained) == [
         "{dull} [film] [,]",
@@ -116,12 +116,12 @@ def test_contributions_are_shown_with_their_sum_and_the_attention() -> None:
     [
         ({}, None, "= 0.10, the log-odds of pos"),
         ({"temperature": 1.5}, None, "= 0.10, the log-odds of pos, which calibration divides by 1.50"),
-        ({"num_outputs": 3}, None, "= 0.10, the logit of pos less the mean of the others"),
-        ({"num_outputs": 3}, "neg", "= 0.10, the log-odds of pos rather than neg"),
+        ({"is_log_odds": False}, None, "= 0.10, the logit of pos less the mean of the others"),
+        ({}, "neg", "= 0.10, the log-odds of pos rather than neg"),
     ],
 )
 def test_the_sum_says_what_it_is(changes: dict[str, Any], against: str | None, end: str) -> None:
-    total = replace(Sum(0.25, -0.15, None, 0.1, 1.0, 2), **changes)
+    total = replace(Sum(0.25, -0.15, None, 0.1, 1.0, is_log_odds=True), **changes)
     explained = replace(explanation({"a": 1.0}), method="contributions", against=against, total=total)
     line = plain(explained)[4]
     assert line == f"0.25 bias - 0.15 words {end}"
@@ -225,7 +225,7 @@ def test_several_texts_stand_apart(trained_run: Path) -> None:
     # Two words; after the last text, once, how far the highlights can be trusted.
     assert len(blocks[2].splitlines()) == 7 + 2 + 2
     assert done.out.count("Trust: ") == 1
-    assert "attention" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
+    assert "weight  attention" not in cli("explain", "--model", trained_run, "-w", "0", "good film").out
 
 
 def test_a_text_longer_than_the_model_reads_is_said_to_be(trained_run: Path) -> None:
