@@ -90,7 +90,7 @@ def agreement(model: Model, split: Split, arguments: argparse.Namespace) -> dict
     part = forward.first(max(int((cost <= arguments.slow_tokens).sum()), 2))
     logits = part.logits
     answers = model.logits_to_probabilities(logits).argmax(axis=1)
-    targets = Targets(answers, None, model.config.output)
+    targets = Targets(answers, model.task)
     ours, theirs = (find_method(name).attribute(part, targets).scores for name in ("contributions", "occlusion"))
     bias = model.torch_session.model.classifier.bias.detach().numpy()
     sums = np.array([total.sum(axis=0) for total in forward.contributions.total]) + bias

@@ -133,7 +133,7 @@ def odds(config: SavedConfig, x: Sequence[Any], label: int, against: int | None 
 
 
 def targets_of(classifier: Model, labels: Sequence[int], against: int | None = None) -> Targets:
-    return Targets(np.array(labels, np.int64), against, classifier.config.output)
+    return Targets(np.array(labels, np.int64), classifier.task, against)
 
 
 def attribute(classifier: Model, tokens: TokenArrays, targets: Targets, method: str) -> Attributions:

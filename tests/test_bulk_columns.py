@@ -67,12 +67,15 @@ def test_a_name_that_only_a_late_object_uses_is_a_bad_row() -> None:
 def test_attention_is_that_of_explain(model: Model, target: str) -> None:
     write("in.parquet", ROWS, SCHEMA)
     assert bulk("-i", "in.parquet", "-o", f"out.{target}", "--attention").code == 0
-    names = ("tokens", "starts", "ends", "weights")
+    names = ("tokens", "starts", "ends", "weights", "contributions")
     for row, explanation in zip(read(f"out.{target}"), model.explain(TEXTS), strict=True):
-        tokens, starts, ends, weights = ((json.loads if target == "csv" else list)(row[name]) for name in names)
+        tokens, starts, ends, weights, contributions = (
+            (json.loads if target == "csv" else list)(row[name]) for name in names
+        )
         assert tokens == explanation.tokens
         assert list(zip(starts, ends, strict=True)) == explanation.offsets
-        assert weights == pytest.approx(explanation.weights, abs=1e-6)
+        assert weights == pytest.approx(explanation.attention_weights, abs=1e-6)
+        assert contributions == pytest.approx(explanation.weights, abs=1e-5)
         assert sum(weights) == pytest.approx(1, abs=1e-5)
 
 

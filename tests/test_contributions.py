@@ -189,7 +189,7 @@ def test_the_numbers_of_an_explanation_lead_to_the_answer(output: tuple[int, str
                 same(total.answer, odds(config, x, own, other))
             # The bias of the model, and not what was missing.
             bias = np.array([model_of(classifier).classifier.bias.tolist()])
-            (direction,) = Targets(np.array([own]), other, config.output).direction(len(x))
+            (direction,) = Targets(np.array([own]), classifier.task, other).directions()
             same(total.bias, float(bias[0] @ direction))
 
 

@@ -35,7 +35,8 @@ def test_log_odds_are_those_of_the_probabilities(output: tuple[int, str, bool], 
     rows = data.draw(st.lists(st.lists(st.floats(-12, 12), min_size=columns, max_size=columns), min_size=1, max_size=5))
     x = np.array(rows)
     labels = data.draw(st.lists(st.integers(0, num_labels - 1), min_size=len(rows), max_size=len(rows)))
-    targets = Targets(np.array(labels), None, activation)
+    task = task_of(list("abcdefgh"[:num_labels]), multi_label, activation)
+    targets = Targets(np.array(labels), task)
     before = x.copy()
     found = targets.log_odds(x)  # type: ignore[arg-type]
     config = SavedConfig({}, [""] * num_labels, multi_label, activation, [])
@@ -45,7 +46,7 @@ def test_log_odds_are_those_of_the_probabilities(output: tuple[int, str, bool], 
     same(twin, found, 1e-4)
     chosen = [0, len(rows) - 1, 0]
     same(targets.take(chosen).log_odds(x[chosen]), found[chosen], 0)  # type: ignore[arg-type]
-    probs = task_of(list("abcdefgh"[:num_labels]), multi_label, activation).probabilities(x)  # type: ignore[arg-type]
+    probs = task.probabilities(x)
     own = probs[np.arange(len(rows)), labels]
     same(1 / (1 + np.exp(-found)), own, 1e-9)
     assert (x == before).all()
@@ -63,7 +64,7 @@ def test_one_label_rather_than_another(output: tuple[int, str, bool], data: st.D
     x = np.array([row])
 
     def of(label: int, against: int | None) -> float:
-        targets = Targets(np.array([label]), against, activation)
+        targets = Targets(np.array([label]), task_of(list("abcdefgh"[:num_labels]), multi_label, activation), against)
         (found,) = targets.log_odds(x)  # type: ignore[arg-type]
         twin = gradients.log_odds(torch.from_numpy(x), torch.tensor([label]), targets)
         same(twin, [found], 1e-4)
@@ -77,7 +78,7 @@ def test_one_label_rather_than_another(output: tuple[int, str, bool], data: st.D
 
 def test_log_odds_stay_numbers_where_probabilities_are_0_or_1() -> None:
     x = np.array([[1000.0, -1000, 0], [-1000, 1000, 0]], np.float32)
-    targets = Targets(np.array([0, 0]))
+    targets = Targets(np.array([0, 0]), task_of(["a", "b", "c"], False, "softmax"))
     assert targets.log_odds(x).tolist() == [1000, -2000]
     same(targets.log_odds(x + 500), targets.log_odds(x), 0)
     assert gradients.log_odds(torch.from_numpy(x), torch.tensor([0, 0]), targets).tolist() == [1000, -2000]

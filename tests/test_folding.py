@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from textattn.explain.explanations import Explanation
 from textattn.explain.folding import SHORT, fold
-from textattn.explain.terminal import highlight
+from textattn.explain.terminal import View, highlight
 from textattn.inference.classifier import Prediction
 from textattn.inference.words import Word
 
@@ -24,7 +24,10 @@ def words_of(text: str, strong: dict[str, float]) -> list[Word]:
 def explained(text: str, strong: dict[str, float]) -> Explanation:
     prediction = Prediction("pos", 0.9, {"neg": 0.1, "pos": 0.9}, ["pos"])
     words = words_of(text, strong)
-    return Explanation(text, prediction, "pos", None, "occlusion", [], [], [], words, False)
+    return Explanation(text, prediction, "pos", None, "occlusion", [], [], [], [], words, [0.0] * len(words), False)
+
+
+FOLDED, WHOLE = View(8, 80, False, False, folded=True), View(8, 80, True, False)
 
 
 FILLER = "This is a sentence about nothing at all. " * 40
@@ -37,7 +40,7 @@ def test_a_short_text_is_whole() -> None:
 
 def test_only_telling_sentences_of_a_long_text_stay() -> None:
     text = FILLER + "It was superb throughout. " + FILLER + "The end was dull. " + FILLER
-    shown = "".join(piece for piece, _ in highlight(explained(text, {"superb": 1.0, "dull": -0.6}), False, folded=True))
+    shown = "".join(piece for piece, _ in highlight(explained(text, {"superb": 1.0, "dull": -0.6}), FOLDED))
     assert shown == (
         "[… 320 words …] It was [superb] throughout. [… 320 words …] The end was {dull.} [… 320 words …] "
     ).replace("{dull.}", "{dull.}")
@@ -45,12 +48,12 @@ def test_only_telling_sentences_of_a_long_text_stay() -> None:
 
 def test_unfolded_the_text_is_as_it_is() -> None:
     text = FILLER + "It was superb throughout."
-    assert "".join(piece for piece, _ in highlight(explained(text, {}), True)) == text
+    assert "".join(piece for piece, _ in highlight(explained(text, {}), WHOLE)) == text
 
 
 def test_the_strongest_word_is_shown_however_long_its_sentence() -> None:
     text = "One. " + "word " * 400 + "superb " + "word " * 400 + "end. " + FILLER
-    shown = "".join(piece for piece, _ in highlight(explained(text, {"superb": 1.0}), False, folded=True))
+    shown = "".join(piece for piece, _ in highlight(explained(text, {"superb": 1.0}), FOLDED))
     assert "[superb]" in shown
 
 

@@ -110,6 +110,15 @@ def test_a_given_tokenizer_says_what_the_texts_are(tmp_path: Path) -> None:
     assert (long["tokenizer.type"], long["tokenizer.max_length"]) == ("word", 400)
 
 
+@pytest.mark.parametrize("kind", ["short", "long", "characters"])
+def test_words_vote_where_the_model_can_let_them(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, KINDS[kind])
+    assert resolved(path)["model.anchor"] == "values"
+    for setting in ("model.encoder=none", "model.attention=mean", "model.attention=max", "model.attention=mlp"):
+        assert resolved(path, setting)["model.anchor"] == "none", setting
+    assert resolved(path, "model.anchor=none")["model.anchor"] == "none"
+
+
 def test_words_that_are_spelt_like_elements_are_no_formulas(tmp_path: Path) -> None:
     path = write(tmp_path, ["I", "No", "He", "In", "As", "At"] * 10)
     assert resolved(path)["recipe"] == "short"

@@ -52,7 +52,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         str, typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files.")
     ] = "utf-8",
     attention: Annotated[
-        bool, typer.Option("--attention", help="Add the tokens with their positions and weights.")
+        bool, typer.Option("--attention", help="Add the tokens with their positions, weights and contributions.")
     ] = False,
     on_error: Annotated[
         str, typer.Option("--on-error", metavar="stop|skip", help="What to do with a row that has no text.")

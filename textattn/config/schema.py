@@ -374,7 +374,7 @@ class OutputConfig(Section):
     prediction_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose predictions are written to predictions/<split>.parquet."""
     attention_splits: list[Literal["train", "validation", "test"]] = ["test"]
-    """Splits whose attention weights are written to attention/<split>.parquet, token by token."""
+    """Splits whose attention weights and contributions are written to attention/<split>.parquet, token by token."""
     attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
     """Largest number of examples whose attention weights are written for each split."""
     audit_examples: Annotated[StrictInt, Field(ge=0)] = 100

@@ -133,7 +133,7 @@ class AuditedTexts:
         """(tokens,) scores for the answer to each text that the method has time for."""
         method.check_model(self.classifier)
         forward = self.forward_for(method)
-        targets = Targets(self.answers[: len(forward)], None, self.classifier.config.output)
+        targets = Targets(self.answers[: len(forward)], self.classifier.task)
         return method.attribute(forward, targets, seed=self.seed, on_row=advance).scores
 
     def erase(self, scores: Scores) -> Erased:
@@ -190,8 +190,8 @@ class AuditedTexts:
         """What noise in the embeddings does to the answers, and by method to the top of the explanations."""
         from textattn.explain.noise import DRAWS, RELATIVE_SIZE, run_with_noise
 
-        targets = Targets(self.answers, None, self.classifier.config.output)
-        directions = targets.direction(self.forward.logits.shape[1])
+        targets = Targets(self.answers, self.classifier.task)
+        directions = targets.directions()
         noisy = run_with_noise(self.classifier, self.tokens, directions, self.seed)
         whole, *moved = noisy.probs
         distances = np.mean([self.classifier.task.distance(probs, whole) for probs in moved], axis=0)

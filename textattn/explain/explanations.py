@@ -28,7 +28,7 @@ class Sum:
     ngrams: float | None
     """Of all tokens through n-grams; None for a model without n-grams."""
     answer: float
-    """The sum: see `Targets.direction` for what it is of several labels."""
+    """The sum: see `Task.directions` for what it is of several labels."""
     temperature: float
     """Calibration divides the logits by it. Where the answer is log-odds, `answer / temperature` is the log-odds of the
     probabilities."""
@@ -161,8 +161,8 @@ class AnsweredTexts:
             )
         targets = Targets(
             np.array([labels.index(name) for name in explained], np.int64),
+            classifier.task,
             None if against is None else labels.index(against),
-            classifier.config.output,
         )
         method = find_method(question.method)
         method.check_model(classifier)
@@ -200,9 +200,9 @@ class AnsweredTexts:
         classifier, logits = self.forward.classifier, self.forward.logits.astype(np.float64)
         num_outputs = logits.shape[1]
         parts = self.forward.contributions
-        is_log_odds = num_outputs <= 2 or targets.against is not None or targets.output == "sigmoid"
+        is_log_odds = num_outputs <= 2 or targets.against is not None or targets.task.output == "sigmoid"
         by_label, sums = [], []
-        for row, direction in enumerate(targets.direction(num_outputs)):
+        for row, direction in enumerate(targets.directions()):
             total = parts.total[row].astype(np.float64)  # (tokens, num_outputs)
             ngrams = None if parts.ngrams is None else float((parts.ngrams[row].astype(np.float64) @ direction).sum())
             everything, answer = float((total @ direction).sum()), float(logits[row] @ direction)

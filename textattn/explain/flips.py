@@ -73,7 +73,7 @@ class _Search:
         self.ids = answered.forward.ids[row]
         self.answer = answered.predictions[row]
         top = self.classifier.labels.index(self.answer.label)
-        self.targets = Targets(np.array([top]), None, self.classifier.config.output)
+        self.targets = Targets(np.array([top]), self.classifier.task)
         self.whole = float(self.targets.log_odds(answered.forward.logits[row : row + 1])[0])
 
     def first(self, sets: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:

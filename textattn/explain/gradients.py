@@ -158,6 +158,6 @@ def log_odds(logits: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     own = logits.gather(1, labels[:, None]).squeeze(1)
     if targets.against is not None:
         return own - logits[:, targets.against]
-    if targets.output == "sigmoid":
+    if targets.task.output == "sigmoid":
         return own
     return own - logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)

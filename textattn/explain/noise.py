@@ -37,7 +37,7 @@ def run_with_noise(classifier: Classifier, tokens: TokenArrays, directions: NDAr
     """Runs texts as they are and with Gaussian noise in their embeddings, `DRAWS` times.
 
     Args:
-        directions: (rows, num_outputs) what contributions are multiplied with; see `Targets.direction`.
+        directions: (rows, num_outputs) what contributions are multiplied with; see `Task.directions`.
         seed: of the noise, which depends on nothing else but the number of the text and of the draw.
     """
     session = classifier.torch_session

@@ -27,7 +27,7 @@ def sum_line(
     """
 
     def number(value: float) -> str:
-        return f"{value:.{decimals}f}".replace("-", minus)
+        return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", minus)  # + 0.0: no negative zero
 
     def added(value: float) -> str:
         return f"{minus if value < 0 else '+'} {abs(value):.{decimals}f}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.inference.session import Floats
+from textattn.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -23,43 +24,19 @@ class Targets:
 
     labels: NDArray[np.int64]
     """(rows,) class ids"""
+    task: Task
+    """What the model answers."""
     against: int | None = None
     """Explain the label rather than this one; None: rather than all others."""
-    output: str = "softmax"
-    """`softmax` or `sigmoid`, as in config.json."""
 
     def take(self, rows: NDArray[np.int64] | list[int]) -> Targets:
         """Those of some of the texts, in that order; a row may occur several times."""
         return replace(self, labels=self.labels[rows])
 
-    def direction(self, num_outputs: int) -> NDArray[np.float64]:
-        """What contributions to the logits are multiplied with, (rows, num_outputs).
-
-        For one of two labels, or for a label of its own, the sum over all tokens and the bias is then `log_odds`. For
-        one of several labels it is the label's logit less the mean of the other logits, which unlike the log-odds is
-        linear in the logits; rather than a single other label: less the logit of that label.
-        """
-        rows = np.arange(len(self.labels))
-        if num_outputs == 1:  # one output: the logit of the second of two labels
-            return np.asarray(2.0 * self.labels - 1)[:, None]
-        own = np.zeros((len(rows), num_outputs))
-        own[rows, self.labels] = 1
-        if self.against is not None:
-            own[:, self.against] -= 1
-            return own
-        return own if self.output == "sigmoid" else np.asarray(own - (1 - own) / (num_outputs - 1))
-
     def log_odds(self, logits: Floats) -> NDArray[np.float64]:
         """(rows, num_outputs) -> (rows,)."""
-        x = logits.astype(np.float64)
-        if x.shape[1] == 1:  # one output: the logit of the second of two labels
-            return np.asarray(x[:, 0] * (2 * self.labels - 1))
-        rows = np.arange(len(x))
-        own = x[rows, self.labels]
-        if self.against is not None:
-            return np.asarray(own - x[:, self.against])
-        if self.output == "sigmoid":
-            return own
-        x[rows, self.labels] = -np.inf
-        top = x.max(axis=1)
-        return np.asarray(own - top - np.log(np.exp(x - top[:, None]).sum(axis=1)))
+        return self.task.log_odds(logits, self.labels, self.against)
+
+    def directions(self) -> NDArray[np.float64]:
+        """What contributions to the logits are multiplied with, (rows, num_outputs); see `Task.directions`."""
+        return self.task.directions(self.labels, self.against)

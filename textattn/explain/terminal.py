@@ -35,8 +35,8 @@ PALETTE = Palette(
 # For terminals with 16 colours, of which each has its own idea.
 PALETTE_16 = Palette(
     ("yellow", "black on yellow", "black on yellow", "bold black on bright_yellow"),
-    ("blue", "black on cyan", "black on cyan", "bold black on bright_cyan"),
-    ("red", "black on red", "black on red", "bold black on bright_red"),
+    ("cyan", "black on cyan", "black on cyan", "bold black on bright_cyan"),
+    ("red", "bright_white on red", "bright_white on red", "bold black on bright_red"),
     "on white",
 )
 # From this strength on a word is marked; without colour there are only brackets, kept for stronger words.

@@ -66,7 +66,7 @@ class BulkOptions:
     """How rows are answered."""
 
     attention: bool = False
-    """Add tokens, their offsets and weights."""
+    """Add tokens, their offsets, attention weights and contributions to the answer."""
     skip: bool = False
     """Leave out rows that cannot be answered; otherwise the first one ends the job."""
     min_score: float = 0.0
@@ -94,7 +94,7 @@ class BulkJob:
         labels = self.classifier.labels
         names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
         names += [f"score:{label}" for label in labels]
-        names += ["tokens", "starts", "ends", "weights"] if self.options.attention else []
+        names += ["tokens", "starts", "ends", "weights", "contributions"] if self.options.attention else []
         names += ["file"] if len(self.tables) > 1 else []
         taken = set(self.input_columns())
         unique: list[str] = []
@@ -149,8 +149,10 @@ class BulkJob:
         summary.rows += len(chunk)
         summary.tokens += len(tokens.ids)
         summary.truncated += tokens.num_truncated
+        session, attention = classifier.session, self.options.attention
+        divided = attention and session.gives_contributions
         outputs = run_in_batches(
-            classifier.session, tokens, classifier.tokenizer.pad_id, with_attention=self.options.attention
+            session, tokens, classifier.tokenizer.pad_id, with_attention=attention, with_contributions=divided
         )
         probs = classifier.logits_to_probabilities(outputs.logits)
         top, scores = probs.argmax(axis=1), probs.max(axis=1, initial=0.0)
@@ -161,13 +163,22 @@ class BulkJob:
         if classifier.config.multi_label:
             values.append([classifier.prediction(row, min_score).labels for row in probs])
         values += [probs[:, i] for i in range(probs.shape[1])]
-        if self.options.attention:
+        if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
             values += [
                 [text.tokens for text in located],
                 [[start for start, _ in text.offsets] for text in located],
                 [[end for _, end in text.offsets] for text in located],
                 [[float(weight) for weight in weights] for weights in outputs.attention_weights],
+                # Those to the most probable label, which are the default of `explain`.
+                [
+                    (part.astype(np.float64) @ direction).tolist()
+                    for part, direction in zip(
+                        outputs.contributions, classifier.task.directions(top, None), strict=True
+                    )
+                ]
+                if divided
+                else [None] * len(texts),
             ]
         if len(self.tables) > 1:
             values.append([chunk.origin] * len(chunk))

@@ -10,6 +10,7 @@ import numpy as np
 from textattn.config import Config, with_defaults
 from textattn.config.schema import Recipe
 from textattn.data.read import Split
+from textattn.model.attention import attention_class
 from textattn.tokens.formulas import UNREAD, read_formula
 from textattn.tokens.tokenizer import COMPOSITION
 
@@ -118,6 +119,9 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
         "training.epochs": _clamp(shown / facts.num_texts, least, 15),
     }
+    if _can_pool_words(config):
+        # Contributions then lie on words, not on states that have read their neighbours (docs/results.md).
+        settings["model.anchor"] = "values"
     if kind == "long":
         return settings | {
             "tokenizer.max_length": 400,
@@ -134,6 +138,12 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "tokenizer.truncation": "head_tail",
         }
     return settings | {"tokenizer.min_frequency": 1}
+
+
+def _can_pool_words(config: Config) -> bool:
+    """Whether `model.anchor: values` fits what the config sets."""
+    attention = attention_class(config.model.attention)
+    return config.model.encoder != "none" and attention.learns_weights and attention.additive
 
 
 def _heads(config: Config) -> int:

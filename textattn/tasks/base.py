@@ -128,6 +128,18 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def directions(self, targets: Labels, against: int | None) -> Probabilities:
+        """What parts of the logits are multiplied with to give parts of an answer: (rows, num_outputs).
+
+        The product with the whole logits is `log_odds`, except for one label of several. There it is the label's logit
+        less the mean of the other logits, which unlike the log odds is linear in the logits.
+
+        Args:
+            targets: (rows,) class ids.
+            against: the label to compare with; None: all others.
+        """
+
+    @abstractmethod
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
         """The predicted labels: (rows, num_labels) probabilities -> labels in the form of the data."""
 

@@ -51,6 +51,10 @@ class Binary(SingleLabel):
         """The logit of the target label. The only other label is the one to compare with, whatever `against`."""
         return np.asarray(logits.astype(np.float64)[:, 0] * (2 * targets - 1))
 
+    def directions(self, targets: Labels, against: int | None) -> Probabilities:
+        """1 for the second label, -1 for the first."""
+        return np.asarray(2.0 * targets - 1)[:, None]
+
 
 def smoothed_cross_entropy(
     logits: Tensor, labels: Tensor, label_smoothing: float, positive_weights: Tensor | None

@@ -75,6 +75,14 @@ class MultiLabel(Task):
         target = x[np.arange(len(x)), targets]
         return np.asarray(target if against is None else target - x[:, against])
 
+    def directions(self, targets: Labels, against: int | None) -> Probabilities:
+        """1 for the label, and -1 for the one to compare with."""
+        found = np.zeros((len(targets), len(self.labels)))
+        found[np.arange(len(targets)), targets] = 1
+        if against is not None:
+            found[:, against] -= 1
+        return found
+
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
         """(rows, num_labels), 1 for each label whose probability reaches its threshold."""
         limits = self.neutral_thresholds if thresholds is None else thresholds

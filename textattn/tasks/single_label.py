@@ -66,6 +66,18 @@ class SingleLabel(Task):
         top = x.max(axis=1)
         return np.asarray(target - top - np.log(np.exp(x - top[:, None]).sum(axis=1)))
 
+    def directions(self, targets: Labels, against: int | None) -> Probabilities:
+        """1 for the label, and -1 for the other label or its equal parts for all other labels."""
+        found = (
+            np.zeros((len(targets), len(self.labels)))
+            if against is not None
+            else np.full((len(targets), len(self.labels)), -1 / (len(self.labels) - 1))
+        )
+        found[np.arange(len(targets)), targets] = 1
+        if against is not None:
+            found[:, against] -= 1
+        return found
+
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
         """The most probable label of each row, (rows,)."""
         return np.asarray(probs.argmax(axis=1))

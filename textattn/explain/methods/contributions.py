@@ -15,7 +15,7 @@ class Contributions(Method):
     """The part of the answer that comes from each token: attention weight times value times the last layer, and the
     token's share in the n-grams (`TextClassifier.contributions`).
 
-    Exact: with the bias, the contributions add up to the answer. See `Targets.direction` for what is added up.
+    Exact: with the bias, the contributions add up to the answer. See `Task.directions` for what is added up.
     """
 
     says = "its part of the answer; the parts and the bias add up to it"
@@ -24,6 +24,6 @@ class Contributions(Method):
 
     def attribute(self, forward: ForwardPass, targets: Targets, **_: Any) -> Attributions:
         """Takes them from the forward pass that gave the answer."""
-        directions = targets.direction(forward.logits.shape[1])
+        directions = targets.directions()
         parts = zip(forward.contributions.total, directions, strict=True)
         return Attributions([part @ direction for part, direction in parts])

@@ -21,7 +21,7 @@ class Ngrams(Method):
 
     def attribute(self, forward: ForwardPass, targets: Targets, **_: Any) -> Attributions:
         """Takes them from the forward pass that gave the answer."""
-        directions = targets.direction(forward.logits.shape[1])
+        directions = targets.directions()
         ngrams = forward.contributions.ngrams
         assert ngrams is not None
         return Attributions([part @ direction for part, direction in zip(ngrams, directions, strict=True)])
