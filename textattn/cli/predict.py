@@ -128,7 +128,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
             return
         kind = _output_format(output, output_format)
-        if output == "-" and resume:
+        if _is_stream(output) and resume:
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
@@ -152,9 +152,15 @@ def _output_format(output: str, name: str | None) -> Format:
         raise ConfigError(
             f"{output} has none of the suffixes {suffixes}", Option("output_format", "jsonl"), setting=Option("output")
         )
-    if output == "-" and not kind.streams:
-        raise ConfigError(f"--output -: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
+    if _is_stream(output) and not kind.streams:
+        raise ConfigError(f"--output {output}: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
     return kind
+
+
+def _is_stream(output: str) -> bool:
+    from textattn.storage.files import is_stream
+
+    return output == "-" or is_stream(Path(output))
 
 
 def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[list[str]]:
@@ -179,7 +185,7 @@ def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[l
 
 def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.inference.bulk import predict_to_file, predict_to_stream
+    from textattn.inference.bulk import partial_folder, predict_to_file, predict_to_stream
 
     report = ConsoleReport()
     started = time.monotonic()
@@ -191,8 +197,8 @@ def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bo
             try:
                 summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
             except KeyboardInterrupt:
-                if Path(f"{output}.partial").is_dir():
-                    note(f"Interrupted; what is answered is kept in {output}.partial, and --resume goes on from there")
+                if not _is_stream(output) and (kept := partial_folder(Path(output))).is_dir():
+                    note(f"Interrupted; what is answered is kept in {kept}, and --resume goes on from there")
                 raise
     _summarise(job, summary, output, time.monotonic() - started, json)
 
