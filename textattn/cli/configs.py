@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from textattn.cli.console import out, out_json, table
+from textattn.cli.console import out, out_json, out_lines, table
 from textattn.cli.options import Json
 from textattn.errors import ConfigError
 
@@ -41,7 +41,7 @@ def show(name: Name) -> None:
     textattn configs show imdb
     textattn configs show imdb > mine.yaml
     """
-    out(_path(name).read_text(encoding="utf-8").rstrip("\n"))
+    out_lines(_path(name).read_text(encoding="utf-8").rstrip("\n"))
 
 
 @app.command("cp")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
-from textattn.cli.console import note, out_json
+from textattn.cli.console import note, out_bytes, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError, Option
 
@@ -192,7 +191,7 @@ def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bo
     total = sum(table.size() for table in job.tables if table.size is not None)
     with report.progress("Predicting", total, "rows") as advance:
         if output == "-":
-            summary = predict_to_stream(job, sys.stdout.buffer, advance)
+            summary = predict_to_stream(job, out_bytes(), advance)
         else:
             try:
                 summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)

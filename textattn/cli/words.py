@@ -95,7 +95,9 @@ def words(  # noqa: PLR0913 (every option of a command is a parameter)
         )
         return
     for number, (label, entries) in enumerate(found.items()):
-        out(f"{chr(10) if number else ''}{label}")
+        if number:
+            out("")
+        out(label)
         _print(entries)
 
 
