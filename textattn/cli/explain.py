@@ -11,7 +11,7 @@ from textattn.cli.answers import check_arguments, open_model
 from textattn.cli.console import enumerated, note
 from textattn.cli.explanations import WORDS, Display, print_explanations
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts, check_picture
-from textattn.errors import ConfigError, Option
+from textattn.errors import ConfigError, Option, shell_command
 from textattn.explain.methods import method_names, ngram_method_names
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
         # What can be said before the model is loaded is said at once; how many pictures there are is known later.
         check_files(html, [], overwrite)
     if contrast is not None and target is not None:
-        raise ConfigError("give either --target or --contrast", f"--contrast {contrast[0]} {contrast[1]}")
+        raise ConfigError("give either --target or --contrast", shell_command("--contrast {} {}", *contrast))
     if split is not None and texts:
-        raise ConfigError("give either texts or --split, not both", f"textattn explain --split {split}")
+        raise ConfigError("give either texts or --split, not both", shell_command("textattn explain --split {}", split))
     if split is None:
         require_texts(context, texts or [])
         check_arguments(texts or [])

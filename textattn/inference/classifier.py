@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
-from textattn.errors import ConfigError, InputError, Option
+from textattn.errors import ConfigError, InputError, Option, shell_command
 from textattn.inference.session import Floats, Session, run_in_batches
 from textattn.inference.visible import one_line
 from textattn.storage.model_files import ModelFiles, SavedConfig, check_metadata, read_model_config
@@ -287,7 +287,9 @@ def _choose_runtime(files: ModelFiles, device: str, runtime: str | None) -> str:
         option = " --int8" if runtime == "int8" else ""
         raise InputError(
             f"{files.where(RUNTIMES[runtime])}: no such file, so this model has no runtime {runtime}",
-            None if runtime == "torch" or files.is_bundle else f"textattn export --model {files.path}{option}",
+            None
+            if runtime == "torch" or files.is_bundle
+            else shell_command("textattn export --model {}", files.path) + option,
         )
     return runtime
 
