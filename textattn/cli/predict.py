@@ -50,6 +50,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     encoding: Annotated[
         str, typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files.")
     ] = "utf-8",
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas", help="In csv and tsv, put ' in front of cells that a spreadsheet takes for formulas."
+        ),
+    ] = False,
     attention: Annotated[
         bool, typer.Option("--attention", help="Add the tokens with their positions, weights and contributions.")
     ] = False,
@@ -96,7 +102,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     if output is None:
         for name, given in (
             ("--output-format", output_format), ("--attention", attention), ("--resume", resume),
-            ("--overwrite", overwrite),
+            ("--overwrite", overwrite), ("--escape-formulas", escape_formulas),
         ):  # fmt: skip
             if given:
                 raise ConfigError(f"{name} needs --output", Option("output", "answers.jsonl"))
@@ -127,6 +133,8 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
             return
         kind = _output_format(output, output_format)
+        if escape_formulas:
+            kind = _escaping_formulas(kind)
         if _is_stream(output) and resume:
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
@@ -154,6 +162,17 @@ def _output_format(output: str, name: str | None) -> Format:
     if _is_stream(output) and not kind.streams:
         raise ConfigError(f"--output {output}: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
     return kind
+
+
+def _escaping_formulas(kind: Format) -> Format:
+    escaping = kind.escaping_formulas()
+    if escaping is None:
+        raise ConfigError(
+            f"{kind.name} has no cells that a spreadsheet would take for formulas",
+            Option("output_format", "csv"),
+            setting=Option("escape_formulas"),
+        )
+    return escaping
 
 
 def _is_stream(output: str) -> bool:

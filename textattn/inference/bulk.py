@@ -125,6 +125,7 @@ class BulkJob:
             "text": self.columns,
             "columns": self.input_columns(),
             "format": self.format.name,
+            "escape_formulas": self.format.escapes_formulas,
             "attention": self.options.attention,
             "on_error": "skip" if self.options.skip else "stop",
             "min_score": self.options.min_score,
@@ -349,7 +350,8 @@ class _Parts:
             return Summary(), "", 0
         value = read_json(self.folder / STATE)
         try:
-            value["settings"].setdefault("min_score", 0.0)  # from before this setting existed
+            for name, default in (("min_score", 0.0), ("escape_formulas", False)):
+                value["settings"].setdefault(name, default)  # from before this setting existed
             changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
             summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
