@@ -94,6 +94,14 @@ def test_a_file_on_a_terminal_is_shown_too(run: Path, tmp_path: Path) -> None:
     assert obeyed(text) == set()
 
 
+def test_a_row_of_a_table_is_one_line_in_a_pipe_too(run: Path) -> None:
+    rows = cli("info", "--model", run).out.split("\n")
+    assert [row for row in rows if row.startswith("labels")] == [f"labels      bad\\nHint: good\t0.9999, {LABELS[1]}"]
+    measured = cli("evaluate", "--model", run, run.parent / "data.jsonl").out.split("\n")
+    # In the table of labels, and in the confusion matrix.
+    assert sum(row.lstrip().startswith("bad\\nHint: good\t0.9999 ") for row in measured) == 3
+
+
 def test_a_pipe_gets_every_character_and_one_line_for_each_text(run: Path, tmp_path: Path) -> None:
     texts = ["good food", "fine lovely", "awful stale"]
     answers = [
