@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +176,86 @@ def test_overwrite_replaces_what_is_there() -> None:
     done = bulk("-i", "in.csv", "-o", "link.csv", "-f")
     assert (done.code, done.err.splitlines()[0]) == (2, "Error: --output: link.csv is the input; nothing was changed")
     assert list(read("in.csv")[0]) == ["text"]
+
+
+def test_a_link_stays_and_the_file_it_leads_to_gets_the_rows() -> None:
+    write("in.csv", [{"text": "good"}])
+    Path("store").mkdir()
+    Path("store/real.csv").write_text("old\n")
+    Path("out.csv").symlink_to("store/real.csv")
+    done = bulk("-i", "in.csv", "-o", "out.csv")
+    assert done.err == "Error: --output: out.csv exists; nothing was changed\nHint: --overwrite\n"
+    assert bulk("-i", "in.csv", "-o", "out.csv", "-f").code == 0
+    assert Path("out.csv").readlink() == Path("store/real.csv")
+    assert [row["text"] for row in read("store/real.csv")] == ["good"]
+    assert (files(), list(content("store"))) == (["in.csv", "out.csv", "store"], ["store/real.csv"])
+    Path("new.csv").symlink_to("store/new.csv")
+    assert bulk("-i", "in.csv", "-o", "new.csv").code == 0
+    assert content("store")["store/new.csv"] == content("store")["store/real.csv"]
+
+
+def test_a_pipe_gets_the_rows_and_stays_a_pipe() -> None:
+    write("in.csv", [{"text": "good"}, {"text": "bad"}])
+    assert bulk("-i", "in.csv", "-o", "file.csv").code == 0
+    os.mkfifo("pipe.csv")
+    # Both ends are held, so that neither side waits for the other.
+    reader = os.open("pipe.csv", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        assert bulk("-i", "in.csv", "-o", "pipe.csv").code == 0
+        assert os.read(reader, 100_000) == Path("file.csv").read_bytes()
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(Path("pipe.csv").stat().st_mode)
+    assert files() == ["file.csv", "in.csv", "pipe.csv"]
+    Path("pipe.parquet").symlink_to("pipe.csv")
+    done = bulk("-i", "in.csv", "-o", "pipe.parquet")
+    assert done.err.splitlines()[0] == "Error: --output pipe.parquet: parquet needs a file"
+    done = bulk("-i", "in.csv", "-o", "pipe.csv", "--resume")
+    assert done.err.splitlines()[0] == "Error: --resume needs a file that was written to"
+
+
+def test_a_terminal_as_output_is_written_to() -> None:
+    """A device that the test made itself."""
+    write("in.csv", [{"text": "good"}])
+    controller, device = pty.openpty()
+    try:
+        name = os.ttyname(device)
+        assert bulk("-i", "in.csv", "-o", name, "--output-format", "csv", "-f").code == 0
+        assert os.read(controller, 10_000).startswith(b"text,label,score")
+        assert stat.S_ISCHR(Path(name).stat().st_mode)
+    finally:
+        os.close(controller)
+        os.close(device)
+
+
+def test_an_open_file_is_written_to_and_not_replaced() -> None:
+    write("in.csv", [{"text": "good"}])
+    with Path("log.txt").open("ab") as log:
+        log.write(b"before\n")
+        log.flush()
+        name = f"/proc/{os.getpid()}/fd/{log.fileno()}"
+        assert bulk("-i", "in.csv", "-o", name, "--output-format", "txt").code == 0
+        log.write(b"after\n")
+    lines = Path("log.txt").read_text().splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 3)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_that_is_replaced_keeps_its_permissions(mode: int) -> None:
+    write("in.csv", [{"text": "good"}])
+    Path("mine.csv").write_text("old\n")
+    Path("mine.csv").chmod(mode)
+    assert bulk("-i", "in.csv", "-o", "mine.csv", "-f").code == 0
+    assert stat.S_IMODE(Path("mine.csv").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_that_is_replaced_keeps_its_owner() -> None:
+    write("in.csv", [{"text": "good"}])
+    Path("theirs.csv").write_text("old\n")
+    os.chown("theirs.csv", 12345, 23456)
+    assert bulk("-i", "in.csv", "-o", "theirs.csv", "-f").code == 0
+    assert (Path("theirs.csv").stat().st_uid, Path("theirs.csv").stat().st_gid) == (12345, 23456)
 
 
 @pytest.mark.parametrize("output", ["file/out.csv", "/proc/out.csv", "taken.csv"])

@@ -200,3 +200,44 @@ def test_an_object_file_without_objects_has_no_columns() -> None:
     Path("in.jsonl").write_text("\n")
     done = bulk("-i", "in.jsonl", "-o", "out.csv")
     assert (done.code, done.err) == (3, "Error: in.jsonl: no rows; expected one JSON object a line\n")
+
+
+FORMULAS = ["=1+1", "+1", "-5", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
+
+
+@pytest.mark.parametrize("target", ["csv", "tsv"])
+def test_formulas_are_escaped_only_where_asked_for(target: str) -> None:
+    rows = [{"text": text, "=name": "a=b", "number": -1.5} for text in [*FORMULAS, "good =1", "'=1"]]
+    write("in.jsonl", rows)
+    for option, name, front in (("", "=name", ""), ("--escape-formulas", "'=name", "'")):
+        assert bulk("-i", "in.jsonl", "-o", f"out.{target}", "-f", *option.split()).code == 0
+        found = read(f"out.{target}")
+        assert [row["text"] for row in found] == [*(front + text for text in FORMULAS), "good =1", "'=1"]
+        assert {(row[name], row["number"]) for row in found} == {("a=b", "-1.5")}
+        streamed = bulk("-i", "in.jsonl", "-o", "-", "--output-format", target, *option.split())
+        assert streamed.out.encode() == Path(f"out.{target}").read_bytes()
+
+
+@pytest.mark.parametrize(("arguments", "error"), [
+    ("-o a.jsonl", "--escape-formulas: jsonl has no cells that a spreadsheet would take for formulas"),
+    ("-o a.parquet", "--escape-formulas: parquet has no cells that a spreadsheet would take for formulas"),
+    ("", "--escape-formulas needs --output"),
+])  # fmt: skip
+def test_formulas_are_escaped_only_in_what_spreadsheets_open(arguments: str, error: str) -> None:
+    write("in.jsonl", [{"text": "good"}])
+    done = bulk("-i", "in.jsonl", "--escape-formulas", *arguments.split())
+    assert (done.code, done.out, done.err.splitlines()[0]) == (2, "", f"Error: {error}")
+    assert files() == ["in.jsonl"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_job_goes_on_only_with_formulas_as_it_began() -> None:
+    rows = [{"text": f"=good {i}", "n": i} for i in range(7)]
+    write("in.jsonl", [*rows[:5], {"text": None, "n": 5}, rows[6]])
+    assert bulk("-i", "in.jsonl", "-o", "out.csv", "--escape-formulas").code == 3
+    write("in.jsonl", rows)
+    done = bulk("-i", "in.jsonl", "-o", "out.csv", "--resume")
+    assert done.code == 2
+    assert "escape_formulas was True; nothing was changed" in done.err
+    assert bulk("-i", "in.jsonl", "-o", "out.csv", "--resume", "--escape-formulas").code == 0
+    assert [row["text"] for row in read("out.csv")] == [f"'=good {i}" for i in range(7)]

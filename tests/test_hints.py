@@ -81,7 +81,7 @@ def test_a_command_that_people_are_told_to_type_is_understood(place: str) -> Non
 
 def test_all_kinds_of_places_are_looked_at() -> None:
     found = [" ".join(words) for words in COMMANDS.values()]
-    for command in ("evaluate DATA", "configs show 1", "train quickstart", "cache --clear", "info runs/imdb"):
+    for command in ("evaluate DATA", "configs show {}", "train quickstart", "cache --clear", "info runs/imdb"):
         assert command in found
     assert {words[0] for words in COMMANDS.values()} >= {"audit", "check", "export", "predict", "schema", "tune"}
 

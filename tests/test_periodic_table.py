@@ -118,6 +118,9 @@ def test_the_command_draws_instead_of_printing(run: Path, tmp_path: Path) -> Non
         assert (done.code, done.out) == (0, ""), done.err
         assert re.search(rf"Written: {tmp_path / name} \(yes: \d+ elements in \d+ formulas\)\n$", done.err)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    done = cli(*arguments, tmp_path / "a.png")
+    assert done.err == f"Error: --plot: {tmp_path / 'a.png'} exists; nothing was changed\nHint: --overwrite\n"
+    assert cli(*arguments, tmp_path / "a.png", "--overwrite").code == 0
     no = cli(*arguments, tmp_path / "no.png", "--label", "no")
     assert "(no: " in no.err
     assert (tmp_path / "no.png").read_bytes() != (tmp_path / "a.png").read_bytes()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,37 @@ def test_a_picture_is_written_twice_the_same(trained_run: Path, tmp_path: Path, 
         assert (done.code, done.out, done.err) == (0, "", f"Written: {file}\n")
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes()[:4] == {"png": b"\x89PNG", "svg": b"<?xm", "pdf": b"%PDF"}[kind]
+
+
+def test_files_in_the_way_are_replaced_only_when_asked(trained_run: Path, tmp_path: Path) -> None:
+    page, picture = tmp_path / "page.html", tmp_path / "w-2.png"
+    for option, file, given in (("--html", page, page), ("--plot", picture, tmp_path / "w.png")):
+        file.write_text("mine")
+        arguments = ("explain", "--model", trained_run, option, given, "a b", "c d")
+        done = cli(*arguments)
+        error = f"Error: {option}: {file} exists; nothing was changed\nHint: --overwrite\n"
+        assert (done.code, done.out, done.err) == (2, "", error)
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+        assert cli(*arguments, "-f").code == 0
+        assert file.read_bytes()[:4] in (b"<!do", b"\x89PNG")
+        for path in tmp_path.iterdir():
+            path.unlink()
+    done = cli("explain", "--model", trained_run, "-f", "a b")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: --overwrite needs --html or --plot")
+
+
+def test_a_page_goes_through_a_link_and_into_a_pipe(trained_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.html").symlink_to("real.html")
+    assert cli("explain", "--model", trained_run, "--html", tmp_path / "link.html", TEXT).code == 0
+    assert (tmp_path / "link.html").is_symlink()
+    content = (tmp_path / "real.html").read_bytes()
+    assert content.startswith(b"<!doctype html>")
+    os.mkfifo(tmp_path / "pipe.html")
+    with ThreadPoolExecutor() as pool:
+        received = pool.submit((tmp_path / "pipe.html").read_bytes)
+        assert cli("explain", "--model", trained_run, "--html", tmp_path / "pipe.html", TEXT).code == 0
+        assert received.result(60) == content
+    assert (tmp_path / "pipe.html").is_fifo()
 
 
 def test_bars_have_the_colours_of_their_signs(trained_run: Path, tmp_path: Path) -> None:

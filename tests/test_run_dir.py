@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,30 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
         temporary.write_text(f"half {1 / 0}")
     assert json.loads(path.read_text()) == {"x": 1}
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(("mode", "left"), [(0o640, 0o600), (0o664, 0o644), (0o666, 0o666)])
+def test_a_file_that_cannot_keep_its_group_is_not_opened_to_another(mode: int, left: int) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o777)
+        path = folder / "shared.txt"
+        path.write_text("old")
+        os.chown(path, 12345, 12345)
+        path.chmod(mode)
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups([])
+                os.setgid(23456)
+                os.setuid(23456)
+                files.write_text(path, "new")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        found = path.stat()
+        assert (path.read_text(), found.st_gid, stat.S_IMODE(found.st_mode)) == ("new", 23456, left)
 
 
 def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:

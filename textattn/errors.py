@@ -1,12 +1,14 @@
 """The errors that a user may see. Each class has the exit code with which the command line ends.
 
 An error has fields for the setting or option, the place, the problem and the remedy. The command line renders an option
-as `--max-drop 1.0`, Python renders it as the argument `max_drop=1.0`. Only these errors are shown as `Error: …` and
-`Hint: …`; every other exception is a bug and is reported as such.
+as `--max-drop 1.0`, Python renders it as the argument `max_drop=1.0`. Hints are meant to be pasted, so names and values
+from elsewhere are quoted for a shell: by `Option` and `Setting`, and in whole commands by `shell_command`. Only these
+errors are shown as `Error: …` and `Hint: …`; every other exception is a bug and is reported as such.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +28,7 @@ class Option:
         """Render the option as `--max-drop 1.0` (command line) or `max_drop=1.0` (Python)."""
         if command_line:
             shown = "--" + self.name.replace("_", "-")
-            return shown if self.value is None else f"{shown} {self.value}"
+            return shown if self.value is None else f"{shown} {shlex.quote(str(self.value))}"
         if self.flag:
             return f"{self.name}=True"
         return self.name if self.value is None else f"{self.name}={self.value!r}"
@@ -40,8 +42,13 @@ class Setting:
     value: str
 
     def render(self, command_line: bool) -> str:
-        """`data.path=FOLDER`, on the command line and in Python."""
-        return f"{self.name}={self.value}"
+        """`data.path=FOLDER`; on the command line with quotes where a shell needs them."""
+        return f"{self.name}={shlex.quote(self.value) if command_line else self.value}"
+
+
+def shell_command(text: str, *names: object) -> str:
+    """A command that can be pasted: each `{}` in the text becomes a name, quoted for a shell."""
+    return text.format(*(shlex.quote(str(name)) for name in names))
 
 
 Part = str | Option | Setting

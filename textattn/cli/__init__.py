@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from textattn.cli.console import is_debug, print_error, tolerate_encodings
+from textattn.cli.console import is_debug, print_error, print_trace, tolerate_encodings
 from textattn.cli.quick import run_quickly
 from textattn.errors import Elsewhere, InputError, TextattnError
 
@@ -81,9 +81,7 @@ def main() -> None:
 def _trace() -> None:
     """With --debug, shows where the error that is being handled was raised."""
     if is_debug():
-        import traceback
-
-        traceback.print_exc()
+        print_trace()
 
 
 def _end_stdout() -> None:

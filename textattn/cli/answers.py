@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from textattn.cli.console import flush, note, out, out_json, waiting
 from textattn.errors import InputError
+from textattn.inference.visible import one_line
 
 if TYPE_CHECKING:
     from textattn.inference.classifier import Classifier, Prediction
@@ -56,7 +57,7 @@ def print_predictions(
             elif top_k == 1:
                 out(prediction.line(min_score))
             else:
-                out("\t".join(f"{label}\t{score:.4f}" for label, score in _top(prediction, top_k)))
+                out("\t".join(f"{one_line(label)}\t{score:.4f}" for label, score in _top(prediction, top_k)))
         flush()
     note_truncated(classifier, truncated, total)
     note_unsure(min_score, unsure, total)

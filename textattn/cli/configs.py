@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from textattn.cli.console import out, out_json, table
+from textattn.cli.console import out, out_json, out_lines, table
 from textattn.cli.options import Json
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, shell_command
 
 app = typer.Typer(
     help="List, print or copy the configs that come with textattn.",
@@ -41,7 +41,7 @@ def show(name: Name) -> None:
     textattn configs show imdb
     textattn configs show imdb > mine.yaml
     """
-    out(_path(name).read_text(encoding="utf-8").rstrip("\n"))
+    out_lines(_path(name).read_text(encoding="utf-8").rstrip("\n"))
 
 
 @app.command("cp")
@@ -59,7 +59,8 @@ def cp(
     source = _path(name)
     target = target / source.name if target.is_dir() else target
     if target.exists() and not overwrite:
-        raise ConfigError(f"{target} exists; nothing was changed", f"textattn configs cp {name} {target} --overwrite")
+        hint = shell_command("textattn configs cp {} {} --overwrite", name, target)
+        raise ConfigError(f"{target} exists; nothing was changed", hint)
     try:
         target.write_bytes(source.read_bytes())
     except OSError as error:

@@ -1,4 +1,8 @@
-"""Where output goes: data to stdout, everything else to stderr; colour only where a person looks. Light to import."""
+"""Where output goes: data to stdout, everything else to stderr; colour only where a person looks. Light to import.
+
+What is printed may hold names and texts of strangers. A terminal shows their control characters and does not obey them;
+a pipe or a file gets every character as it is.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,19 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from textattn.errors import TextattnError
+from textattn.inference.visible import one_line, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Control characters and turns of direction that JSON may hold as they are.
+_RAW_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _quiet = False
 _debug = False
 
@@ -99,23 +107,65 @@ def print_error(error: TextattnError) -> None:
         _stderr("Hint", hint, "36")
 
 
+def print_trace() -> None:
+    """Where the error that is being handled was raised."""
+    import traceback
+
+    print(shown(traceback.format_exc(), sys.stderr), file=sys.stderr)
+
+
+def shown(text: str, stream: TextIO) -> str:
+    """What a stream gets of a text: a terminal nothing that it would obey.
+
+    On a terminal, the lines after the first are indented: a name with a line break cannot begin a line as we do.
+    """
+    return visible(text).replace("\n", "\n  ") if stream.isatty() else text
+
+
 def _stderr(label: str, text: str, color: str) -> None:
+    text = shown(text, sys.stderr)
     if label:
-        shown = f"{label}:"
-        text = (f"\x1b[1;{color}m{shown}\x1b[0m" if use_color(sys.stderr) else shown) + " " + text
+        begin = f"{label}:"
+        text = (f"\x1b[1;{color}m{begin}\x1b[0m" if use_color(sys.stderr) else begin) + " " + text
     print(text, file=sys.stderr, flush=True)
 
 
 def out(text: str) -> None:
-    """A line of data on stdout."""
-    print(text)
+    """A line of data on stdout; on a terminal it is one line, whatever it holds."""
+    print(visible(one_line(text)) if sys.stdout.isatty() else text)
+
+
+def out_lines(text: str) -> None:
+    """Several lines on stdout."""
+    print(visible(text) if sys.stdout.isatty() else text)
+
+
+def out_bytes() -> BinaryIO:
+    """The stream for files that are written to stdout, a few rows at a time."""
+    return _Shown(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer  # type: ignore[return-value]
+
+
+class _Shown:
+    """Writes UTF-8 on a terminal."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+
+    def write(self, rows: bytes) -> None:
+        # Rows are written whole, so no character is cut in two.
+        self.stream.write(visible(rows.decode(errors="replace")).encode())
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def out_json(value: Any, *, indent: bool = False) -> None:
     """JSON on stdout: one line, or indented for a single object that people may read."""
     # Where the stream cannot say é, JSON's own escapes can.
     ascii_only = not sys.stdout.encoding.lower().startswith("utf")
-    out(json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=2 if indent else None))
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=2 if indent else None)
+    # On a terminal too it stays the same JSON.
+    print(_RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if sys.stdout.isatty() else text)
 
 
 def enumerated(names: Sequence[str], word: str) -> str:
@@ -129,9 +179,12 @@ def flush() -> None:
 
 
 def table(rows: Iterable[Iterable[str]], header: Iterable[str] = ()) -> list[str]:
-    """Lines with aligned columns: to the right those that hold only numbers, to the left the others."""
-    body = [list(row) for row in rows]
-    cells = [list(header), *body] if header else body
+    """Lines with aligned columns: to the right those that hold only numbers, to the left the others.
+
+    A row is one line: line breaks inside a cell are escaped.
+    """
+    body = [[one_line(cell) for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in header], *body] if header else body
     if not cells:
         return []
     columns = range(len(cells[0]))

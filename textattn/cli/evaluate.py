@@ -103,7 +103,8 @@ def _print(metrics: Mapping[str, Any]) -> None:
     for line in table(per_class, ("label", "precision", "recall", "f1", "texts")):
         out(line)
     if "confusion_matrix" in metrics and len(metrics["per_class"]) <= 12:
-        out("\nconfusion (rows: true, columns: predicted)")
+        out("")
+        out("confusion (rows: true, columns: predicted)")
         labels = list(metrics["per_class"])
         rows = [(label, *map(str, row)) for label, row in zip(labels, metrics["confusion_matrix"], strict=True)]
         for line in table(rows, ("", *labels)):

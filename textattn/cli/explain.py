@@ -11,7 +11,7 @@ from textattn.cli.answers import check_arguments, open_model
 from textattn.cli.console import enumerated, note
 from textattn.cli.explanations import WORDS, Display, print_explanations
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts, check_picture
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, Option, shell_command
 from textattn.explain.methods import method_names, ngram_method_names
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
             "--plot", metavar="FILE", help="Draw the weights as .png, .svg or .pdf; numbered for several texts."
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-f", help="Replace the files of --html and --plot.")
+    ] = False,
     words: Annotated[
         int, typer.Option("--words", "-w", metavar="N", min=0, help="Rows in the table of the strongest words.")
     ] = WORDS,
@@ -92,10 +95,17 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
         for name in methods:
             Question(name, *(contrast or (target, None))).check_method()
     check_picture(plot, "weights.png")
+    if overwrite and html is None and plot is None:
+        raise ConfigError("--overwrite needs --html or --plot", Option("html", "page.html"))
+    if html is not None or plot is not None:
+        from textattn.cli.pages import check_files
+
+        # What can be said before the model is loaded is said at once; how many pictures there are is known later.
+        check_files(html, [], overwrite)
     if contrast is not None and target is not None:
-        raise ConfigError("give either --target or --contrast", f"--contrast {contrast[0]} {contrast[1]}")
+        raise ConfigError("give either --target or --contrast", shell_command("--contrast {} {}", *contrast))
     if split is not None and texts:
-        raise ConfigError("give either texts or --split, not both", f"textattn explain --split {split}")
+        raise ConfigError("give either texts or --split, not both", shell_command("textattn explain --split {}", split))
     if split is None:
         require_texts(context, texts or [])
         check_arguments(texts or [])
@@ -112,9 +122,10 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
     if html is None and plot is None:
         print_explanations(classifier, groups, questions, Display(words, full, json, flip), labelled.golds)
         return
-    from textattn.cli.pages import write_page, write_plots
+    from textattn.cli.pages import plot_files, write_page, write_plots
 
     given = [text for group in groups for text in group]
+    check_files(html, [] if plot is None else plot_files(plot, len(given) * len(questions)), overwrite)
     answered = AnsweredTexts.of(classifier, given)
     by_method = [answered.explain(question) for question in questions]
     if html is not None:

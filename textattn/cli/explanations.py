@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textattn.cli.answers import as_json
-from textattn.cli.console import flush, out, out_json, use_color
+from textattn.cli.console import flush, out, out_json, out_lines, use_color
+from textattn.inference.visible import one_line, visible
 from textattn.storage.run_dir import WEIGHTS
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 RULE = 60
 # Rows in the table of the strongest words.
 WORDS = 8
-# A text must not steer the terminal: control characters are shown as pictures of themselves.
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {
-    code: 0x2421 if code == 127 else 0xFFFD for code in range(127, 160)
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def print_explanations(
                     out_json(value)
                 else:
                     if shown or explanation is not explanations[0]:
-                        out("\n" + "-" * min(_terminal().width, RULE) + "\n")
+                        out_lines("\n" + "-" * min(_terminal().width, RULE) + "\n")
                     _print_explanation(explanation, display, multi_label, gold)
             if display.flip and not display.json:
                 _print_flip(flip, multi_label)
@@ -177,11 +174,12 @@ def _print_explanation(
     few = terminal.console is not None and terminal.console.color_system == "standard"
     palette = PALETTE_16 if few else PALETTE
     view = View(display.words, terminal.width, terminal.color, multi_label, folded, palette)
-    for line in render(explanation, view, gold):
+    for number, line in enumerate(render(explanation, view, gold)):
         if terminal.console is not None:
             from rich.text import Text
 
-            pieces = [(piece.translate(VISIBLE), style) for piece, style in line]
+            # The text comes first and has lines of its own; a label in the others has none.
+            pieces = [(visible(one_line(piece) if number else piece), style) for piece, style in line]
             terminal.console.print(Text.assemble(*pieces), soft_wrap=not terminal.is_person)
         else:
             out("".join(piece for piece, _ in line))
@@ -193,8 +191,8 @@ def _print_wrapped(text: str) -> None:
     if terminal.is_person:
         import textwrap
 
-        text = textwrap.fill(text.translate(VISIBLE), terminal.width)
-    out(text)
+        text = textwrap.fill(visible(text), terminal.width)
+    out_lines(text)
 
 
 class _Terminal(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from textattn.cli.console import out, out_json, table
 from textattn.cli.options import Json, Model, Quiet
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, shell_command
 
 
 @contextlib.contextmanager
@@ -39,7 +38,7 @@ def info(
     textattn info --model runs/imdb --json
     """
     if path is not None and model is not None:
-        raise ConfigError("give either MODEL or --model, not both", f"textattn info {shlex.quote(path)}")
+        raise ConfigError("give either MODEL or --model, not both", shell_command("textattn info {}", path))
     from textattn.storage.model_files import ModelFiles, find_model, read_model_config
     from textattn.storage.run_dir import ENVIRONMENT, METRICS, ONNX, ONNX_INT8, WEIGHTS
 

@@ -13,7 +13,7 @@ from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.stored_audit import trust
 from textattn.inference.classifier import Classifier
-from textattn.storage.files import atomic_path, write_text
+from textattn.storage.files import atomic_path, check_new, write_text
 
 
 def write_page(
@@ -56,8 +56,25 @@ def _maps(classifier: Classifier, explanations: Sequence[Explanation]) -> Sequen
     return () if maps is None else maps.astype(float).tolist()
 
 
+def plot_files(file: Path, number: int) -> list[Path]:
+    """The files of so many pictures: FILE itself for one, else FILE-1, FILE-2, …"""
+    return [file] if number == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, number + 1)]
+
+
+def check_files(html: Path | None, plots: Sequence[Path], overwrite: bool) -> None:
+    """Check that a page and pictures may be written. Nothing is changed.
+
+    Raises:
+        ConfigError: a file exists and `overwrite` is not set.
+    """
+    if html is not None:
+        check_new(html, overwrite, Option("html"))
+    for plot in plots:
+        check_new(plot, overwrite, Option("plot"))
+
+
 def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence[Explanation]]) -> list[Path]:
-    """A picture for each text and method; FILE itself for one, else FILE-1, FILE-2, …
+    """A picture for each text and method; see `plot_files`.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -65,7 +82,7 @@ def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence
     from textattn.explain.plot import draw
 
     drawn = [explanation for explanations in zip(*by_method, strict=True) for explanation in explanations]
-    files = [file] if len(drawn) == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, len(drawn) + 1)]
+    files = plot_files(file, len(drawn))
     for path, explanation in zip(files, drawn, strict=True):
         with _errors_of(path, Option("plot", "weights.png")), atomic_path(path) as temporary:
             draw(explanation, classifier, temporary, path.suffix[1:].lower())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
-from textattn.cli.console import note, out_json
+from textattn.cli.console import note, out_bytes, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError, Option
 
@@ -51,6 +50,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     encoding: Annotated[
         str, typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files.")
     ] = "utf-8",
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas", help="In csv and tsv, put ' in front of cells that a spreadsheet takes for formulas."
+        ),
+    ] = False,
     attention: Annotated[
         bool, typer.Option("--attention", help="Add the tokens with their positions, weights and contributions.")
     ] = False,
@@ -97,7 +102,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     if output is None:
         for name, given in (
             ("--output-format", output_format), ("--attention", attention), ("--resume", resume),
-            ("--overwrite", overwrite),
+            ("--overwrite", overwrite), ("--escape-formulas", escape_formulas),
         ):  # fmt: skip
             if given:
                 raise ConfigError(f"{name} needs --output", Option("output", "answers.jsonl"))
@@ -128,7 +133,9 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
             return
         kind = _output_format(output, output_format)
-        if output == "-" and resume:
+        if escape_formulas:
+            kind = _escaping_formulas(kind)
+        if _is_stream(output) and resume:
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
@@ -152,9 +159,26 @@ def _output_format(output: str, name: str | None) -> Format:
         raise ConfigError(
             f"{output} has none of the suffixes {suffixes}", Option("output_format", "jsonl"), setting=Option("output")
         )
-    if output == "-" and not kind.streams:
-        raise ConfigError(f"--output -: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
+    if _is_stream(output) and not kind.streams:
+        raise ConfigError(f"--output {output}: {kind.name} needs a file", f"--output answers{kind.suffixes[0]}")
     return kind
+
+
+def _escaping_formulas(kind: Format) -> Format:
+    escaping = kind.escaping_formulas()
+    if escaping is None:
+        raise ConfigError(
+            f"{kind.name} has no cells that a spreadsheet would take for formulas",
+            Option("output_format", "csv"),
+            setting=Option("escape_formulas"),
+        )
+    return escaping
+
+
+def _is_stream(output: str) -> bool:
+    from textattn.storage.files import is_stream
+
+    return output == "-" or is_stream(Path(output))
 
 
 def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[list[str]]:
@@ -179,20 +203,20 @@ def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[l
 
 def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.inference.bulk import predict_to_file, predict_to_stream
+    from textattn.inference.bulk import partial_folder, predict_to_file, predict_to_stream
 
     report = ConsoleReport()
     started = time.monotonic()
     total = sum(table.size() for table in job.tables if table.size is not None)
     with report.progress("Predicting", total, "rows") as advance:
         if output == "-":
-            summary = predict_to_stream(job, sys.stdout.buffer, advance)
+            summary = predict_to_stream(job, out_bytes(), advance)
         else:
             try:
                 summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
             except KeyboardInterrupt:
-                if Path(f"{output}.partial").is_dir():
-                    note(f"Interrupted; what is answered is kept in {output}.partial, and --resume goes on from there")
+                if not _is_stream(output) and (kept := partial_folder(Path(output))).is_dir():
+                    note(f"Interrupted; what is answered is kept in {kept}, and --resume goes on from there")
                 raise
     _summarise(job, summary, output, time.monotonic() - started, json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from textattn.cli.console import error_console, is_live, note
+from textattn.cli.console import error_console, is_live, note, shown
+from textattn.inference.visible import one_line, visible
 from textattn.report import Report
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class ConsoleReport(Report):
             yield self._quiet_progress(title, total, unit)
             return
         with self._bar("{task.completed:,.0f}/{task.total:,.0f} " + unit) as bar:
-            task = bar.add_task(title, total=total)
+            task = bar.add_task(one_line(visible(title)), total=total)
             yield lambda done: bar.update(task, completed=done)
 
     def _quiet_progress(self, title: str, total: int, unit: str) -> Callable[[int], None]:
@@ -114,7 +116,8 @@ class ConsoleReport(Report):
 
     def _bar(self, numbers: str) -> Progress:
         return Progress(
-            TextColumn("{task.description}"),
+            # A title may hold a name, whose brackets are no markup.
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TextColumn(numbers),
@@ -126,7 +129,7 @@ class ConsoleReport(Report):
     def _print(self, text: str) -> None:
         self.last_line = time.monotonic()
         if self.console is not None:
-            self.console.print(text)
+            self.console.print(shown(text, sys.stderr))
         else:
             note(text)
 

@@ -43,6 +43,7 @@ def words(  # noqa: PLR0913 (every option of a command is a parameter)
             "on the periodic table, as .png, .svg or .pdf.",
         ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --plot.")] = False,
     label: Annotated[
         str | None, typer.Option("--label", metavar="LABEL", help="Label of the picture; default: the last one.")
     ] = None,
@@ -65,6 +66,12 @@ def words(  # noqa: PLR0913 (every option of a command is a parameter)
     check_picture(plot, "table.png")
     if label is not None and plot is None:
         raise ConfigError("only a picture shows a single label", Option("plot", "table.png"), setting=Option("label"))
+    if overwrite and plot is None:
+        raise ConfigError("--overwrite needs --plot", Option("plot", "table.png"))
+    if plot is not None:
+        from textattn.storage.files import check_new
+
+        check_new(plot, overwrite, Option("plot"))
     if method is not None:
         find_method(method)
     classifier = open_model(model, device)
@@ -88,7 +95,9 @@ def words(  # noqa: PLR0913 (every option of a command is a parameter)
         )
         return
     for number, (label, entries) in enumerate(found.items()):
-        out(f"{chr(10) if number else ''}{label}")
+        if number:
+            out("")
+        out(label)
         _print(entries)
 
 

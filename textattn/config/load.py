@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from textattn.config.removed import drop_removed
 from textattn.config.schema import Config, Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_value, parse_yaml, scalar
 from textattn.data.formats import is_table
-from textattn.errors import ConfigError, Problem
+from textattn.errors import ConfigError, Problem, shell_command
 
 PACKAGE = Path(__file__).parent.parent
 AnySection = TypeVar("AnySection", bound=Section)
@@ -58,8 +57,10 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(document.value, dict):
         raise ConfigError(f"expected a mapping (key: value), got {_shown(document.value)}", place=f"{origin}:1")
     places = {path: Place(0, line, f"{origin}:{line}") for path, line in document.lines.items()}
-    valid_keys = "textattn schema" if origin == source or source == "-" else f"textattn configs show {source}"
-    return _resolve(document.value, places, overrides, f"textattn check {shlex.quote(source)}", valid_keys)
+    valid_keys = (
+        "textattn schema" if origin == source or source == "-" else shell_command("textattn configs show {}", source)
+    )
+    return _resolve(document.value, places, overrides, shell_command("textattn check {}", source), valid_keys)
 
 
 def config_from_mapping(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from difflib import get_close_matches
 from typing import Any
 
 from textattn.config.schema import DataConfig
 from textattn.data.labels import shortened
 from textattn.data.table import Table
-from textattn.errors import InputError
+from textattn.errors import InputError, Setting
 
 
 def text_columns(config: DataConfig) -> list[str]:
@@ -32,7 +31,7 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
             f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            None if meant is None else table.advice or f"{section}.{key}={shlex.quote(meant)}",
+            None if meant is None else table.advice or Setting(f"{section}.{key}", meant),
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textattn.data.formats import Format, all_formats, format_of
 from textattn.data.table import Table
-from textattn.errors import InputError, Setting
+from textattn.errors import InputError, Setting, shell_command
 
 
 def open_file(path: Path, encoding: str = "utf-8", kind: Format | None = None) -> Table:
@@ -42,4 +42,6 @@ def _labelled_format(path: Path) -> Format:
 def refuse_pipe(path: Path) -> None:
     """Raises InputError for a named pipe: files are read more than once, and a pipe cannot be."""
     if path.is_fifo():
-        raise InputError(f"{path}: a pipe, but it is read more than once", f"cat {path} > copy{path.suffix}")
+        raise InputError(
+            f"{path}: a pipe, but it is read more than once", shell_command("cat {} > {}", path, f"copy{path.suffix}")
+        )

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from textattn.data.table import Row, RowProblem, Table, class_names_of, separator_advice
 from textattn.errors import InputError, Setting
@@ -84,7 +85,7 @@ def _explained(path: str) -> Iterator[None]:
         raise InputError(
             f"{path!r} is neither a file nor a folder here, nor a data set on the Hub "
             f"(private and gated ones need `hf auth login`)",
-            f"https://huggingface.co/datasets?search={path.split('/')[-1]}",
+            f"https://huggingface.co/datasets?search={quote(path.split('/')[-1])}",
             setting="data.path",
         ) from None
     except (HfHubHTTPError, ConnectionError) as error:

@@ -19,7 +19,7 @@ from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
 from textattn.data.table import RowProblem, Table
 from textattn.data.texts import Texts, TextsWriter
-from textattn.errors import InputError, Option
+from textattn.errors import InputError, Option, Setting
 
 SHOWN_PROBLEMS = 10
 
@@ -125,7 +125,7 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
         if split is not None and split not in tables and (role == "train" or split != role):
             raise InputError(
                 f"{config.path or 'data.files'}: no split {split!r}; splits are: {', '.join(tables)}",
-                f"data.{role}_split={next(iter(tables))}",
+                Setting(f"data.{role}_split", next(iter(tables))),
             )
     if config.evidence is not None:
         for column in filter(None, (config.evidence, config.evidence_tokens)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -134,7 +135,7 @@ def _expand(files: str | Sequence[str]) -> list[Path]:
     for pattern in [files] if isinstance(files, str) else files:
         found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
         if not found:
-            near = [str(Path(pattern).with_name(name)) for name in _similar_files(Path(pattern))]
+            near = [shlex.quote(str(Path(pattern).with_name(name))) for name in _similar_files(Path(pattern))]
             raise InputError(f"{pattern}: no such file", f"there is {' and '.join(near)}" if near else None)
         paths += map(Path, found)
     for path in paths:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from textattn.errors import ConfigError, Option
+from textattn.errors import ConfigError, Option, shell_command
 from textattn.explain.erasure import pack
 from textattn.explain.forward_pass import ForwardPass
 from textattn.explain.methods import default_method, find_method, is_signed
@@ -157,7 +157,7 @@ class AnsweredTexts:
         if against in explained:
             raise ConfigError(
                 f"the answer is {against!r} itself, which cannot be explained against {against!r}",
-                f"--contrast {next(label for label in labels if label != against)} {against}",
+                shell_command("--contrast {} {}", next(label for label in labels if label != against), against),
             )
         targets = Targets(
             np.array([labels.index(name) for name in explained], np.int64),

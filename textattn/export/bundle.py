@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from textattn.errors import ConfigError, Option
-from textattn.storage.files import atomic_path
+from textattn.storage.files import atomic_path, check_new
 from textattn.storage.model_files import ModelFiles
 from textattn.storage.run_dir import (
     CONFIG,
@@ -33,8 +33,7 @@ def check_bundle(file: Path, overwrite: bool) -> None:
     """
     if file.is_dir():
         raise ConfigError(f"{file} is a folder", Option("bundle", str(file / "model.zip")), setting=BUNDLE)
-    if file.exists() and not overwrite:
-        raise ConfigError(f"{file} exists; nothing was changed", Option("overwrite", flag=True), setting=BUNDLE)
+    check_new(file, overwrite, BUNDLE)
 
 
 def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
@@ -58,13 +57,15 @@ def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
     optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD, *pictures) if files.has(name)]
     contents = {name: files.read(name) for name in (*needed, *optional)}
     try:
-        with atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
-            for name, content in contents.items():
-                info = zipfile.ZipInfo(name, TIME)
-                # Floats hardly shrink, and decompressing them would dominate the start of a prediction.
-                info.compress_type = zipfile.ZIP_STORED if name == ONNX else zipfile.ZIP_DEFLATED
-                bundle.writestr(info, content, compresslevel=9)
-        return file.stat().st_size
+        with atomic_path(file) as temporary:
+            with zipfile.ZipFile(temporary, "w") as bundle:
+                for name, content in contents.items():
+                    info = zipfile.ZipInfo(name, TIME)
+                    # Floats hardly shrink, and decompressing them would dominate the start of a prediction.
+                    info.compress_type = zipfile.ZIP_STORED if name == ONNX else zipfile.ZIP_DEFLATED
+                    bundle.writestr(info, content, compresslevel=9)
+            size = temporary.stat().st_size
+        return size
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror or error}",

@@ -8,7 +8,6 @@ on after the last part; the rows of the existing parts are read again, but only 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -25,7 +24,16 @@ from textattn.data.table import Table
 from textattn.errors import ConfigError, InputError, Option, Part
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import run_in_batches
-from textattn.storage.files import atomic_path, read_json, write_json
+from textattn.storage.files import (
+    atomic_path,
+    check_new,
+    is_stream,
+    open_stream,
+    read_json,
+    replace_file,
+    target_of,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from textattn.data.formats import Column
@@ -117,6 +125,7 @@ class BulkJob:
             "text": self.columns,
             "columns": self.input_columns(),
             "format": self.format.name,
+            "escape_formulas": self.format.escapes_formulas,
             "attention": self.options.attention,
             "on_error": "skip" if self.options.skip else "stop",
             "min_score": self.options.min_score,
@@ -218,7 +227,7 @@ def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summa
 
 
 def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool) -> Summary:
-    """Answers every row in a file that appears when all are answered.
+    """Answers every row in a file that appears when all are answered; a pipe or device gets the answers as they come.
 
     Args:
         resume: go on where an interrupted job stopped.
@@ -228,6 +237,14 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         ConfigError: the output or parts of it exist, and neither is given; or the interrupted job is another one.
         InputError: a file cannot be read, or a row cannot be answered; what was answered before is kept.
     """
+    if is_stream(output):
+        try:
+            stream = open_stream(output)
+        except OSError as error:
+            problem = f"{output} cannot be written: {error.strerror or error}"
+            raise ConfigError(problem, Option("output", "answers.jsonl"), setting=Option("output")) from None
+        with stream:
+            return predict_to_stream(job, stream, advance)
     parts = _Parts(output, job)
     if output.is_dir():
         raise ConfigError(
@@ -237,8 +254,7 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
         )
     if output.exists() and any(output.samefile(table.origin) for table in job.tables if Path(table.origin).exists()):
         raise ConfigError(f"{output} is the input; nothing was changed", "another name", setting=Option("output"))
-    if output.exists() and not overwrite and not (resume and parts.exist()):
-        raise ConfigError(f"{output} exists; nothing was changed", OVERWRITE, setting=Option("output"))
+    check_new(output, overwrite or (resume and parts.exist()), Option("output"))
     if not resume:
         parts.clear(overwrite)
     summary, digest, count = parts.state()
@@ -275,11 +291,17 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
     return summary
 
 
+def partial_folder(output: Path) -> Path:
+    """Where the answers of a job lie until it is done: beside the file that a link leads to, on the same disk."""
+    file = target_of(output) if output.is_symlink() else output
+    return file.with_name(f"{file.name}.partial")
+
+
 class _Parts:
     """The folder of a job that is going on."""
 
     def __init__(self, output: Path, job: BulkJob) -> None:
-        self.folder = output.with_name(output.name + ".partial")
+        self.folder = partial_folder(output)
         self.job = job
         self.settings = job.settings()
 
@@ -328,7 +350,8 @@ class _Parts:
             return Summary(), "", 0
         value = read_json(self.folder / STATE)
         try:
-            value["settings"].setdefault("min_score", 0.0)  # from before this setting existed
+            for name, default in (("min_score", 0.0), ("escape_formulas", False)):
+                value["settings"].setdefault(name, default)  # from before this setting existed
             changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
             summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -355,9 +378,7 @@ class _Parts:
         # In the folder, so that a job that is killed now leaves nothing beside the output.
         joined = self.folder / "joined"
         self.job.format.join([self._part(number) for number in range(count)], self.job.output_columns(), joined)
-        with joined.open("rb+") as file:
-            os.fsync(file.fileno())
-        joined.replace(output)
+        replace_file(joined, output)
         self.remove()
 
     def _part(self, number: int) -> Path:

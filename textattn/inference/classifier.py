@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
-from textattn.errors import ConfigError, InputError, Option
+from textattn.errors import ConfigError, InputError, Option, shell_command
 from textattn.inference.session import Floats, Session, run_in_batches
+from textattn.inference.visible import one_line
 from textattn.storage.model_files import ModelFiles, SavedConfig, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from textattn.tasks import Task, task_of
@@ -53,10 +54,10 @@ class Prediction:
 
     def line(self, min_score: float = 0.0) -> str:
         """`label<TAB>score` of the labels given, several joined by commas; `?` and the score of the most probable label
-        where even that is less probable than `min_score`."""
+        where even that is less probable than `min_score`. A line break inside a label is escaped: `\\n`."""
         if self.score < min_score:
             return f"{UNSURE}\t{self.score:.4f}"
-        return f"{','.join(self.labels)}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
+        return f"{one_line(','.join(self.labels))}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
 
     def _repr_html_(self) -> str:
         from textattn.inference.notebook import prediction_html
@@ -286,7 +287,9 @@ def _choose_runtime(files: ModelFiles, device: str, runtime: str | None) -> str:
         option = " --int8" if runtime == "int8" else ""
         raise InputError(
             f"{files.where(RUNTIMES[runtime])}: no such file, so this model has no runtime {runtime}",
-            None if runtime == "torch" or files.is_bundle else f"textattn export --model {files.path}{option}",
+            None
+            if runtime == "torch" or files.is_bundle
+            else shell_command("textattn export --model {}", files.path) + option,
         )
     return runtime
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from textattn.errors import ConfigError, InputError
+from textattn.errors import ConfigError, InputError, shell_command
 from textattn.measure.metrics import BOOTSTRAP_SAMPLES, Labels, headline_value
 from textattn.storage.run_dir import RunDir
 
@@ -122,7 +122,7 @@ def _check_same_texts(a: Predictions, b: Predictions, split: str) -> None:
         reason = "its texts are the same, but their labels are different"
     else:
         return
-    hint = f"textattn evaluate --model {b.run} DATA measures it on any data"
+    hint = shell_command("textattn evaluate --model {} DATA", b.run) + " measures it on any data"
     raise InputError(f"the {split} split is not that of {a.run}: {reason}", hint, place=str(b.run))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from textattn.errors import Elsewhere, TrainingError
+from textattn.errors import Elsewhere, Setting, TrainingError
 from textattn.inference.session import run_in_batches
 from textattn.inference.torch_session import TorchSession
 from textattn.measure.metrics import GREATER_IS_BETTER
@@ -156,7 +156,7 @@ class _Fitting:
         return Interrupted(
             number,
             f"interrupted at step {self.step.global_step} of {self.step.total_steps}; {kept} is in {self.run}",
-            ("the same command with ", RESUME, f" output.dir={self.run} continues from there"),
+            ("the same command with ", RESUME, " ", Setting("output.dir", str(self.run)), " continues from there"),
         )
 
     def _history(self) -> History:
@@ -187,6 +187,6 @@ def _writing_to(run: RunDir) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(
             f"cannot be written ({error.strerror or error}); all files that were written before are intact",
-            ("free some space there, then run the same command with ", RESUME, f" output.dir={run}"),
+            ("free some space there, then run the same command with ", RESUME, " ", Setting("output.dir", str(run))),
             place=str(run),
         ) from None

@@ -1,12 +1,18 @@
-"""The model card, README.md of a run: the model, its metrics and its use, with the metadata of the Hub at the top."""
+"""The model card, README.md of a run: the model, its metrics and its use, with the metadata of the Hub at the top.
+
+Labels and names of data are words of strangers, and pages of the Hub show Markdown with HTML in it: `_text` and `_code`
+let them be seen and nothing else.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 from textattn.config import Config
+from textattn.inference.visible import one_line, visible
 from textattn.measure.baseline import in_words
 from textattn.measure.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
 from textattn.storage.model_files import SavedConfig
@@ -24,6 +30,9 @@ SHOWN = (
     "brier",
     "ece",
 )
+# Punctuation that means something inside a line of Markdown, also in the dialects of GitHub and the Hub, where a bare
+# address becomes a link, @name a mention and $x$ a formula.
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|~!:@#$]|(?<=[wW]{3})\.")
 PICTURES = {
     TRAINING: "Training loss and validation metric over the steps",
     CONFUSION: "Predictions for each true label",
@@ -38,20 +47,20 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
     measured: dict[str, Any] = {name: metrics[name] for name in ("validation", "test") if name in metrics}
     extra_texts = ""
     if number := dataset.num_pseudo_labelled:
-        extra_texts = f" The labels of {number:,} training texts are predictions of `{config.data.teacher}`."
+        extra_texts = f" The labels of {number:,} training texts are predictions of {_code(str(config.data.teacher))}."
     unlabelled = config.data.unlabelled
     if unlabelled is not None and (number := dataset.num_unlabelled):
         source = unlabelled.path or dataset.source
         source = source if isinstance(source, str) else ", ".join(source)
-        extra_texts = f" The vocabulary was also learned from {number:,} texts without labels in `{source}`."
+        extra_texts = f" The vocabulary was also learned from {number:,} texts without labels in {_code(source)}."
     lines: list[str] = [
         "---",
-        yaml.safe_dump(_metadata(dataset, measured), sort_keys=False, allow_unicode=True).rstrip(),
+        _yaml(_metadata(dataset, measured)),
         "---",
         "",
-        f"# Text classifier: {', '.join(model.labels[:8])}{' …' if len(model.labels) > 8 else ''}",
+        f"# Text classifier: {', '.join(map(_text, model.labels[:8]))}{' …' if len(model.labels) > 8 else ''}",
         "",
-        f"Trained by textattn {environment.textattn} on `{dataset.source}`: "
+        f"Trained by textattn {environment.textattn} on {_code(dataset.source)}: "
         + ", ".join(f"{split.num_examples:,} {name}" for name, split in dataset.splits.items())
         + f" texts.{extra_texts} The model has {metrics['num_parameters']:,} parameters: {model.summary()}. "
         + f"Training with `training_config.yaml` (seed {config.seed}) repeats the run.",
@@ -66,8 +75,8 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
         lines += [
             "",
             f"On {name}, the 95 % interval of {interval['metric']} is {interval['low']:.4f} to {interval['high']:.4f} "
-            f"({interval['samples']} bootstrap resamples). Always predicting `{majority['label']}` would give "
-            f"{metric} {majority[metric]:.4f}.",
+            f"({interval['samples']} bootstrap resamples). Always predicting {_code(majority['label'])} would "
+            f"give {metric} {majority[metric]:.4f}.",
         ]
     if len(measured) == 2:
         lines += [
@@ -91,7 +100,7 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
     if last is not None:
         lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]
         for label, row in last["per_class"].items():
-            cells = [label.replace("|", "\\|"), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
+            cells = [_text(label), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
             lines.append(f"| {' | '.join(cells)} | {row['support']} |")
     for name in metrics.get("plots", []):
         lines += ["", f"![{PICTURES.get(name, name)}]({PLOTS}/{name})"]
@@ -202,6 +211,25 @@ def _table(measured: dict[str, Any]) -> list[str]:
             values = [f"{s[name]:.4f}" if s.get(name) is not None else "–" for s in measured.values()]
             lines.append(f"| {name} | " + " | ".join(values) + " |")
     return lines
+
+
+def _text(name: str) -> str:
+    """A name as Markdown that shows it: on one line, and no character of it is markup, HTML, a link or a formula."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(visible(name)))
+
+
+def _code(name: str) -> str:
+    """A name as a code span; more backticks than stand in the name itself begin and end it."""
+    shown = one_line(visible(name))
+    fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    # One space at each end is not shown, and a backtick must not touch the fence.
+    return f"{fence} {shown} {fence}" if shown.strip("` ") != shown or not shown else f"{fence}{shown}{fence}"
+
+
+def _yaml(metadata: dict[str, Any]) -> str:
+    text = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    # With escapes it is the same name still.
+    return (text if visible(text) == text else yaml.safe_dump(metadata, sort_keys=False)).rstrip()
 
 
 def _metadata(dataset: DatasetRecord, measured: dict[str, Any]) -> dict[str, Any]:

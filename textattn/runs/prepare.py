@@ -8,7 +8,7 @@ from textattn.config import Config
 from textattn.data.read import read_corpus
 from textattn.data.sources import Tables, open_hub
 from textattn.data.splits import prepare_splits
-from textattn.errors import InputError
+from textattn.errors import InputError, shell_command
 from textattn.inference.classifier import Classifier
 from textattn.report import Report
 from textattn.runs import data_cache
@@ -91,4 +91,4 @@ def _load_teacher(config: Config) -> Classifier | None:
         return Classifier.load(find_model(name))
     except InputError as error:
         found = [replace(problem, setting="data.teacher") for problem in error.problems]
-        raise InputError(found, f"textattn train CONFIG output.dir={name}") from None
+        raise InputError(found, shell_command("textattn train CONFIG output.dir={}", name)) from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from textattn.config import Config, dump_config, flat_settings, load_config
-from textattn.errors import MissingExtra, Pruned
+from textattn.errors import MissingExtra, Pruned, shell_command
 from textattn.report import Report
 from textattn.runs.signals import Interrupted, Terminated, signal_number
 from textattn.storage.run_dir import RunDir
@@ -157,7 +157,7 @@ class Tracked(Report):
                 signal_number(stop),
                 f"interrupted while the run was sent to {', '.join(TITLES[name] for name in self.tools)}; "
                 f"the run in {run} is complete",
-                f"textattn info --model {run}",
+                shell_command("textattn info --model {}", run),
             ) from None
         self.report.finished(run, metrics)
 
@@ -212,7 +212,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = RunDir(run).tensorboard
-        self.where = f"tensorboard --logdir {folder}"
+        self.where = shell_command("tensorboard --logdir {}", folder)
         # Steps that an earlier process wrote and that are trained again are no longer shown.
         self.writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
         if not step:

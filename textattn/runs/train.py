@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from textattn.config import Config, dump_config
-from textattn.errors import Elsewhere, TrainingError
+from textattn.errors import Elsewhere, TrainingError, shell_command
 from textattn.report import Report
 from textattn.runs.checkpoints import check_same_config, load_state
 from textattn.runs.environment import environment_of
@@ -134,7 +134,7 @@ class _Training:
             raise Interrupted(
                 signal_number(stop),
                 f"interrupted while measuring the model; training is complete, and the best model is in {run}",
-                f"textattn evaluate --model {run}",
+                shell_command("textattn evaluate --model {}", run),
             ) from None
         run.remove_checkpoints()
         self.report.finished(run.path, metrics)

@@ -22,7 +22,7 @@ from textattn.config import Config, dump_config, load_config
 from textattn.config.space import Parameter, dump_space, with_values
 from textattn.config.yaml12 import dump_yaml, parse_yaml
 from textattn.data.read import Corpus
-from textattn.errors import ConfigError, InputError, Option, Pruned
+from textattn.errors import ConfigError, InputError, Option, Pruned, shell_command
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.runs.checkpoints import differences
 from textattn.runs.signals import Signals
@@ -377,10 +377,10 @@ class Study:
 
     def _best_config(self, best: dict[str, Any], number: int) -> str:
         config = with_values(self.config, best["parameters"])
+        train = shell_command("textattn train {}", self.folder / BEST)
         return (
             f"# The best of {number} trials: validation {self.metric} {best['value']:.4f} in trial {best['trial']}.\n"
-            f"# The test split was not used in the search.\n#\n#     textattn train {self.folder / BEST}\n#\n"
-            + dump_config(config)
+            f"# The test split was not used in the search.\n#\n#     {train}\n#\n" + dump_config(config)
         )
 
 

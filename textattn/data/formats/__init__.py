@@ -58,6 +58,13 @@ class Format(ABC):
     magic = b""
     """How its files begin, where that is always the same: tells a file that was given the wrong name."""
 
+    escapes_formulas = False
+    """Whether cells that a spreadsheet would take for a formula are written with an apostrophe in front."""
+
+    def escaping_formulas(self) -> Format | None:
+        """The same format with `escapes_formulas`; None where files of this format are not opened as spreadsheets."""
+        return None
+
     @property
     def name(self) -> str:
         """The name of the file that defines it."""

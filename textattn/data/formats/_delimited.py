@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from textattn.errors import InputError
 
 # The largest value that fits into a C long everywhere.
 LONGEST_FIELD = 2**31 - 1
+# How a cell begins that spreadsheets take for a formula, which may load from the network or start a program.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Delimited(Format):
@@ -92,10 +95,22 @@ class Delimited(Format):
                 elif row:
                     yield first, list(row)
 
+    def escaping_formulas(self) -> Format:
+        """Spreadsheets open these files."""
+        escaping = copy.copy(self)
+        escaping.escapes_formulas = True
+        return escaping
+
+    def _cell(self, value: Any) -> Any:
+        """A number is no formula, even a negative one."""
+        if self.escapes_formulas and isinstance(value, str) and value.startswith(FORMULA):
+            return f"'{value}"
+        return value
+
     def head(self, columns: Sequence[str]) -> bytes:
         """The header."""
         out = io.StringIO(newline="")
-        self._writer(out).writerow(columns)
+        self._writer(out).writerow(map(self._cell, columns))
         return out.getvalue().encode()
 
     def write(self, rows: AnsweredRows, file: BinaryIO) -> None:
@@ -103,7 +118,8 @@ class Delimited(Format):
         out = io.StringIO(newline="")
         writer, quoting = self._writer(out), self._writer(out, csv.QUOTE_ALL)
         for record, answers in answer_values(rows):
-            cells = [to_cell(record.get(column)) for column in rows.columns] + [to_cell(value) for value in answers]
+            values = (*(record.get(column) for column in rows.columns), *answers)
+            cells = [self._cell(to_cell(value)) for value in values]
             # Before Python 3.13 a carriage return would stand without quotes, and end the row for other readers.
             has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
             (quoting if has_return else writer).writerow(cells)

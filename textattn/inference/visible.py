@@ -1,0 +1,31 @@
+"""Names and texts of strangers, made harmless where a person reads them: on a terminal and in documents.
+
+A label, a column or a file name may hold anything: sequences that clear the screen or write to the clipboard,
+characters that turn the direction of writing round, line breaks that make one answer look like two. Light to import.
+"""
+
+from __future__ import annotations
+
+import re
+
+# A control character is shown as a picture of itself, or as the replacement character where there is none. Tab and line
+# feed are layout. As long as the text, so that positions in it stay right.
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {
+    code: 0x2421 if code == 127 else 0xFFFD for code in range(127, 160)
+}
+# They change the order in which the characters after them are shown. Marks such as U+200F, which right-to-left writing
+# needs, only concern their neighbours and stay.
+TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
+_VISIBLE = CONTROLS | TURNS
+# All at which str.splitlines would end a line.
+_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+
+def visible(text: str) -> str:
+    """The text with all characters shown and none obeyed; line feeds and tabs stay."""
+    return text.translate(_VISIBLE)
+
+
+def one_line(text: str) -> str:
+    r"""The text with line breaks as Python writes them: `\n`."""
+    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
