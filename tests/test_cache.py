@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from inprocess import run as cli
 
-import textattn
+from textattn.config import config_from_mapping
+from textattn.report import Report
 from textattn.runs import data_cache as prepared
+from textattn.runs import train as runs
 from textattn.storage import cache
 from textattn.tokens import skipgram, train_tokenizer, vectors
 
@@ -40,9 +42,9 @@ def write(rows: list[dict[str, Any]], name: str = "reviews.jsonl") -> None:
     Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def train(out: str, *overrides: str) -> str:
+def train(out: str, *overrides: str, report: Report | None = None) -> str:
     """SHA-256 of the weights."""
-    run = textattn.train(
+    config = config_from_mapping(
         {
             "data": {"path": "reviews.jsonl", "evidence": "why"},
             "tokenizer": {"min_frequency": 1, "max_length": 3},
@@ -52,6 +54,7 @@ def train(out: str, *overrides: str) -> str:
         },
         overrides,
     )
+    run = runs.train(config, report=report)
     return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
@@ -200,15 +203,21 @@ def test_a_taken_over_tokenizer_counts_by_its_content(work: list[str]) -> None:
     assert work.count("train_tokenizer") == 3
 
 
+def ignore(note: str) -> None:
+    """Receive a note that no test reads."""
+
+
 def damaged(entry: Path) -> Iterator[None]:
-    """The entry with one of its files damaged, each in four ways."""
+    """The entry with one of its files damaged, each in five ways; one is a single bit, which leaves it readable."""
     whole = entry.with_name("whole")
     shutil.copytree(entry, whole)
     files = sorted(file.name for file in whole.iterdir() if file.stat().st_size)
     assert len(files) > 1
     for name in files:
         content = (whole / name).read_bytes()
-        for damage in (content[: len(content) // 2], b"", b"\x00" * 64, None):
+        flipped = bytearray(content)
+        flipped[len(content) * 3 // 4] ^= 1
+        for damage in (content[: len(content) // 2], b"", b"\x00" * 64, bytes(flipped), None):
             shutil.rmtree(entry, ignore_errors=True)
             shutil.copytree(whole, entry)
             (entry / name).unlink()
@@ -222,15 +231,44 @@ def test_a_damaged_entry_is_as_none(kept: Path, work: list[str]) -> None:
     first = train("one")
     (data,), (word_vectors,) = ((list((kept / kind).iterdir())) for kind in ("data", "vectors"))
     shape = vectors.WordVectors(np.load(word_vectors / "matrix.npy"), np.zeros(0)).matrix.shape
-    assert prepared.load(data.name) is not None
-    assert vectors.load_vectors(word_vectors, shape) is not None
+    assert prepared.load(data.name, Report()) is not None
+    assert vectors.load_vectors(cache.find("vectors", word_vectors.name, ignore), shape) is not None
     for _ in damaged(data):
-        assert prepared.load(data.name) is None
+        assert prepared.load(data.name, Report()) is None
         assert not data.exists()
     for _ in damaged(word_vectors):
-        assert vectors.load_vectors(word_vectors, shape) is None
+        assert cache.find("vectors", word_vectors.name, ignore) is None
+        assert not word_vectors.exists()
     assert train("two") == first
     assert work == BOTH * 2
+
+
+@pytest.mark.parametrize("name", ["test.arrow", "train.labels.npy", "train.ids", "corpus.json", "matrix.npy"])
+def test_a_damaged_file_is_told_and_the_model_is_as_without_a_cache(
+    name: str, kept: Path, work: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(REVIEWS[:8], "test.jsonl")
+    arguments = ["data.path=null", "data.files.train=reviews.jsonl", "data.files.test=test.jsonl"]
+    first = train("one", *arguments)
+    (path,) = kept.glob(f"*/*/{name}")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    notes: list[str] = []
+
+    class Listening(Report):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    assert train("two", *arguments, report=Listening()) == first
+    assert [note for note in notes if "damaged" in note] == [
+        f"{path.parent}: damaged ({name} has changed); the entry of the cache is removed and made again"
+    ]
+    metrics = [json.loads(Path(run, "metrics.json").read_text()) for run in ("one", "two")]
+    assert metrics[0]["test"] == metrics[1]["test"]
+    assert work == [*BOTH, "train_skipgram" if name == "matrix.npy" else "train_tokenizer"]
+    train("three", *arguments)
+    assert len(work) == 3  # the entry made again is found
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,32 +289,55 @@ def test_a_disk_that_fills_up_is_no_error(kept: Path, monkeypatch: pytest.Monkey
     assert not list((kept / prepared.KIND).iterdir())
 
 
-def test_the_longest_unused_go_when_there_is_too_much(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def put(key: str) -> None:
-        with cache.store("data", key) as folder:
-            assert folder is not None
-            (folder / "file").write_bytes(b"x" * 1000)
+def put(letter: str, size: int = 1000) -> Path | None:
+    """Store an entry whose key is 64 times this letter."""
+    with cache.store("data", letter * 64) as folder:
+        if folder is not None:
+            (folder / "corpus.json").write_bytes(b"x" * size)
+    return cache.find("data", letter * 64, ignore)
 
-    monkeypatch.setattr(cache, "LARGEST", 2500)
-    for number, key in enumerate("abc"):
-        put(key)
-        for entry in kept.glob("data/*"):
-            if entry.name == key:
-                os.utime(entry, (number, number))
-    assert sorted(entry.name for entry in kept.glob("data/*")) == ["b", "c"]
-    assert cache.find("data", "b") is not None  # used just now
+
+def letters(kept: Path) -> str:
+    return "".join(sorted(entry.name[0] for entry in kept.glob("data/*")))
+
+
+def test_the_longest_unused_go_when_there_is_too_much(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LARGEST", 3000)  # their records count as well
+    for number, letter in enumerate("abc"):
+        entry = put(letter)
+        assert entry is not None
+        os.utime(entry, (number, number))
+    assert letters(kept) == "bc"
+    assert cache.find("data", "b" * 64, ignore) is not None  # used just now
     put("d")
-    assert sorted(entry.name for entry in kept.glob("data/*")) == ["b", "d"]
+    assert letters(kept) == "bd"
 
 
 def test_what_a_killed_process_left_is_removed_after_a_day(kept: Path) -> None:
-    for name, hours in (("old", 25), ("new", 1)):
+    put("a")
+    for name, hours in (("old_abcd", 25), ("new_abcd", 1)):
         folder = kept / "data" / f".unfinished-{name}"
-        folder.mkdir(parents=True)
+        folder.mkdir()
+        (folder / "train.arrow").write_text("half")
         os.utime(folder, (time.time() - hours * 3600,) * 2)
-    with cache.store("data", "key"):
-        pass
-    assert sorted(entry.name for entry in kept.glob("data/*")) == [".unfinished-new", "key"]
+    put("b")
+    assert sorted(entry.name[:16] for entry in kept.glob("data/*")) == [".unfinished-new_", "a" * 16, "b" * 16]
+
+
+def test_only_known_names_are_stored(kept: Path) -> None:
+    """The cache must know again whatever it stores, or it could never delete it."""
+
+    def keep(kind: str, key: str, name: str) -> None:
+        with cache.store(kind, key) as folder:
+            assert folder is not None
+            (folder / name).write_text("x")
+
+    with pytest.raises(ValueError, match="unknown files"):
+        keep("data", "a" * 64, "notes.txt")
+    assert not list((kept / "data").iterdir())
+    for kind, key in (("data", "a"), ("photos", "a" * 64)):
+        with pytest.raises(ValueError, match="not an entry of the cache"):
+            keep(kind, key, "corpus.json")
 
 
 def test_the_command_shows_and_deletes(kept: Path) -> None:
@@ -289,6 +350,10 @@ def test_the_command_shows_and_deletes(kept: Path) -> None:
     assert listed["folder"] == str(kept)
     assert [entry["kind"] for entry in listed["entries"]] == ["data", "vectors"]
     assert all(entry["bytes"] > 0 for entry in listed["entries"])
-    assert cli("cache", "--clear").code == 0
+    entries = sorted(entry.name[:12] for entry in kept.glob("*/*"))
+    cleared = cli("cache", "--clear")
+    assert cleared.code == 0
+    assert sorted(word for word in cleared.out.split() if len(word) == 12) == entries
+    assert "deleted 2 entries, 0 MB in" in cleared.err
     assert not list(kept.glob("*/*"))
     assert "says so" in cli("cache", TEXTATTN_CACHE="off").err

@@ -15,6 +15,7 @@ from textattn.data.read import Corpus, Split
 from textattn.data.sources import Tables, source_files, sources
 from textattn.data.texts import Texts
 from textattn.errors import InputError
+from textattn.report import Report
 from textattn.storage import cache
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
@@ -63,9 +64,9 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
     )  # fmt: skip
 
 
-def load(key: str | None) -> Tokenised | None:
+def load(key: str | None, report: Report) -> Tokenised | None:
     """Load the data that `save` stored under this key; None if there is no such entry or it is damaged."""
-    entry = None if key is None else cache.find(KIND, key)
+    entry = None if key is None else cache.find(KIND, key, report.note)
     if entry is None:
         return None
     try:

@@ -33,14 +33,14 @@ def prepare(config: Config, report: Report) -> TrainingData:
     opened = open_hub(config.data, config.seed)
     teacher = _load_teacher(config)
     key = _key(config, opened, teacher)
-    found = data_cache.load(key)
+    found = data_cache.load(key, report)
     if found is None:
         resolved, note, found = _read(config, opened, teacher, report)
         # A file may have changed while it was read, so the key is computed again.
         if key is not None and key == _key(config, opened, teacher):
             data_cache.save(key, found)
             # This run then uses the same files as the next one, and temporary files can be removed.
-            found = data_cache.load(key) or found
+            found = data_cache.load(key, report) or found
     else:
         resolved, note = resolve_recipe(config, found.corpus.train)
     data = TrainingData(resolved, *found)
@@ -58,7 +58,8 @@ def prepare(config: Config, report: Report) -> TrainingData:
 
 def is_cached(config: Config) -> bool:
     """Whether `prepare` will load the data from the cache."""
-    return data_cache.load(_key(config, open_hub(config.data, config.seed), _load_teacher(config))) is not None
+    key = _key(config, open_hub(config.data, config.seed), _load_teacher(config))
+    return data_cache.load(key, Report()) is not None
 
 
 def _read(

@@ -42,7 +42,7 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
             )
         return periodic_vectors(tokenizer, dim, config.seed)
     key = _key(data)
-    vectors = load_vectors(cache.find(VECTORS, key), (tokenizer.vocab_size, dim))
+    vectors = load_vectors(cache.find(VECTORS, key, report.note), (tokenizer.vocab_size, dim))
     if vectors is None:
         with report.progress("Word vectors", settings.epochs, "passes") as advance:
             vectors = train_skipgram(
@@ -62,7 +62,7 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
 
 def are_cached(data: TrainingData) -> bool:
     """Whether the skip-gram vectors of this run are in the cache."""
-    return cache.find(VECTORS, _key(data)) is not None
+    return cache.find(VECTORS, _key(data), Report().note) is not None
 
 
 def _key(data: TrainingData) -> str:
