@@ -78,7 +78,7 @@ def test_json_prints_the_metrics_and_nothing_else(tmp_path: Path, monkeypatch: p
     assert value["best"]["best_metric"] is None
     assert not {"test", "validation"} & set(value)
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json",
+        "RUNDIR.TAG", "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json",
         "training_config.yaml", "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
         "plots",
     }  # fmt: skip

@@ -28,6 +28,7 @@ from textattn.storage import files, model_files
 from textattn.storage.run_dir import RunDir
 
 FILES = {
+    "RUNDIR.TAG",
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
     "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
     "predictions/test.parquet", "attention/test.parquet",
@@ -198,15 +199,16 @@ def test_a_file_that_cannot_keep_its_group_is_not_opened_to_another(mode: int, l
 
 
 def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    RunDir(tmp_path).begin(False)
     for name in ("metrics.json", "training_config.yaml", "model.safetensors", "mine.txt"):
         (tmp_path / name).write_text(name)
     (tmp_path / "predictions").mkdir()
     with pytest.raises(ConfigError) as caught:
         RunDir(tmp_path).begin(False)
     assert caught.value.message == f"output.dir: {tmp_path} already contains a finished run; nothing was changed"
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 6
     RunDir(tmp_path).begin(True)
-    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    assert {p.name for p in tmp_path.iterdir()} == {"RUNDIR.TAG", "mine.txt"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

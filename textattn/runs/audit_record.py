@@ -16,14 +16,15 @@ def keep_audit(classifier: Classifier, audit: dict[str, Any]) -> Path | None:
     """Write an audit into the run of the model.
 
     Returns:
-        The run directory; None if the model is not a finished run (a bundle, or an interrupted run).
+        The run directory; None if the model is not a finished run: a bundle, an interrupted run, or files that were
+        copied into another folder, whose README.md is not ours.
 
     Raises:
         InputError: a file of the run is damaged.
         OSError: the run directory cannot be written to.
     """
     run = RunDir(classifier.path)
-    if classifier.files.is_bundle or not run.is_finished():
+    if classifier.files.is_bundle or not (run.is_run() and run.is_finished()):
         return None
     metrics = run.metrics()
     metrics["audit"] = audit

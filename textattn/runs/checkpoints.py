@@ -14,7 +14,7 @@ from textattn.errors import ConfigError, InputError, Option
 from textattn.report import Evaluation, Report
 from textattn.runs.training_data import TrainingData
 from textattn.storage.files import write_bytes
-from textattn.storage.run_dir import BEGIN_AGAIN, OVERWRITE, RESUME, TOKENIZER, RunDir
+from textattn.storage.run_dir import BEGIN_AGAIN, CHECKPOINTS, OVERWRITE, RESUME, TOKENIZER, RunDir
 from textattn.training.processes import Processes, number_of_processes
 from textattn.training.state import BestWeights, TrainState
 
@@ -181,7 +181,8 @@ def _refuse(run: RunDir, found: list[str]) -> None:
 
 def _named(run: RunDir, prefix: str) -> list[Path]:
     """The files with this prefix, the newest first."""
-    return sorted(run.checkpoints.glob(f"{prefix}*{SUFFIX}"), reverse=True)
+    found = [path for path in run.files_in(CHECKPOINTS) if path.name.startswith(prefix)]
+    return sorted(found, reverse=True)
 
 
 def _step_of(path: Path) -> int:

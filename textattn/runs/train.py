@@ -115,7 +115,7 @@ class _Training:
                 return run.folds().to_json() if validates else None
             folds = cross_validate(setup, self.report) if validates else None
             run.begin(self.overwrite or resumes)
-            # This file is the first one, because it marks the directory as a run.
+            # This file is the first one, because it makes the directory a run.
             run.write_training_config(dump_config(config))
             run.write_tokenizer(setup.data.tokenizer.to_files())
             run.write_model_config(setup.model_config)
@@ -145,6 +145,7 @@ class _Training:
         resumes = self.resume and run.is_run()
         is_finished = resumes and run.is_finished()
         if resumes:
+            run.check_folders()
             check_same_config(run, self.config)
             if is_finished:
                 self.report.note(f"{run} is finished; there is nothing to resume")

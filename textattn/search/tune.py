@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,8 +163,6 @@ def _run_trial(study: Study, trial: Trial, total: int, report: Report, command: 
     if not begun and study.repeat():
         report.stage(f"Trial {trial.number}: these settings were tried before and are not trained again")
         return
-    if not begun:
-        shutil.rmtree(run, ignore_errors=True)  # left by a process that was killed before the run started
     metric, value, why, pruned = study.metric, None, None, False
     try:
         config = with_values(without_test(study.config), values | {"output.dir": str(run)})

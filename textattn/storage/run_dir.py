@@ -1,5 +1,6 @@
 """The run directory. Only this module knows the names of its files. Importing it is fast.
 
+RUNDIR.TAG                                                                 written first; marks the directory as ours
 config.json  model.safetensors  tokenizer.json  tokenizer_config.json      the model
 model.onnx  model.int8.onnx                                                the model in the form that `predict` loads
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
@@ -9,12 +10,16 @@ metrics.json                                                               writt
 predictions/<split>.parquet  attention/<split>.parquet                     predictions and attention weights
 README.md  plots/                                                          the model card and its plots
 tracking.json  tensorboard/  wandb/                                        data of experiment trackers
+
+Only files of these names, in directories that are ours, are ever removed or replaced. `OWN_FILES` and `OWN_FOLDERS`
+list the names, so a new file of a run must be added there. Folders that are symbolic links are not written to.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
     from textattn.storage.model_files import SavedConfig
     from textattn.storage.records import Environment, Folds, History
 
+TAG = "RUNDIR.TAG"
+TAG_CONTENT = "A run of textattn, format 1. This file marks the folder as one that --overwrite may empty.\n"
+OWNER = "A run of textattn,"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
@@ -53,11 +61,22 @@ OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
     METRICS, MODEL_CARD, TRACKING, CROSS_VALIDATION,
 )  # fmt: skip
-OWN_FOLDERS = (PREDICTIONS, ATTENTION, CHECKPOINTS, PLOTS, TENSORBOARD, WANDB)
+# The folders of a run, each with the names of its files.
+OWN_FOLDERS = {
+    PREDICTIONS: re.compile(r"(train|validation|test)\.parquet"),
+    ATTENTION: re.compile(r"(train|validation|test)\.parquet"),
+    CHECKPOINTS: re.compile(r"(step|best)-\d{9,}\.safetensors"),
+    PLOTS: re.compile(r"(training|confusion_matrix|labels|reliability)\.png"),
+    TENSORBOARD: re.compile(r"events\.out\.tfevents\..+"),
+    # It contains a folder for each run of the tool. These are found by the identifier in tracking.json.
+    WANDB: re.compile(r"(?!)"),
+}
+TRACKED_FOLDER = r"(offline-)?run-\d{8}_\d{6}-"
 
 RUNS = Path("runs")
 OVERWRITE, RESUME = Option("overwrite", flag=True), Option("resume", flag=True)
 BEGIN_AGAIN = (OVERWRITE, " begins again")
+ELSEWHERE = "output.dir=runs/my-run"
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,7 @@ class RunDir:
 
     @property
     def training_config(self) -> Path:
-        """The resolved config. The presence of this file marks a directory as a run."""
+        """The resolved config. Without this file a directory contains no run, even if it is ours."""
         return self.path / TRAINING_CONFIG
 
     @property
@@ -117,8 +136,28 @@ class RunDir:
     # Reading
 
     def is_run(self) -> bool:
-        """Whether this directory contains a run, finished or not."""
-        return self.training_config.is_file()
+        """Whether this directory contains a run of ours, finished or not."""
+        return self.training_config.is_file() and self.is_ours()
+
+    def is_ours(self) -> bool:
+        """Whether textattn has made this directory.
+
+        A training_config.yaml alone is no proof, because people copy it into their projects. Runs of earlier versions
+        have no mark; they contain three files that fit together.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            if (self.path / TAG).read_text(encoding="utf-8").startswith(OWNER):
+                return True
+        with contextlib.suppress(InputError):
+            environment, config = read_json(self.path / ENVIRONMENT), read_json(self.path / CONFIG)
+            return (
+                self.training_config.is_file()
+                and isinstance(environment, dict)
+                and {"textattn", "seed", "dataset"} <= environment.keys()
+                and isinstance(config, dict)
+                and config.get("model_type") == "textattn"
+            )
+        return False
 
     def is_finished(self) -> bool:
         """Whether this directory contains a finished run."""
@@ -182,7 +221,7 @@ class RunDir:
     # Writing
 
     def write_training_config(self, content: str) -> None:
-        """Write training_config.yaml; this must be the first file of a run, because it marks the directory as a run."""
+        """Write training_config.yaml; this must be the first file after `begin`: it makes the directory a run."""
         write_text(self.training_config, content)
 
     def write_tokenizer(self, files: Mapping[str, str]) -> None:
@@ -229,11 +268,11 @@ class RunDir:
     # The directory itself
 
     def check(self, overwrite: bool) -> None:
-        """Check whether a run may write to this directory; changes nothing.
+        """Check whether a new run may write to this directory; changes nothing.
 
         Raises:
-            ConfigError: the path is a file, the directory contains a run and `overwrite` is not set, it contains other
-                files, or it cannot be accessed.
+            ConfigError: the path is a file, the directory contains a run and `overwrite` is not set, it is not ours and
+                contains other files, one of its folders is a symbolic link, or it cannot be accessed.
         """
         with self._writable():
             self._check(overwrite)
@@ -244,35 +283,90 @@ class RunDir:
         Raises:
             ConfigError: as for `check`, or the directory cannot be written to.
         """
-        import shutil
         import tempfile
 
         with self._writable():
             self.check(overwrite)
-            # metrics.json is removed first, so that a partly removed run does not look finished. training_config.yaml,
-            # which marks the directory as a run, is removed last.
-            for name in (METRICS, *(name for name in OWN_FILES if name != TRAINING_CONFIG)):
-                (self.path / name).unlink(missing_ok=True)
-            for folder in OWN_FOLDERS:
-                shutil.rmtree(self.path / folder, ignore_errors=True)
-            self.training_config.unlink(missing_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
+            # The mark is written before anything is removed, so that a partly removed run remains ours.
+            write_text(self.path / TAG, TAG_CONTENT)
+            # metrics.json is removed first, so that a partly removed run does not look finished. training_config.yaml,
+            # which makes the directory a run, is removed last.
+            (self.path / METRICS).unlink(missing_ok=True)
+            self._remove_tracked_folders()  # while tracking.json still names them
+            for name in OWN_FILES:
+                if name != TRAINING_CONFIG:
+                    (self.path / name).unlink(missing_ok=True)
+            for name in OWN_FOLDERS:
+                self._remove_folder(name)
+            self.training_config.unlink(missing_ok=True)
             self.remove_leftovers()
             with tempfile.TemporaryFile(dir=self.path):
                 pass
 
+    def check_folders(self) -> None:
+        """Check that the folders of the run are in this directory, because a run writes nowhere else.
+
+        Raises:
+            ConfigError: one of them is a symbolic link.
+        """
+        for name in OWN_FOLDERS:
+            if (self.path / name).is_symlink():
+                raise ConfigError(
+                    f"{self.path / name} is a symbolic link, and a run writes only to folders of its own; nothing was "
+                    "changed",
+                    ELSEWHERE,
+                    setting="output.dir",
+                )
+
     def remove_leftovers(self) -> None:
         """Remove temporary files that a killed process left, but only those of a run's files."""
-        for folder in (self.path, *(self.path / name for name in OWN_FOLDERS)):
-            for path in folder.glob(f".*{TEMPORARY}"):
-                if folder != self.path or _is_leftover(path):
+        for path in [self.path / name for name in _names(self.path) if _is_leftover(name)]:
+            path.unlink(missing_ok=True)
+        for folder in OWN_FOLDERS:
+            for path in self.files_in(folder):
+                if path.suffix == TEMPORARY:
                     path.unlink(missing_ok=True)
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints."""
+        with contextlib.suppress(OSError):
+            self._remove_folder(CHECKPOINTS)
+
+    def files_in(self, folder: str) -> list[Path]:
+        """The files that runs have written to one of their folders, also unfinished ones; empty if it is a link."""
+        path, pattern = self.path / folder, OWN_FOLDERS[folder]
+        if path.is_symlink():
+            return []
+        return [
+            path / name
+            for name in sorted(_names(path))
+            if (pattern.fullmatch(name) or _is_leftover(name, pattern)) and not (path / name).is_dir()
+        ]
+
+    def _remove_folder(self, folder: str) -> None:
+        """Remove the files that a run has written to a folder, and the folder if nothing else is in it."""
+        path = self.path / folder
+        for file in self.files_in(folder):
+            file.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink() and not _names(path):
+            path.rmdir()
+
+    def _remove_tracked_folders(self) -> None:
+        """Remove what Weights & Biases has written to wandb/ for this run, and the links to it."""
         import shutil
 
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        folder, tracked = self.path / WANDB, self.tracking().get("wandb")
+        if tracked is None or folder.is_symlink():
+            return
+        named = re.compile(TRACKED_FOLDER + re.escape(str(tracked)))
+        names = _names(folder)
+        removed = {name for name in names if named.fullmatch(name) and not (folder / name).is_symlink()}
+        for name in removed:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for link in [folder / name for name in names if (folder / name).is_symlink()]:
+            if removed & set(link.readlink().parts):
+                link.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
@@ -289,17 +383,26 @@ class RunDir:
     def _check(self, overwrite: bool) -> None:
         path = self.path
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file", "output.dir=runs/my-run", setting="output.dir")
-        # A process may have been killed while it was writing the first file of a run.
-        if not path.is_dir() or all(map(_is_leftover, path.iterdir())):
+            raise ConfigError(f"{path} is a file", ELSEWHERE, setting="output.dir")
+        # A process may have been killed before it wrote the first file of a run.
+        if not path.is_dir() or all(name == TAG or _is_leftover(name) for name in _names(path)):
             return
-        if not self.is_run():
+        if not self.is_ours():
             # Even with `overwrite`: a folder of another kind may contain its own README.md or config.json.
-            raise ConfigError(
-                f"{path} already contains files that are not a run; nothing was changed",
-                "output.dir=runs/my-run",
-                setting="output.dir",
+            what = (
+                f"{path} contains a {TRAINING_CONFIG}, but it is not the directory of a run"
+                if self.training_config.is_file()
+                else f"{path} already contains files that are not a run"
             )
+            raise ConfigError(f"{what}; nothing was changed", ELSEWHERE, setting="output.dir")
+        self.check_folders()
+        if not self.training_config.is_file() and not overwrite:
+            # The rest is not ours if a process was killed before it wrote the first file of a run.
+            if any((path / name).exists() for name in OWN_FILES) or any(map(self.files_in, OWN_FOLDERS)):
+                raise ConfigError(
+                    f"{path} already contains parts of a run; nothing was changed", BEGIN_AGAIN, setting="output.dir"
+                )
+            return
         if not overwrite:
             if self.is_finished():
                 raise ConfigError(
@@ -314,6 +417,19 @@ class RunDir:
             )
 
 
-def _is_leftover(path: Path) -> bool:
-    """Whether this is a temporary file that a killed process may have left while writing a run's file."""
-    return path.suffix == TEMPORARY and path.name.startswith(tuple(f".{name}." for name in OWN_FILES))
+def _names(path: Path) -> set[str]:
+    """The names of what is in a folder; empty if there is no such folder."""
+    return {item.name for item in path.iterdir()} if path.is_dir() else set()
+
+
+def _is_leftover(name: str, pattern: re.Pattern[str] | None = None) -> bool:
+    """Whether this is a temporary file that a killed process may have left while writing a file of a run.
+
+    Args:
+        name: the name of the file.
+        pattern: the names of finished files in its folder; by default those in the run directory itself.
+    """
+    found = re.fullmatch(rf"\.(.+)\.[a-z0-9_]+{re.escape(TEMPORARY)}", name)
+    if found is None:
+        return False
+    return found[1] in (*OWN_FILES, TAG) if pattern is None else pattern.fullmatch(found[1]) is not None
