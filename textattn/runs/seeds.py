@@ -95,7 +95,10 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def _check_dir(folder: Path) -> None:
-    if folder.is_dir() and any(not path.name.startswith(PREFIX) and path.name != SEEDS for path in folder.iterdir()):
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    others = {name for name in names if not name.startswith(PREFIX)} - {SEEDS}
+    # A seeds.json without runs beside it is not ours.
+    if others or names == {SEEDS}:
         what = "a run" if RunDir(folder).is_run() else "files that are not a run"
         raise ConfigError(
             f"{folder} already contains {what}; nothing was changed", "output.dir=runs/my-seeds", setting="output.dir"

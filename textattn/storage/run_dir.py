@@ -287,6 +287,8 @@ class RunDir:
 
         with self._writable():
             self.check(overwrite)
+            with contextlib.suppress(FileNotFoundError):
+                self.path.stat()  # says what is wrong with a link to itself; mkdir would say that it exists
             self.path.mkdir(parents=True, exist_ok=True)
             # The mark is written before anything is removed, so that a partly removed run remains ours.
             write_text(self.path / TAG, TAG_CONTENT)
