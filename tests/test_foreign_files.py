@@ -261,13 +261,21 @@ def test_beginning_again_removes_the_files_of_a_run_and_no_others(option: str, w
 
 
 @pytest.mark.parametrize("option", ["--overwrite", "--resume"])
-@pytest.mark.parametrize("linked", ["plots", "predictions", "checkpoints", "wandb"])
-def test_a_linked_folder_is_not_written_to(option: str, linked: str, work: Path) -> None:
+@pytest.mark.parametrize(
+    "linked", ["plots", "predictions", "checkpoints", "wandb", "README.md", "trainer_state.json", "plots/training.png"]
+)
+def test_a_link_is_not_written_to(option: str, linked: str, work: Path) -> None:
     train("run")
-    shutil.rmtree(work / "run" / linked, ignore_errors=True)
     write(work / "pictures" / "training.png")
     write(work / "pictures" / "step-000000001.safetensors")
-    (work / "run" / linked).symlink_to(work / "pictures")
+    place = work / "run" / linked
+    if place.suffix:
+        place.parent.mkdir(exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(work / "pictures" / "training.png")
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        place.symlink_to(work / "pictures")
     if option == "--resume":
         (work / "run" / "metrics.json").unlink()
     before = picture(work / "run") | picture(work / "pictures")

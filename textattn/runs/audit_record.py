@@ -17,14 +17,14 @@ def keep_audit(classifier: Classifier, audit: dict[str, Any]) -> Path | None:
 
     Returns:
         The run directory; None if the model is not a finished run: a bundle, an interrupted run, or files that were
-        copied into another folder, whose README.md is not ours.
+        copied into another folder or are links, as in the cache of the Hub. Their README.md is not ours.
 
     Raises:
         InputError: a file of the run is damaged.
         OSError: the run directory cannot be written to.
     """
     run = RunDir(classifier.path)
-    if classifier.files.is_bundle or not (run.is_run() and run.is_finished()):
+    if classifier.files.is_bundle or not (run.is_run() and run.is_finished()) or run.links():
         return None
     metrics = run.metrics()
     metrics["audit"] = audit

@@ -145,7 +145,7 @@ class _Training:
         resumes = self.resume and run.is_run()
         is_finished = resumes and run.is_finished()
         if resumes:
-            run.check_folders()
+            run.check_links()
             check_same_config(run, self.config)
             if is_finished:
                 self.report.note(f"{run} is finished; there is nothing to resume")

@@ -12,7 +12,7 @@ README.md  plots/                                                          the m
 tracking.json  tensorboard/  wandb/                                        data of experiment trackers
 
 Only files of these names, in directories that are ours, are ever removed or replaced. `OWN_FILES` and `OWN_FOLDERS`
-list the names, so a new file of a run must be added there. Folders that are symbolic links are not written to.
+list the names, so a new file of a run must be added there. Symbolic links of these names are not written to.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ class RunDir:
 
         Raises:
             ConfigError: the path is a file, the directory contains a run and `overwrite` is not set, it is not ours and
-                contains other files, one of its folders is a symbolic link, or it cannot be accessed.
+                contains other files, one of its files or folders is a symbolic link, or it cannot be accessed.
         """
         with self._writable():
             self._check(overwrite)
@@ -306,20 +306,25 @@ class RunDir:
             with tempfile.TemporaryFile(dir=self.path):
                 pass
 
-    def check_folders(self) -> None:
-        """Check that the folders of the run are in this directory, because a run writes nowhere else.
+    def links(self) -> list[Path]:
+        """The files and folders of the run that are symbolic links. To write to them would change other files."""
+        paths = [self.path / name for name in (TAG, *OWN_FILES, *OWN_FOLDERS)]
+        for folder in OWN_FOLDERS:
+            paths += self.files_in(folder)
+        return [path for path in paths if path.is_symlink()]
+
+    def check_links(self) -> None:
+        """Check that the files of the run are in this directory, because a run writes nowhere else.
 
         Raises:
-            ConfigError: one of them is a symbolic link.
+            ConfigError: one of them, or one of its folders, is a symbolic link.
         """
-        for name in OWN_FOLDERS:
-            if (self.path / name).is_symlink():
-                raise ConfigError(
-                    f"{self.path / name} is a symbolic link, and a run writes only to folders of its own; nothing was "
-                    "changed",
-                    ELSEWHERE,
-                    setting="output.dir",
-                )
+        if links := self.links():
+            raise ConfigError(
+                f"{links[0]} is a symbolic link, and a run writes only to files of its own; nothing was changed",
+                ELSEWHERE,
+                setting="output.dir",
+            )
 
     def remove_leftovers(self) -> None:
         """Remove temporary files that a killed process left, but only those of a run's files."""
@@ -397,7 +402,7 @@ class RunDir:
                 else f"{path} already contains files that are not a run"
             )
             raise ConfigError(f"{what}; nothing was changed", ELSEWHERE, setting="output.dir")
-        self.check_folders()
+        self.check_links()
         if not self.training_config.is_file() and not overwrite:
             # The rest is not ours if a process was killed before it wrote the first file of a run.
             if any((path / name).exists() for name in OWN_FILES) or any(map(self.files_in, OWN_FOLDERS)):
