@@ -110,7 +110,21 @@ def test_a_given_tokenizer_says_what_the_texts_are(tmp_path: Path) -> None:
     assert (long["tokenizer.type"], long["tokenizer.max_length"]) == ("word", 400)
 
 
-@pytest.mark.parametrize("kind", ["short", "long", "characters"])
+def test_states_are_bound_to_words_where_that_costs_nothing(tmp_path: Path) -> None:
+    def anchor(texts: list[str], labels: list[Any], *overrides: str) -> str:
+        path = tmp_path / "texts.jsonl"
+        rows = ({"text": text, "label": labels[i % len(labels)]} for i, text in enumerate(texts))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return str(resolved(path, *overrides)["model.anchor"])
+
+    for texts in (SHORT, LONG):
+        assert anchor(texts, ["a", "b"]) == "values"
+        assert anchor(texts, ["a", "b", "c"]) == "states"
+        assert anchor(texts, [["a"], ["b", "c"], []]) == "none"
+    assert anchor(CHINESE, ["a", "b"]) == "none"
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
 def test_words_vote_where_the_model_can_let_them(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path, KINDS[kind])
     assert resolved(path)["model.anchor"] == "values"

@@ -36,6 +36,10 @@ class Facts(NamedTuple):
     """The share of texts that are chemical formulas."""
     without_spaces: float
     """The share of letters that belong to scripts without spaces between words."""
+    num_labels: int
+    """The number of labels that occur."""
+    multi_label: bool
+    """Whether a text may have several labels."""
 
 
 def resolve_recipe(config: Config, train: Split) -> tuple[Config, str | None]:
@@ -73,6 +77,8 @@ def _facts(train: Split) -> Facts:
         tokens=(sum(words) + alone) * len(train) / len(texts),
         formulas=sum(map(_is_formula, texts)) / len(texts),
         without_spaces=alone / max(letters, 1),
+        num_labels=len(np.unique(train.labels)) if train.labels.ndim == 1 else train.labels.shape[1],
+        multi_label=train.labels.ndim == 2,
     )
 
 
@@ -119,9 +125,8 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
         "training.epochs": _clamp(shown / facts.num_texts, least, 15),
     }
-    if _can_pool_words(config):
-        # Contributions then lie on words, not on states that have read their neighbours (docs/results.md).
-        settings["model.anchor"] = "values"
+    if kind != "characters":
+        settings["model.anchor"] = _anchor(facts, config)
     if kind == "long":
         return settings | {
             "tokenizer.max_length": 400,
@@ -140,10 +145,17 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
     return settings | {"tokenizer.min_frequency": 1}
 
 
-def _can_pool_words(config: Config) -> bool:
-    """Whether `model.anchor: values` fits what the config sets."""
+def _anchor(facts: Facts, config: Config) -> str:
+    """What makes contributions lie on words at no cost in accuracy, as measured in docs/results.md.
+
+    With two labels, words alone can vote. More labels, as of questions, depend on what stands beside a word. Where a
+    text may have several of many labels, even binding states to words costs accuracy or was not measured.
+    """
     attention = attention_class(config.model.attention)
-    return config.model.encoder != "none" and attention.learns_weights and attention.additive
+    fits = config.model.encoder != "none" and attention.learns_weights and attention.additive
+    if not fits or facts.multi_label:
+        return "none"
+    return "values" if facts.num_labels == 2 else "states"
 
 
 def _heads(config: Config) -> int:
