@@ -133,7 +133,7 @@ def test_a_map_stays_in_the_window_and_is_darker_where_more_attention_goes(brows
 
 def test_the_command_writes_maps_for_short_texts(self_attention: Path, trained_run: Path, tmp_path: Path) -> None:
     def tables(run: Path, *arguments: str) -> int:
-        done = cli("explain", "--model", run, "--html", tmp_path / "x.html", *arguments)
+        done = cli("explain", "--model", run, "-f", "--html", tmp_path / "x.html", *arguments)
         assert done.code == 0, done.err
         return len(Page((tmp_path / "x.html").read_text(encoding="utf-8")).all("caption"))
 
