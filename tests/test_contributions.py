@@ -237,6 +237,17 @@ def test_a_label_is_not_ignored(method: str) -> None:
             assert {e.target for e in AnsweredTexts.of(classifier, TEXTS).explain(question)} == {"label 1"}
 
 
+@pytest.mark.parametrize("settings", [{"attention_window": 3}, {"attention_position": True}])
+def test_attention_x_gradient_explains_the_weights_that_the_model_pools_with(settings: dict[str, Any]) -> None:
+    """With one head and two labels it is the contribution; it ignored windows and positions."""
+    classifier = build_explained(output=(2, "softmax", False), **settings)
+    given = [classifier.explain(TEXTS, method=name) for name in ("contributions", "attention_x_gradient")]
+    for ours, theirs in zip(*given, strict=True):
+        same(ours.weights, theirs.weights)
+    plain = build_explained(output=(2, "softmax", False)).explain(TEXTS[0])[0]
+    assert not np.allclose(plain.weights, given[0][0].weights, atol=1e-3)
+
+
 # Files
 
 

@@ -69,8 +69,8 @@ class Threads:
         Args:
             number: 0: whatever is computed is computed by the caller, as on a GPU.
         """
-        self._before = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) if number else None
+        self._opened = contextlib.ExitStack()
+        self._pool = self._opened.enter_context(lone_threads(number)) if number else None
 
     def map(self, work: Callable[[int], T], count: int) -> list[T]:
         """The results of `work(0)`, `work(1)`, … in their order."""
@@ -78,9 +78,7 @@ class Threads:
 
     def close(self) -> None:
         """Ends the threads, and lets those that are started later have as many threads of torch as before."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            torch.set_num_threads(self._before)
+        self._opened.close()
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], slices: Sequence[Sequence[Tensor | None]]) -> None:
