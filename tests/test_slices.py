@@ -165,13 +165,18 @@ def test_the_process_that_trains_keeps_its_settings(tmp_path: Path) -> None:
         "    return torch.get_num_threads(), *found\n"
         "torch.set_num_threads(3)\n"
         "number()\n"
-        "before, variables = number(), dict(os.environ)\n"
-        "run = textattn.train('four_sentences', ['output.dir=run', 'training.epochs=1'])\n"
+        "before, variables, after = number(), dict(os.environ), []\n"
+        # An audit would take gradients, after which the threads are set again.
+        "small = ['output.dir=run', 'training.epochs=1', 'output.audit_examples=0']\n"
+        "run = textattn.train('four_sentences', small)\n"
+        "after.append(number())\n"
         "model = textattn.load(run, runtime='torch')\n"
         "model.predict(['a', 'b'])\n"
+        "after.append(number())\n"
         "model.explain('a b', method='gradient_x_input')\n"
+        "after.append(number())\n"
         "changed = {k: v for k, v in os.environ.items() if variables.get(k) != v}\n"
-        "print(before, number(), changed)\n"
+        "print(before, *after, changed)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout == "(3, 3) (3, 3) {}\n", done.stderr
+    assert done.stdout == "(3, 3) (3, 3) (3, 3) (3, 3) {}\n", done.stderr

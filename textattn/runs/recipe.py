@@ -148,8 +148,8 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
 def _anchor(facts: Facts, config: Config) -> str:
     """What makes contributions lie on words at no cost in accuracy, as measured in docs/results.md.
 
-    With two labels, words alone can vote. More labels, as of questions, depend on what stands beside a word. Where a
-    text may have several of many labels, even binding states to words costs accuracy or was not measured.
+    With two labels, words alone can vote. With more labels, such as kinds of questions, the answer depends on what
+    stands beside a word. For texts with several labels each, `values` costs accuracy, and `states` was not measured.
     """
     attention = attention_class(config.model.attention)
     fits = config.model.encoder != "none" and attention.learns_weights and attention.additive
