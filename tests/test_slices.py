@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from small_models import build
 from stopped_runs import KINDS, Killed, Killer, merged, settings, start, write_texts
 from tasks_of_kinds import task
+from torch import nn
 
 from textattn.config.schema import TrainingConfig
 from textattn.model.noise import drawn_from
@@ -26,7 +27,7 @@ from textattn.training.loop import TrainingLoop
 from textattn.training.loss import Losses
 from textattn.training.placement import Placement
 from textattn.training.schedule import Plan
-from textattn.training.slices import ROWS, cut
+from textattn.training.slices import ROWS, add_gradients, cut
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -180,3 +181,22 @@ def test_the_process_that_trains_keeps_its_settings(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "(3, 3) (3, 3) (3, 3) (3, 3) {}\n", done.stderr
+
+
+def test_added_gradients_lie_in_memory_as_their_parameters_do() -> None:
+    """Else the fused AdamW of CUDA refuses them: those of the LSTM there are columns of a wider matrix."""
+    weight, table, untouched = (nn.Parameter(torch.randn(4, 3)) for _ in range(3))
+
+    def gradients() -> list[torch.Tensor | None]:
+        (wider,) = torch.autograd.grad(torch.cat([weight, torch.ones(4, 2)], dim=1).square().sum(), [weight])
+        assert wider.stride() != weight.stride()
+        return [wider, torch.eye(4, 3).to_sparse(), None]
+
+    one, two = gradients(), gradients()
+    for slices in ([one], [one, two]):
+        add_gradients([weight, table, untouched], slices)
+        assert weight.grad is not None and weight.grad.stride() == weight.stride()
+        torch.testing.assert_close(weight.grad, 2 * len(slices) * weight.detach())
+        assert table.grad is not None and table.grad.is_sparse
+        torch.testing.assert_close(table.grad.to_dense(), len(slices) * torch.eye(4, 3))
+        assert untouched.grad is None

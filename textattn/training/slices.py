@@ -82,12 +82,19 @@ class Threads:
 
 
 def add_gradients(parameters: Sequence[nn.Parameter], slices: Sequence[Sequence[Tensor | None]]) -> None:
-    """Sets `grad` of each parameter to the sum over the slices, added in their order."""
+    """Sets `grad` of each parameter to the sum over the slices, added in their order.
+
+    Dense gradients get the strides of their parameter: the fused AdamW of CUDA refuses others, and autograd makes them,
+    for example where the gradient is a part of that of a concatenation.
+    """
     for parameter, gradients in zip(parameters, zip(*slices, strict=True), strict=True):
         found = [gradient for gradient in gradients if gradient is not None]
-        parameter.grad = None
+        total = None
         for gradient in found:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            total = gradient if total is None else total + gradient
+        if total is not None and not total.is_sparse and total.stride() != parameter.stride():
+            total = torch.empty_like(parameter).copy_(total)
+        parameter.grad = total
 
 
 def share_of_loss(parts: Sequence[Mean], divisors: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ last real token with the zero state that it should start from.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -159,7 +161,13 @@ class RecurrentEncoder(nn.Module):
         """(seq, batch, input) -> (seq, batch, directions * hidden), in the directions that `weights` contains."""
         directions = len(weights) // 4
         state = inputs.new_zeros(directions, inputs.shape[1], layer.hidden_size)
-        return self.kernel(inputs, state, weights, True, 1, 0.0, layer.training, directions == 2, False)
+        with contextlib.ExitStack() as stack:
+            if inputs.is_cuda:
+                # cuDNN copies the weights into one block at each call and says so. They cannot be kept in one block:
+                # some of them are concatenated.
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+            return self.kernel(inputs, state, weights, True, 1, 0.0, layer.training, directions == 2, False)
 
     def to_onnx(self, graph: OnnxGraph, embeddings: str) -> str:
         """Adds the nodes that compute the same as in torch.
