@@ -354,8 +354,8 @@ class TrainingConfig(Section):
     device: Annotated[StrictStr, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 on processors with instructions for it, else fp32, which is faster on GPUs for models of this size. fp16
-    needs CUDA. Evaluation always uses fp32."""
+    """auto: bf16 on processors with instructions for it, else fp32, which is faster on GPUs for models of this size.
+    fp16 needs CUDA. Evaluation always uses fp32."""
 
     @model_validator(mode="after")
     def _all_epochs_of_a_fold(self) -> TrainingConfig:
