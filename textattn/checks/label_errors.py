@@ -102,6 +102,7 @@ def find_label_errors(
         examples.append(
             {
                 "rows": [[name, within]],
+                "places": [splits[name].place(within)],
                 "text": splits[name].texts[within : within + 1][0],
                 "labels": [_names(columns[row], corpus)],
                 "suggested": _names(suggested[row], corpus),

@@ -16,8 +16,8 @@ from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
 
 Int64s = NDArray[np.int64]
-# Examples listed with each finding.
-EXAMPLES = 5
+# Tokens named with a finding, and the largest number of rows that are listed with one.
+TOKENS, ROWS = 5, 10_000
 # Near-duplicates are found by their shingles (Broder 1997): sequences of this many tokens.
 SHINGLE = 5
 # If there are more shingles than this, only every second, third, … is kept. The choice is made by hash, so that it is
@@ -102,7 +102,7 @@ def _duplicates(splits: dict[str, Split], hashes: dict[str, Int64s]) -> Iterator
                 f"metrics on {second} will be too good",
                 f"remove these texts from {first}",
                 len(rows),
-                _examples(splits, [(first, int(match[row]), second, int(row)) for row in rows[:EXAMPLES]]),
+                _examples(splits, [(first, int(match[row]), second, int(row)) for row in rows[:ROWS]]),
             )
 
 
@@ -133,7 +133,7 @@ def _near_duplicates(
                         splits,
                         [
                             (first, int(a[chosen[k]] - starts[i]), second, int(row - starts[j]))
-                            for row, k in list(zip(rows, where, strict=True))[:EXAMPLES]
+                            for row, k in list(zip(rows, where, strict=True))[:ROWS]
                         ],
                     ),
                 )
@@ -229,7 +229,7 @@ def _contradictions(splits: dict[str, Split], hashes: dict[str, Int64s], labels:
     pairs = np.flatnonzero(differs)
     if len(pairs):
         texts = len(np.unique(hashed[order][pairs]))
-        places = [(order[i], order[i + 1]) for i in pairs[:EXAMPLES]]
+        places = [(order[i], order[i + 1]) for i in pairs[:ROWS]]
         yield Finding(
             "contradictions",
             f"copies of the same text have different labels ({_texts(texts)})",
@@ -283,7 +283,7 @@ def _neighbours(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -
             "follow one another. Metrics on a validation split drawn at random from such rows will be too good",
             "data.validation_rows=last",
             len(rows),
-            _examples(corpus.splits(), [("train", int(row), "train", int(row) + 1) for row in rows[:EXAMPLES]]),
+            _examples(corpus.splits(), [("train", int(row), "train", int(row) + 1) for row in rows[:ROWS]]),
         )
 
 
@@ -306,8 +306,8 @@ def _giveaways(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) ->
         found = found[np.argsort(-texts[label][found], kind="stable")]
         if len(found):
             name = corpus.labels[label]
-            words = [str(tokenizer.backend.id_to_token(int(token))) for token in found[:EXAMPLES]]
-            listed = ", ".join(map(repr, words)) + (", …" if len(found) > EXAMPLES else "")
+            words = [str(tokenizer.backend.id_to_token(int(token))) for token in found[:TOKENS]]
+            listed = ", ".join(map(repr, words)) + (", …" if len(found) > TOKENS else "")
             tokens_give = "a token gives" if len(found) == 1 else f"{len(found)} tokens give"
             top = found[0]
             yield Finding(
@@ -318,7 +318,7 @@ def _giveaways(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) ->
                 len(found),
                 [
                     {"token": word, "label": name, "texts": int(everywhere[t]), "precision": float(precision[t])}
-                    for word, t in zip(words, found[:EXAMPLES], strict=True)
+                    for word, t in zip(words, found[:TOKENS], strict=True)
                 ],
             )
 
@@ -361,7 +361,11 @@ def _examples(
     """Describe pairs of rows, numbered from 0 within their splits."""
     found = []
     for first, a, second, b in places:
-        example: dict[str, Any] = {"rows": [[first, a], [second, b]], "text": splits[second].texts[b : b + 1][0]}
+        example: dict[str, Any] = {
+            "rows": [[first, a], [second, b]],
+            "places": [splits[first].place(a), splits[second].place(b)],
+            "text": splits[second].texts[b : b + 1][0],
+        }
         if labels is not None:
             example["labels"] = [_names(splits[first].labels[a], labels), _names(splits[second].labels[b], labels)]
         found.append(example)

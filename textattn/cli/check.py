@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
+from textattn.errors import Option
+from textattn.storage.files import check_new, write_bytes, writing
 
 if TYPE_CHECKING:
     from textattn.config import Config
@@ -27,6 +32,11 @@ def check(
     forecast: Annotated[
         bool, typer.Option("--forecast/--no-forecast", help="Estimate the training time by timing parts of the run.")
     ] = True,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write every row that was found to this csv file."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace FILE if it exists.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,9 +50,14 @@ def check(
     files sorted by label, and rare labels. With --deep also for texts whose label is contradicted by models that have
     not seen them (confident learning, five folds).
 
+    Rows are called by their file and line, or by the column `data.id`. The terminal shows two of each kind; --output
+    and --json give all of them.
+
     Pieces of the run are timed to say how long all of it will take here, and how much memory.
     """
     resolved = load(config, overrides)
+    if output is not None:
+        check_new(output, overwrite, Option("output"))
     note("Loading torch …")
     from textattn.checks.check import describe
     from textattn.cli.progress import ConsoleReport
@@ -50,10 +65,34 @@ def check(
 
     own_process()
     facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)
+    if output is not None:
+        with writing(output, Option("output", "findings.csv")):
+            write_bytes(output, _csv(facts))
     if json:
         out_json(facts, indent=True)
     else:
-        _print(facts)
+        _print(facts, output)
+
+
+def _csv(facts: dict[str, Any]) -> bytes:
+    """Every row that was found: what was found, where the row and its copy are, their labels, the suggested label."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["finding", "place", "other_place", "label", "other_label", "suggested_label", "probability", "text"]
+    )
+    errors = {"kind": "label_errors", "examples": facts.get("label_errors", [])}
+    findings = [finding for finding in facts["findings"] if finding["kind"] != "label_errors"]
+    for finding in [*findings, errors]:
+        for example in finding["examples"]:
+            if "places" not in example:
+                continue
+            places = [*example["places"], ""][:2]
+            labels = [*map(_label, example.get("labels", [])), "", ""][:2]
+            suggested = _label(example["suggested"]) if "suggested" in example else ""
+            probability = f"{example['probability']:.4f}" if "suggested" in example else ""
+            writer.writerow([finding["kind"], *places, *labels, suggested, probability, example["text"]])
+    return file.getvalue().encode()
 
 
 def load(config: str, overrides: list[str] | None) -> Config:
@@ -68,7 +107,7 @@ def load(config: str, overrides: list[str] | None) -> Config:
     return resolved
 
 
-def _print(facts: dict[str, Any]) -> None:
+def _print(facts: dict[str, Any], output: Path | None) -> None:
     labels = facts["labels"]
     rows = [
         (
@@ -99,9 +138,12 @@ def _print(facts: dict[str, Any]) -> None:
     for finding in facts["findings"]:
         out("")
         out(f"{finding['kind'].replace('_', ' ')}: {finding['message']}")
-        for example in finding["examples"][:EXAMPLES]:
-            if "rows" in example:
-                out(f"  {_places(example)}  {_cut(example['text'])}")
+        examples = [example for example in finding["examples"] if "places" in example]
+        for example in examples[:EXAMPLES]:
+            out(f"  {_places(example)}  {_cut(example['text'])}")
+        if examples and finding["count"] > EXAMPLES:
+            all_in = "--output FILE writes all" if output is None else f"all are in {output}"
+            out(f"  and {finding['count'] - EXAMPLES:,} more; {all_in}")
         out(f"  {finding['hint']}")
     out("")
     number = len(facts["findings"])
@@ -133,9 +175,8 @@ def _duration(seconds: float, minute: str, second: str, hour: str) -> str:
 
 
 def _places(example: dict[str, Any]) -> str:
-    """Rows are counted from 0 inside a split."""
     labels = example.get("labels")
-    places = [f"{split} {row}" for split, row in example["rows"]]
+    places = example["places"]
     if labels:
         places = [f"{place} {_label(label)}" for place, label in zip(places, labels, strict=True)]
     if "suggested" in example:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textattn.cli.split_texts import LabelledTexts
-from textattn.errors import ConfigError, Option
+from textattn.errors import Option
 from textattn.explain.elements import ElementMean
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.stored_audit import trust
 from textattn.inference.classifier import Classifier
-from textattn.storage.files import atomic_path, check_new, write_text
+from textattn.storage.files import atomic_path, check_new, write_text, writing
 
 
 def write_page(
@@ -41,7 +40,7 @@ def write_page(
     methods = [explanations[0].method for explanations in by_method if explanations]
     verdicts = {method: found for method in methods if (found := trust(classifier, method)) is not None}
     page = render_page(texts, verdicts, labels=classifier.labels, model=str(classifier.path))
-    with _errors_of(file, Option("html", "page.html")):
+    with writing(file, Option("html", "page.html")):
         write_text(file, page)
 
 
@@ -84,7 +83,7 @@ def write_plots(file: Path, classifier: Classifier, by_method: Sequence[Sequence
     drawn = [explanation for explanations in zip(*by_method, strict=True) for explanation in explanations]
     files = plot_files(file, len(drawn))
     for path, explanation in zip(files, drawn, strict=True):
-        with _errors_of(path, Option("plot", "weights.png")), atomic_path(path) as temporary:
+        with writing(path, Option("plot", "weights.png")), atomic_path(path) as temporary:
             draw(explanation, classifier, temporary, path.suffix[1:].lower())
     return files
 
@@ -97,15 +96,5 @@ def write_table(file: Path, means: Mapping[str, ElementMean], label: str, *, met
     """
     from textattn.explain.periodic_table import draw_table
 
-    with _errors_of(file, Option("plot", "table.png")), atomic_path(file) as temporary:
+    with writing(file, Option("plot", "table.png")), atomic_path(file) as temporary:
         draw_table(means, label, temporary, file.suffix[1:].lower(), method=method, num_texts=num_texts)
-
-
-@contextlib.contextmanager
-def _errors_of(file: Path, remedy: Option) -> Iterator[None]:
-    """Raises ConfigError where a file cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        problem = f"{file} cannot be written: {error.strerror or error}"
-        raise ConfigError(problem, remedy, setting=Option(remedy.name)) from None

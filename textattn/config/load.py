@@ -80,6 +80,8 @@ def config_from_mapping(
     settings = _plain(values)
     if of_finished_run:
         drop_removed(settings, used_too=True)
+        if isinstance(settings.get("data"), dict):
+            settings["data"].setdefault("test_fraction", 0.0)  # earlier versions set no test split aside
     return _resolve(settings, {(): Place(0, 0, origin)}, overrides, "textattn schema", "textattn schema")
 
 

@@ -102,6 +102,15 @@ class DataConfig(Section):
     `training.attention_supervision`."""
     evidence_tokens: Name | None = None
     """Column with the tokens to which the 0s and 1s of `evidence` refer."""
+    id: Name | None = None
+    """Column that names each row, for instance a ticket number. Reports and predictions refer to rows by it. null: rows
+    are called by their file and line (`tickets.csv:2966`)."""
+    group: Name | None = None
+    """Column whose rows stay together when data are set aside for validation, for the test or for cross-validation: the
+    rows of one customer, author or document. Rows without a value count as unrelated."""
+    time: Name | None = None
+    """Column with a date or a number that puts the rows in order. What is set aside for the test are then the last
+    rows, and for validation the last of the others."""
     label_separator: Name | None = None
     """Separator, for instance `,`, that splits the label column of csv and tsv files into several labels
     (multi-label)."""
@@ -111,7 +120,8 @@ class DataConfig(Section):
     """Split that the best checkpoint is selected on. If the data have no such split, `validation_fraction` of the
     training split is set aside."""
     test_split: Name | None = "test"
-    """Split for the final metrics. Nothing is ever selected on it. null: none."""
+    """Split for the final metrics. Nothing is ever selected on it. If the data have no such split, `test_fraction` of
+    the training split is set aside. null: none."""
     unlabelled: Unlabelled | None = None
     """Texts without labels. They are used for the vocabulary and the word vectors and, with `teacher`, for training."""
     teacher: Name | None = None
@@ -120,9 +130,15 @@ class DataConfig(Section):
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of the training split to set aside for validation (seeded, stratified by label) if there is no validation
     split. 0: no validation; the model of the last epoch is kept and is not calibrated."""
+    test_fraction: Fraction | None = None
+    """Share of the training split to set aside for the test if there is no test split, chosen like the validation
+    split. 0: no test. null: 0.2, but 0 with `files`, with `training.cross_validation`, and where there are too few rows
+    (fewer than 50, or fewer than 5 of every label). The training_config.yaml of a finished run contains the share that
+    was used."""
     validation_rows: Literal["random", "last"] = "random"
-    """Which rows to set aside for validation: random ones, or the last ones of each label. Choose `last` if related
-    rows follow one another (the same film, author or day): validation texts are then less similar to training texts."""
+    """Which rows to set aside for validation and for the test: random ones, or the last ones of each label. Choose
+    `last` if related rows follow one another (the same film, author or day): the texts set aside are then less similar
+    to training texts. With `time` the last rows are chosen whatever their labels."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: use all examples."""
     on_bad_row: Literal["error", "skip"] = "error"
@@ -168,6 +184,10 @@ class DataConfig(Section):
             raise ValueError("data.text names the same column twice")
         if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):
             raise ValueError("data.label_names contains the same name twice")
+        if self.group is not None and self.time is not None:
+            raise ValueError("data.group and data.time cannot be used together: the last rows may be of any group")
+        if self.group is not None and self.validation_rows == "last":
+            raise ValueError("data.group draws groups at random; it does not go with data.validation_rows: last")
         if self.evidence_tokens is not None and self.evidence is None:
             raise ValueError("data.evidence_tokens requires data.evidence")
         if self.evidence is not None and not isinstance(self.text, str):

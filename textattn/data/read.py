@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +14,7 @@ from textattn.config.schema import DataConfig
 from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
 from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
+from textattn.data.row_info import InfoWriter, RowInfo, columns_in
 from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
 from textattn.data.table import RowProblem, Table
@@ -35,6 +35,8 @@ class Split:
     """(rows,) int64, or (rows, num_labels) uint8 for multi-label."""
     evidence: list[Spans | None] | None = None
     """What people marked as the reason of each label; None where the data say nothing of it."""
+    info: RowInfo | None = None
+    """Where the rows stand in the user's files; None where that is not known."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -45,7 +47,12 @@ class Split:
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The rows at `indices`, in that order."""
         evidence = self.evidence and [self.evidence[i] for i in indices]
-        return replace(self, texts=self.texts.take(indices), labels=self.labels[indices], evidence=evidence)
+        info = self.info and self.info.take(indices)
+        return replace(self, texts=self.texts.take(indices), labels=self.labels[indices], evidence=evidence, info=info)
+
+    def place(self, row: int) -> str:
+        """How a user finds a row: its id, its file and line, or else its number in the split."""
+        return self.info.place(row) if self.info is not None else f"{self.name} {row}"
 
     def fingerprint(self) -> str:
         """SHA-256 of texts and labels in their order: the same wherever they were read from."""
@@ -72,6 +79,8 @@ class Corpus:
     """What the user should know: rows skipped, splits missing."""
     validation_is_drawn: bool = False
     """At random, from the training split."""
+    test_fraction: float = 0.0
+    """Share of the rows that was set aside as the test split; 0 where the data have one or there is none."""
     num_pseudo_labelled: int = 0
     """The last rows of train have the labels that a teacher gives them."""
 
@@ -94,16 +103,14 @@ class _Rows:
 
     texts: Texts
     labels: list[Any]
-    numbers: array[int]
-    """Of each row, in its table."""
-    tables: list[tuple[int, str]]
-    """The first row of each table, and its name."""
+    info: RowInfo | None
+    """None without labels."""
     evidence: list[Spans | None] | None = None
 
     def place(self, row: int) -> tuple[str, int]:
-        """Where a user finds it."""
-        origin = next(name for first, name in reversed(self.tables) if first <= row)
-        return origin, self.numbers[row]
+        """The table of a row and its number there, for messages."""
+        assert self.info is not None
+        return self.info.origins[self.info.table[row]], int(self.info.number[row])
 
 
 def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -> Corpus:
@@ -127,14 +134,10 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
                 f"{config.path or 'data.files'}: no split {split!r}; splits are: {', '.join(tables)}",
                 Setting(f"data.{role}_split", next(iter(tables))),
             )
-    if config.evidence is not None:
-        for column in filter(None, (config.evidence, config.evidence_tokens)):
-            check_column(
-                tables[config.train_split][0],
-                column,
-                "evidence" if column == config.evidence else "evidence_tokens",
-                config,
-            )
+    for key in ("evidence", "evidence_tokens", "id", "group", "time"):
+        column = getattr(config, key)
+        if column is not None:
+            check_column(tables[config.train_split][0], column, key, config)
     rows = {
         role: _read_rows(tables[split], config, notes)
         for role, split in named.items()
@@ -201,17 +204,19 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     """Texts and labels of a split; with `labelled` false texts only, and no label column is needed."""
     texts_of = text_columns(config)
     columns = [*texts_of, config.label] if labelled else texts_of
-    evidence_of = _evidence_columns(tables, config) if labelled else []
-    texts, numbers = TextsWriter(), array("q")
+    evidence_of = columns_in(tables, [config.evidence, config.evidence_tokens]) if labelled else []
+    texts = TextsWriter()
     labels: list[Any] = []
     known: dict[Any, Any] = {}
-    origins: list[tuple[int, str]] = []
+    info = InfoWriter(config, tables) if labelled else None
+    also = info.columns if info is not None else []
     evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
     for table in tables:
         check_columns(table, columns, config, "data" if labelled else "data.unlabelled")
-        origins.append((len(labels), table.origin))
-        for item in table.rows([*columns, *evidence_of]):
+        if info is not None:
+            info.start(table.origin)
+        for item in table.rows([*columns, *also, *evidence_of]):
             if isinstance(item, RowProblem):
                 problems.append(item)
                 continue
@@ -220,28 +225,22 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
             message = text_problem(segments, texts_of) or (labelled and label_problem(label, config.label))
             if evidence_of and not message:
                 try:
-                    evidence.append(parse_evidence(segments[0], *values[len(columns) :]))
+                    evidence.append(parse_evidence(segments[0], *values[len(columns) + len(also) :]))
                 except ValueError as error:
                     message = f"column {config.evidence!r}: {error}"
             if message:
                 problems.append(RowProblem(table.origin, number, message))
                 continue
             texts.append(_join(segments))
-            if labelled:
+            if info is not None:
                 value = _split_label(label, config.label_separator)
                 labels.append(value if isinstance(value, list) else known.setdefault((type(value), value), value))
-                numbers.append(number)
+                info.append(number, values[len(columns) : len(columns) + len(also)])
     found = texts.finish()
     _report(problems, config, notes, len(found) + len(problems))
     if not len(found):
         raise InputError(f"{tables[0].origin}: no rows that can be used")
-    return _Rows(found, labels, numbers, origins, evidence if evidence_of else None)
-
-
-def _evidence_columns(tables: list[Table], config: DataConfig) -> list[str]:
-    """Of the columns of `data.evidence`, those to read: none where a split, such as test, has no evidence."""
-    columns = [name for name in (config.evidence, config.evidence_tokens) if name is not None]
-    return columns if all(name in table.columns for table in tables for name in columns) else []
+    return _Rows(found, labels, None if info is None else info.finish(), evidence if evidence_of else None)
 
 
 def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, notes: list[str]) -> list[Texts]:
@@ -288,11 +287,11 @@ def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, not
     _report(list(bad.values()), config, notes, len(raw.labels))
     if not ids:
         raise InputError(f"{raw.place(0)[0]}: no rows that can be used")
-    texts, evidence = raw.texts, raw.evidence
+    texts, evidence, info = raw.texts, raw.evidence, raw.info
     if bad:
         kept = np.setdiff1d(np.arange(len(raw.labels)), list(bad))
-        texts, evidence = texts.take(kept), evidence and [evidence[i] for i in kept]
-    return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label), evidence)
+        texts, evidence, info = texts.take(kept), evidence and [evidence[i] for i in kept], info and info.take(kept)
+    return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label), evidence, info)
 
 
 def _report(problems: list[RowProblem], config: DataConfig, notes: list[str], total: int) -> None:

@@ -119,6 +119,10 @@ def differences(before: Config, now: Config) -> list[str]:
     if now.recipe == "auto":
         # The settings of the recipe are not known before the texts are read.
         current = earlier | {key: value for key, value in given_settings(now).items() if key != "recipe"}
+    # A share that is not given is known when the texts are read. Earlier versions had no such setting.
+    earlier["data.test_fraction"] = earlier["data.test_fraction"] or 0.0
+    if now.data.test_fraction is None:
+        current["data.test_fraction"] = earlier["data.test_fraction"]
     return [
         f"{key}: was {earlier.get(key)}, is now {current.get(key)}"
         for key in sorted(earlier.keys() | current.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pyarrow as pa
 from textattn.config.schema import Config
 from textattn.data.evidence import Spans
 from textattn.data.read import Corpus, Split
+from textattn.data.row_info import RowInfo
 from textattn.data.sources import Tables, source_files, sources
 from textattn.data.texts import Texts
 from textattn.errors import InputError
@@ -98,10 +100,30 @@ def _load_split(entry: Path, name: str, has_evidence: bool) -> Split:
     if has_evidence:
         rows = json.loads((entry / f"{name}.evidence.json").read_text(encoding="utf-8"))
         evidence = [None if row is None else np.array(row, np.int64).reshape(-1, 2) for row in rows]
-    split = Split(name, Texts.open(entry / f"{name}.arrow"), np.load(entry / f"{name}.labels.npy"), evidence)
+    info = _load_info(entry, name)
+    split = Split(name, Texts.open(entry / f"{name}.arrow"), np.load(entry / f"{name}.labels.npy"), evidence, info)
     if len(split.labels) != len(split):
         raise ValueError(f"{entry}: {len(split)} texts, {len(split.labels)} labels")
     return split
+
+
+def _save_info(folder: Path, name: str, info: RowInfo) -> None:
+    for field, value in vars(info).items():
+        if isinstance(value, np.ndarray):
+            np.save(folder / f"{name}.{field}.npy", value)
+        elif value is not None:
+            (folder / f"{name}.{field}.json").write_text(json.dumps(value), encoding="utf-8")
+
+
+def _load_info(folder: Path, name: str) -> RowInfo | None:
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(RowInfo):
+        stem = folder / f"{name}.{field.name}"
+        if Path(f"{stem}.npy").exists():
+            found[field.name] = np.load(f"{stem}.npy")
+        elif Path(f"{stem}.json").exists():
+            found[field.name] = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
+    return RowInfo(**found) if found else None
 
 
 def save(key: str, data: Tokenised) -> None:
@@ -116,6 +138,8 @@ def save(key: str, data: Tokenised) -> None:
             if split.evidence is not None:
                 spans = [None if row is None else row.tolist() for row in split.evidence]
                 (folder / f"{name}.evidence.json").write_text(json.dumps(spans), encoding="utf-8")
+            if split.info is not None:
+                _save_info(folder, name, split.info)
         for name, arrays in tokens.items():
             np.save(folder / f"{name}.starts.npy", arrays.starts)
             arrays.write(folder / f"{name}.ids")
@@ -131,6 +155,7 @@ def save(key: str, data: Tokenised) -> None:
             "revision": corpus.revision,
             "notes": corpus.notes,
             "validation_is_drawn": corpus.validation_is_drawn,
+            "test_fraction": corpus.test_fraction,
             "num_pseudo_labelled": corpus.num_pseudo_labelled,
             "evidence": {name: split.evidence is not None for name, split in corpus.splits().items()},
             "num_unlabelled": len(corpus.unlabelled),

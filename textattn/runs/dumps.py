@@ -28,25 +28,35 @@ def _names(task: Task, labels: Labels) -> pa.Array:
 
 
 def write_predictions(path: Path, classifier: Classifier, split: Split, probs: NDArray[np.floating[Any]]) -> None:
-    """Write the columns row, text, label, prediction, score, and `score:<label>` for each label."""
+    """Write the columns row, id, text, label, prediction, score, and `score:<label>` for each label.
+
+    The id of a row is its value in the column `data.id`, or its file and line.
+    """
     task = classifier.task
     gold = _names(task, split.labels)
     prediction = _names(task, task.decide(probs, classifier.config.thresholds))
     scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(task.labels)}
     others = {"label": gold, "prediction": prediction, "score": pa.array(probs.max(axis=1)), **scores}
-    types = [("row", pa.int64()), ("text", pa.large_string()), *((name, other.type) for name, other in others.items())]
+    types = [
+        ("row", pa.int64()),
+        ("id", pa.string()),
+        ("text", pa.large_string()),
+        *((name, other.type) for name, other in others.items()),
+    ]
     first = 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, pa.schema(types), compression="zstd") as writer:
         for texts in split.texts.pieces():
             rows = np.arange(first, first + len(texts))
             part = {name: other.slice(first, len(texts)) for name, other in others.items()}
-            writer.write_table(pa.table({"row": rows, "text": texts, **part}, schema=pa.schema(types)))
+            ids = [split.place(row) for row in rows.tolist()]
+            writer.write_table(pa.table({"row": rows, "id": ids, "text": texts, **part}, schema=pa.schema(types)))
             first += len(texts)
 
 
 ATTENTION_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
+        ("id", pa.string()),
         ("text", pa.large_string()),
         ("tokens", pa.list_(pa.string())),
         ("starts", pa.list_(pa.int32())),
@@ -79,6 +89,7 @@ def write_attention(path: Path, classifier: Classifier, split: Split, max_exampl
                 pa.table(
                     {
                         "row": rows[first : first + EXAMPLES_PER_GROUP],
+                        "id": [chosen.place(row) for row in range(first, first + len(texts))],
                         "text": texts,
                         "tokens": [e.tokens for e in explained],
                         "starts": [[start for start, _ in e.offsets] for e in explained],

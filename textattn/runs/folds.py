@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from textattn.config import Config
+from textattn.data.splits import grouped_folds
 from textattn.errors import ConfigError
 from textattn.inference.session import Floats, run_in_batches
 from textattn.inference.torch_session import TorchSession
@@ -44,8 +45,19 @@ def cross_validate(setup: Setup, report: Report) -> Folds:
         Diverged: the loss is not a finite number.
     """
     data = setup.data
-    labels = data.corpus.labelled().train.labels
-    folds = folds_of(data.task.strata(labels), data.config)
+    train = data.corpus.labelled().train
+    labels = train.labels
+    settings = data.config.data
+    if settings.group is not None:
+        assert train.info is not None
+        assert train.info.groups is not None
+        number = data.config.training.cross_validation
+        assert number is not None
+        folds = grouped_folds(labels, train.info.groups, number, data.config.seed, settings)
+    else:
+        # In the order of time, the folds are parts of it, whatever their labels.
+        in_order = settings.time is not None
+        folds = folds_of([np.arange(len(train))] if in_order else data.task.strata(labels), data.config)
     report.stage(f"Cross-validating {len(folds)} folds of {len(labels):,} texts")
     logits_by_evaluation = _answer_folds(setup, folds, len(labels), report)
     return _measure(setup, labels, len(folds), logits_by_evaluation, report)
@@ -54,7 +66,7 @@ def cross_validate(setup: Setup, report: Report) -> Folds:
 def folds_of(strata: list[Rows], config: Config) -> list[Rows]:
     """Divide the rows into folds, with nearly the same number of rows of each stratum in every fold.
 
-    The rows of a fold are drawn at random, or are consecutive with `data.validation_rows: last`.
+    The rows of a fold are drawn at random, or are consecutive with `data.validation_rows: last` and with `data.time`.
 
     Args:
         strata: the rows of each label (single-label data), as `Task.strata` returns them.
@@ -63,7 +75,7 @@ def folds_of(strata: list[Rows], config: Config) -> list[Rows]:
     number = config.training.cross_validation
     assert number is not None
     generator = np.random.default_rng(config.seed)
-    at_random = config.data.validation_rows == "random"
+    at_random = config.data.validation_rows == "random" and config.data.time is None
     parts: list[list[Rows]] = [[] for _ in range(number)]
     offset = 0
     for rows in strata:

@@ -43,6 +43,9 @@ def prepare(config: Config, report: Report) -> TrainingData:
             found = data_cache.load(key, report) or found
     else:
         resolved, note = resolve_recipe(config, found.corpus.train)
+    # Later readers of this config set the same rows aside, whatever the default is then.
+    of_test = {"test_fraction": found.corpus.test_fraction}
+    resolved = resolved.model_copy(update={"data": resolved.data.model_copy(update=of_test)})
     data = TrainingData(resolved, *found)
     for text in (*data.corpus.notes, *([note] if note else [])):
         report.note(text)
@@ -70,7 +73,10 @@ def _read(
     Returns:
         The config with its recipe resolved, a note about the recipe, and the tokenised data.
     """
-    corpus = prepare_splits(read_corpus(config.data, opened), config.data, config.seed)
+    data = config.data
+    if data.test_fraction is None and config.training.cross_validation is not None:
+        data = data.model_copy(update={"test_fraction": 0.0})  # the folds measure the model
+    corpus = prepare_splits(read_corpus(data, opened), data, config.seed)
     if teacher is not None:
         corpus = with_pseudo_labels(corpus, teacher, str(config.data.teacher), report)
     resolved, note = resolve_recipe(config, corpus.train)

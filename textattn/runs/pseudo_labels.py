@@ -47,11 +47,12 @@ def with_pseudo_labels(corpus: Corpus, teacher: Classifier, name: str, report: R
         found = np.array(label_ids, corpus.train.labels.dtype)[probs.argmax(axis=1)]
         counts = np.bincount(found, minlength=len(label_ids))
     evidence = corpus.train.evidence and [*corpus.train.evidence, *[None] * unlabelled]
+    info = corpus.train.info and corpus.train.info.followed_by(unlabelled, "unlabelled")
     texts = Texts.of(chain(corpus.train, *corpus.unlabelled))
     each = ", ".join(f"{label} {count:,}" for label, count in zip(corpus.labels, counts, strict=True))
     return replace(
         corpus,
-        train=Split("train", texts, np.concatenate([corpus.train.labels, found]), evidence),
+        train=Split("train", texts, np.concatenate([corpus.train.labels, found]), evidence, info),
         unlabelled=[],
         num_pseudo_labelled=unlabelled,
         notes=[*corpus.notes, f"{unlabelled:,} texts without labels were labelled by {name}: {each}"],

@@ -125,6 +125,16 @@ def check_new(path: Path, overwrite: bool, option: Option) -> None:
         raise ConfigError(f"{path} exists; nothing was changed", Option("overwrite", flag=True), setting=option)
 
 
+@contextlib.contextmanager
+def writing(path: Path, remedy: Option) -> Iterator[None]:
+    """Raises ConfigError where a file that the user named cannot be written; `remedy` is the option with another."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{path} cannot be written: {error.strerror or error}"
+        raise ConfigError(problem, remedy, setting=Option(remedy.name)) from None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     with atomic_path(path) as temporary:
