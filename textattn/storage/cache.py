@@ -49,6 +49,7 @@ RECORD = "entry.json"
 KINDS = {
     "data": re.compile(
         r"(train|validation|test)\.(arrow|ids|labels\.npy|starts\.npy|evidence\.json)"
+        r"|(train|validation|test)\.((table|number|groups|times)\.npy|(origins|ids)\.json)"
         r"|unlabelled\d+\.arrow|(corpus|tokenizer|tokenizer_config)\.json"
     ),
     "vectors": re.compile(r"(matrix|found)\.npy"),
