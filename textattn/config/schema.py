@@ -351,8 +351,12 @@ class TrainingConfig(Section):
     calibration: Literal["temperature", "none"] = "temperature"
     """`temperature`: after training, fit one number on the validation split so that the probabilities match how often
     the predictions are correct (Guo et al. 2017). The predicted labels stay the same."""
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
-    """Validation metric that selects the best checkpoint. null: accuracy, or micro_f1 for multi-label."""
+    metric: (
+        Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "quadratic_kappa", "mae"]
+        | None
+    ) = None
+    """Validation metric that selects the best checkpoint; the last two are for grades. null: accuracy, micro_f1 for
+    multi-label, quadratic_kappa for grades."""
     cross_validation: Annotated[StrictInt, Field(ge=2)] | None = None
     """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
     trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
@@ -418,6 +422,9 @@ class Config(Section):
     (scripts without spaces) and `formulas` (chemical formulas): the values that worked best for such texts. `auto`:
     choose one of these by the training texts. `plain`: the defaults of this schema. The training_config.yaml of a
     finished run contains every setting."""
+    task: Literal["classification", "ordinal"] = "classification"
+    """`classification`: labels without an order, one or several for each text. `ordinal`: grades, such as stars, from
+    labels that are numbers or that `data.label_names` puts in order."""
     data: DataConfig
     """The texts and their labels."""
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -108,8 +108,8 @@ def _check_row(
     difference = classifier.task.distance(given[1:], probs[None, :])
     flips = []
     for order in (by_weight, at_random):
-        answers = _answers(classifier, model, text, _erased(weights, order, normalized)).argmax(axis=1)
-        flips.append(answers != probs.argmax())
+        answers = classifier.task.top(_answers(classifier, model, text, _erased(weights, order, normalized)))
+        flips.append(answers != classifier.task.top(probs))
     until = [(int(np.argmax(flip)) + 1) / length if flip.any() else 1.0 for flip in flips]
     first = [bool(flip[:1].any()) for flip in flips]
     return conicity(states.double().cpu().numpy()), given[0], float(np.median(difference)), *first, *until

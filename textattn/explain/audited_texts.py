@@ -78,7 +78,7 @@ class AuditedTexts:
         self.tokens = classifier.tokenizer.encode(split) if split.evidence is None else self._read_evidence()
         self.forward = ForwardPass.run(classifier, self.tokens)
         self.probs = classifier.logits_to_probabilities(self.forward.logits)
-        self.answers = self.probs.argmax(axis=1)
+        self.answers = classifier.task.top(self.probs)
         self.has_weights = isinstance(classifier.torch_session.model.attention, WeightedPooling)
         self.support = Support(np.concatenate([self.forward.context, *self._contexts(more)]))
         self._parts: dict[int, ForwardPass] = {}
@@ -313,7 +313,7 @@ class AuditedTexts:
             distance(without, probs) for without, probs in zip(self.without_each_token(), self.probs, strict=False)
         ]
         checks = check_attention(self.classifier, self.tokens, self.probs, self.seed)
-        uniform_answers = checks.uniform.argmax(axis=1)
+        uniform_answers = self.classifier.task.top(checks.uniform)
         labels = self.split.labels
         return AttentionResult(
             tau_gradient=tau(weights, steepness),

@@ -58,7 +58,7 @@ def erase_in_order(
         support: the whole texts; the first of them are these texts.
         on_rows: called with the number of erased texts that have run.
     """
-    runner = _Runner(classifier, rows, orders, probs.argmax(axis=1), support, on_rows)
+    runner = _Runner(classifier, rows, orders, classifier.task.top(probs), support, on_rows)
     counts = [[num_erased(fraction, len(row)) for fraction in FRACTIONS] for row in rows]
     for number, row_counts in enumerate(counts):
         runner.want(number, 1, "deletion", kept=False)
@@ -67,7 +67,7 @@ def erase_in_order(
                 runner.want(number, count, variant, kept=False)
                 runner.want(number, count, variant, kept=True)
     runner.run()
-    answers = probs.argmax(axis=1)
+    answers = classifier.task.top(probs)
     whole = probs[np.arange(len(rows)), answers]
 
     def curve(number: int, variant: Variant, kept: bool) -> list[float]:
@@ -103,7 +103,7 @@ def areas_under_curves(
 
     The arguments are those of `erase_in_order`. The last point is the text without any token.
     """
-    answers = probs.argmax(axis=1)
+    answers = classifier.task.top(probs)
     runner = _Runner(classifier, rows, orders, answers)
     counts = [[num_erased(share, len(row)) for share in CURVE] for row in rows]
     for number, row_counts in enumerate(counts):
@@ -187,7 +187,7 @@ class _Runner:
         probs = self.classifier.logits_to_probabilities(logits)
         for key, row, p_value in zip(self.wanted, probs, p_values.tolist(), strict=True):
             answer = self.answers[key[0]]
-            self.found[key] = _Result(float(row[answer]), bool(row.argmax() != answer), p_value)
+            self.found[key] = _Result(float(row[answer]), bool(self.classifier.task.top(row) != answer), p_value)
         self.wanted = {}
 
     def _texts(self) -> Iterator[Ids]:

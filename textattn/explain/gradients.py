@@ -153,6 +153,8 @@ def weighted_pooling(model: TextClassifier, method: str) -> WeightedPooling:
 def log_odds(logits: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     """`Targets.log_odds` in PyTorch: (batch, num_outputs), (batch,) -> (batch,)."""
     logits = logits.float()
+    if targets.task.output == "ordinal":
+        return _log_odds_of_grades(logits, labels, targets.against)
     if logits.shape[1] == 1:
         return logits[:, 0] * (2 * labels - 1)
     own = logits.gather(1, labels[:, None]).squeeze(1)
@@ -161,3 +163,14 @@ def log_odds(logits: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     if targets.task.output == "sigmoid":
         return own
     return own - logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
+
+
+def _log_odds_of_grades(logits: Tensor, labels: Tensor, against: int | None) -> Tensor:
+    """As `Ordinal.log_odds`, from sums of log-sigmoids."""
+    reached = torch.nn.functional.pad(torch.nn.functional.logsigmoid(logits).cumsum(1), (1, 0))
+    ends = torch.nn.functional.pad(torch.nn.functional.logsigmoid(-logits), (0, 1))
+    log_probs = reached + ends
+    own = log_probs.gather(1, labels[:, None]).squeeze(1)
+    if against is not None:
+        return own - log_probs[:, against]
+    return own - log_probs.scatter(1, labels[:, None], -torch.inf).logsumexp(1)

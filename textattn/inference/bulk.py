@@ -164,7 +164,8 @@ class BulkJob:
             session, tokens, classifier.tokenizer.pad_id, with_attention=attention, with_contributions=divided
         )
         probs = classifier.logits_to_probabilities(outputs.logits)
-        top, scores = probs.argmax(axis=1), probs.max(axis=1, initial=0.0)
+        top = classifier.task.top(probs)
+        scores = probs[np.arange(len(probs)), top]
         sure = scores >= min_score
         summary.unsure += int(np.count_nonzero(~sure))
         labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]

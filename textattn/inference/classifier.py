@@ -212,7 +212,7 @@ class Classifier:
             min_score: no label is given with a smaller probability.
         """
         labels = self.config.labels
-        top = int(probs.argmax())
+        top = int(self.task.top(probs))
         limits = self.config.thresholds
         given = [top] if limits is None else [i for i, limit in enumerate(limits) if probs[i] >= limit]
         scores = {name: float(p) for name, p in zip(labels, probs, strict=True)}

@@ -13,7 +13,6 @@ from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.sources import open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError, Option
-from textattn.measure.metrics import compute_metrics
 from textattn.storage.run_dir import ENVIRONMENT, TRAINING_CONFIG
 
 if TYPE_CHECKING:
@@ -135,11 +134,10 @@ def measure(
     base = training_config(classifier)
     tokens = classifier.tokenizer.encode(rows)
     logits = classifier.logits(tokens, on_batch)
-    metrics = compute_metrics(
+    metrics = classifier.task.measure(
         rows.labels,
         classifier.logits_to_probabilities(logits),
-        classifier.config.labels,
-        headline=(base and base.training.metric) or ("micro_f1" if classifier.config.multi_label else "accuracy"),
+        headline=(base and base.training.metric) or classifier.task.default_metric,
         thresholds=classifier.config.thresholds,
         uncalibrated=classifier.uncalibrated().logits_to_probabilities(logits),
         seed=base.seed if base is not None else 0,

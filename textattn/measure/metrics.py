@@ -18,6 +18,8 @@ GREATER_IS_BETTER = {
     "micro_f1": True,
     "auroc": True,
     "log_loss": False,
+    "quadratic_kappa": True,
+    "mae": False,
 }
 BOOTSTRAP_SAMPLES = 1000
 CALIBRATION_BINS = 15
@@ -77,6 +79,7 @@ def compute_metrics(
     headline: str,
     thresholds: Sequence[float] | None = None,
     uncalibrated: Probabilities | None = None,
+    decided: Labels | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compute all metrics of a split, as plain JSON values. A metric that is undefined is null.
@@ -88,13 +91,15 @@ def compute_metrics(
         headline: the metric that gets a 95 % bootstrap interval over rows.
         thresholds: for multi-label, one for each label.
         uncalibrated: (rows, num_labels), probabilities before calibration; None: the same as `probs`.
+        decided: the predicted labels in the form of `labels`; None: those that `decide` gives.
         seed: of the bootstrap.
     """
     from sklearn import metrics as sk
 
     num_labels = len(label_names)
     multi_label = labels.ndim == 2
-    decided = decide(probs, thresholds if multi_label else None)
+    if decided is None:
+        decided = decide(probs, thresholds if multi_label else None)
     ids = list(range(num_labels))
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         labels, decided, labels=ids, average=None, zero_division=0

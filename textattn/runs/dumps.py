@@ -36,7 +36,12 @@ def write_predictions(path: Path, classifier: Classifier, split: Split, probs: N
     gold = _names(task, split.labels)
     prediction = _names(task, task.decide(probs, classifier.config.thresholds))
     scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(task.labels)}
-    others = {"label": gold, "prediction": prediction, "score": pa.array(probs.max(axis=1)), **scores}
+    others = {
+        "label": gold,
+        "prediction": prediction,
+        "score": pa.array(probs[np.arange(len(probs)), task.top(probs)]),
+        **scores,
+    }
     types = [
         ("row", pa.int64()),
         ("id", pa.string()),

@@ -44,7 +44,7 @@ def with_pseudo_labels(corpus: Corpus, teacher: Classifier, name: str, report: R
         found[:, label_ids] = probs >= np.array(teacher.config.thresholds)
         counts = found.sum(axis=0)
     else:
-        found = np.array(label_ids, corpus.train.labels.dtype)[probs.argmax(axis=1)]
+        found = np.array(label_ids, corpus.train.labels.dtype)[teacher.task.top(probs)]
         counts = np.bincount(found, minlength=len(label_ids))
     evidence = corpus.train.evidence and [*corpus.train.evidence, *[None] * unlabelled]
     info = corpus.train.info and corpus.train.info.followed_by(unlabelled, "unlabelled")

@@ -40,7 +40,7 @@ class TrainingData:
         Raises:
             ConfigError: `model.output` does not fit the labels.
         """
-        return choose_task(self.config.model.output, self.corpus.labels, self.corpus.multi_label)
+        return choose_task(self.config, self.corpus.labels, self.corpus.multi_label)
 
     @property
     def metric(self) -> str:

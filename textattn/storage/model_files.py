@@ -15,6 +15,7 @@ from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES
 
 FORMAT_VERSION = 1
 MODEL = Option("model")
+OUTPUTS = ("softmax", "sigmoid", "ordinal")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 # Limits for the unpacked size of a bundle's members, against damaged and malicious files. Graphs consist of weights,
 # which hardly compress, and the ONNX format limits them to 2 GiB. All other members are small texts.
@@ -118,7 +119,7 @@ class SavedConfig:
     """The names of the labels, in the order of the outputs."""
     multi_label: bool
     output: str
-    """softmax or sigmoid."""
+    """softmax, sigmoid or ordinal."""
     text_columns: list[str]
     """The columns of the training data that contained the text."""
     thresholds: list[float] | None = None
@@ -187,11 +188,13 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
         if not 0 < config.temperature < float("inf"):
             raise ValueError(f"temperature {config.temperature}")
         outputs = config.architecture["num_outputs"]
-        if value["problem_type"] not in PROBLEM_TYPES or config.output not in ("softmax", "sigmoid"):
+        if value["problem_type"] not in PROBLEM_TYPES or config.output not in OUTPUTS:
             raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"damaged ({error!r})", place=path) from None
-    expected = 1 if config.output == "sigmoid" and not config.multi_label else len(config.labels)
+    expected = len(config.labels)
+    if not config.multi_label and config.output != "softmax":
+        expected = 1 if config.output == "sigmoid" else len(config.labels) - 1
     if outputs != expected or (config.thresholds is not None and len(config.thresholds) != len(config.labels)):
         raise InputError(
             f"damaged ({len(config.labels)} labels, {outputs} outputs"

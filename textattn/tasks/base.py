@@ -31,7 +31,7 @@ class Task(ABC):
     labels: list[str]
     """Label names in the order of the model's outputs."""
 
-    output: ClassVar[Literal["softmax", "sigmoid"]]
+    output: ClassVar[Literal["softmax", "sigmoid", "ordinal"]]
     multi_label: ClassVar[bool] = False
     default_metric: ClassVar[str] = "accuracy"
     """The metric that selects checkpoints if the config names none."""
@@ -143,6 +143,10 @@ class Task(ABC):
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
         """The predicted labels: (rows, num_labels) probabilities -> labels in the form of the data."""
 
+    def top(self, probs: Floats) -> NDArray[np.int64]:
+        """The label that an answer names first: (..., num_labels) -> (...,). The most probable one."""
+        return np.asarray(probs.argmax(axis=-1))
+
     def choose_thresholds(self, labels: Labels, probs: Floats) -> list[float] | None:
         """The probability from which each label is predicted, chosen on validation rows.
 
@@ -191,5 +195,6 @@ class Task(ABC):
             headline=headline,
             thresholds=thresholds,
             uncalibrated=uncalibrated,
+            decided=self.decide(probs, thresholds),
             seed=seed,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SingleLabel(Task):
     """One label for each text: a softmax over one logit for each label. Labels are (rows,) class ids."""
 
-    output: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
+    output: ClassVar[Literal["softmax", "sigmoid", "ordinal"]] = "softmax"
 
     def check_output(self, output: str | None) -> None:
         """Softmax fits every number of labels."""
@@ -79,8 +79,8 @@ class SingleLabel(Task):
         return found
 
     def decide(self, probs: Floats, thresholds: Sequence[float] | None = None) -> Labels:
-        """The most probable label of each row, (rows,)."""
-        return np.asarray(probs.argmax(axis=1))
+        """The top label of each row, (rows,)."""
+        return self.top(probs)
 
     def distance(self, p: Floats, q: Floats) -> Probabilities:
         """The total variation distance: half the sum of |p - q| over the labels."""

@@ -1,0 +1,138 @@
+"""One of several ordered labels, such as stars: each logit asks whether the grade is higher still."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textattn.errors import ConfigError
+from textattn.measure.grades import mean_absolute_error, quadratic_kappa
+from textattn.tasks.base import Floats, Labels, Probabilities
+from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
+from textattn.tasks.single_label import SingleLabel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# "3", "-1", "4 stars", "2.5/5".
+_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)(?![\d.])")
+
+
+class Ordinal(SingleLabel):
+    """One of several labels in an order. Labels are (rows,) class ids, the lowest grade first.
+
+    Logit k is that of the conditional probability P(y > k | y >= k), so the probabilities of the grades follow from the
+    chain rule, and those of higher and higher grades never contradict one another (continuation ratios, Agresti 2010,
+    section 4.2; trained with neural networks as CORN, Shi et al. 2023, equations 3 to 5). There is one logit fewer than
+    labels.
+    """
+
+    output = "ordinal"
+    default_metric = "quadratic_kappa"
+
+    @property
+    def num_outputs(self) -> int:
+        """One fewer than labels."""
+        return len(self.labels) - 1
+
+    def check_output(self, output: str | None) -> None:
+        """Raises ConfigError if `model.output` is given."""
+        if output is not None:
+            raise ConfigError(
+                f"model.output: {output} does not go with task: ordinal, which has an output of its own",
+                "model.output=null",
+                setting="model.output",
+            )
+
+    def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
+        """The negative log-likelihood of the grade, (batch,): the sum of the binary cross-entropies of the questions
+        that were reached."""
+        import torch
+
+        questions = torch.arange(self.num_outputs, device=logits.device)
+        reached = questions <= labels[:, None]
+        higher = (questions < labels[:, None]).float()
+        each = smoothed_cross_entropy(logits.float(), higher, label_smoothing, None)
+        losses = (each * reached).sum(dim=1)
+        return losses if weights is None else losses * weights[labels]
+
+    def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean of the logits, negated from the true grade on."""
+        import torch
+
+        questions = torch.arange(self.num_outputs, device=logits.device)
+        signs = 1 - 2 * (questions >= labels[:, None]).to(logits.dtype)
+        return (logits * signs).mean(dim=1)
+
+    def probabilities(self, logits: Floats) -> Probabilities:
+        """The probability of each grade, by the chain rule."""
+        higher = sigmoid(logits.astype(np.float64))
+        ones = np.ones((len(logits), 1))
+        at_least = np.concatenate([ones, np.cumprod(higher, axis=1)], axis=1)
+        return np.asarray(at_least * np.concatenate([sigmoid(-logits.astype(np.float64)), ones], axis=1))
+
+    def log_odds(self, logits: Floats, targets: Labels, against: int | None) -> Probabilities:
+        """log(p / (1 - p)) of the target grade, or the log of its probability over that of `against`."""
+        p = np.clip(self.probabilities(logits), 1e-300, 1.0)
+        rows = np.arange(len(p))
+        target = p[rows, targets]
+        if against is not None:
+            return np.asarray(np.log(target) - np.log(p[:, against]))
+        others = np.clip(p.sum(axis=1) - target, 1e-300, None)
+        return np.asarray(np.log(target) - np.log(others))
+
+    def directions(self, targets: Labels, against: int | None) -> Probabilities:
+        """What speaks for the grade: for higher below it, and for no higher from it on. With `against`, what speaks for
+        the grade rather than the other one: the questions between the two."""
+        questions = np.arange(self.num_outputs)
+        found = np.where(questions < np.asarray(targets)[:, None], 1.0, -1.0)
+        if against is not None:
+            targets = np.asarray(targets)[:, None]
+            low, high = np.minimum(targets, against), np.maximum(targets, against)
+            found = np.where((questions >= low) & (questions < high), np.sign(targets - against), 0.0)
+        return found / max(1, self.num_outputs)
+
+    def top(self, probs: Floats) -> NDArray[np.int64]:
+        """The median grade, which has the smallest expected absolute error."""
+        above = 1 - np.cumsum(probs, axis=-1)
+        return np.asarray((above[..., :-1] > 0.5).sum(axis=-1))
+
+    def distance(self, p: Floats, q: Floats) -> Probabilities:
+        """The earth mover's distance, as a share of the way from the lowest to the highest grade."""
+        moved = np.abs(np.cumsum(p - q, axis=-1))[..., :-1]
+        return np.asarray(moved.sum(axis=-1) / max(1, self.num_outputs))
+
+    def selection_value(self, metric: str, labels: Labels, probs: Floats) -> float:
+        """See `Task`."""
+        if metric == "quadratic_kappa":
+            return quadratic_kappa(labels, self.decide(probs), len(self.labels))
+        if metric == "mae":
+            return mean_absolute_error(labels, self.decide(probs))
+        return super().selection_value(metric, labels, probs)
+
+    def measure(self, labels: Labels, probs: Floats, **more: Any) -> dict[str, Any]:
+        """The metrics of single labels, and in grades `mae` and `quadratic_kappa`."""
+        decided = self.decide(probs)
+        return super().measure(labels, probs, **more) | {
+            "mae": mean_absolute_error(labels, decided),
+            "quadratic_kappa": quadratic_kappa(labels, decided, len(self.labels)),
+        }
+
+
+def check_order(labels: Sequence[str], named: bool) -> None:
+    """Raises ConfigError unless the order of the labels is known: they are numbers in ascending order, or begin with
+    such numbers, or `named` says that somebody has given the names in their order."""
+    numbers = [_NUMBER.match(label) for label in labels]
+    values = [float(number[1]) for number in numbers if number is not None]
+    if named or (len(values) == len(labels) and values == sorted(values)):
+        return
+    raise ConfigError(
+        f"the order of the labels {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''} is not known; grades are "
+        "numbers, or integers from 0 whose names data.label_names gives in ascending order",
+        "task=classification",
+        setting="task",
+    )
