@@ -1,7 +1,7 @@
 """What the text of a row is: the one rule of all formats and commands. Light to import.
 
-A row has a text if at least one of its text columns holds something other than white space. A column without a value
-(an empty cell, null, NaN) beside such a column is an empty segment. A number is read as it is written. A text of several
+A row has a text if at least one of its text columns holds something other than white space. Beside such a column, one
+without a value (an empty cell, null, NaN) is an empty segment. A number is read as it is written. A text of several
 columns is one string: its segments, joined by tabs.
 """
 

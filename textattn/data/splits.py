@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
+from textattn.data.duplicates import without_duplicates
 from textattn.data.read import Corpus
 from textattn.errors import ConfigError
 
@@ -17,13 +18,17 @@ from textattn.errors import ConfigError
 def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     """Limits the training split to `max_train_examples` and makes a validation split where there is none.
 
+    What `data.duplicates` says comes first, and again for the validation split that is made here.
+
     The part set aside is stratified by label (single-label) and depends only on `seed`; where it is the last rows, on
     nothing. Where the rows are too few for one of each label, or none is wanted, training goes without a validation
     split, and a note says so.
 
     Raises:
         ConfigError: `max_train_examples` leaves a single label.
+        InputError: see `without_duplicates`.
     """
+    corpus = without_duplicates(corpus, config.duplicates)
     generator = np.random.default_rng(seed)
     train, notes = corpus.train, list(corpus.notes)
     if config.max_train_examples is not None and config.max_train_examples < len(train):
@@ -52,13 +57,15 @@ def prepare_splits(corpus: Corpus, config: DataConfig, seed: int) -> Corpus:
     rest = np.setdiff1d(np.arange(len(train)), aside)
     notes.append(f"no validation split: {len(aside)} of {len(train)} training rows are set aside for it")
     validation = replace(train.take(aside), name="validation")
-    return replace(
+    drawn = replace(
         corpus,
         train=train.take(rest),
         validation=validation,
         notes=notes,
         validation_is_drawn=not from_the_end,
     )
+    # The same text with two labels may now stand on both sides.
+    return without_duplicates(drawn, config.duplicates)
 
 
 def _choose(
