@@ -16,6 +16,9 @@ from textattn.data.segments import is_missing
 from textattn.data.table import Table
 from textattn.errors import InputError, Setting
 
+# Columns listed in a message.
+MOST_COLUMNS = 50
+
 
 def text_columns(config: DataConfig) -> list[str]:
     """The text column or columns."""
@@ -36,7 +39,8 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         near = get_close_matches(column.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
-            f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
+            f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns[:MOST_COLUMNS])}"
+            + (", …" if len(table.columns) > MOST_COLUMNS else ""),
             None if meant is None else table.advice or Setting(f"{section}.{key}", meant),
         )
 

@@ -30,8 +30,8 @@ class _Duplicate:
 def without_duplicates(corpus: Corpus, setting: Literal["keep", "drop", "error"]) -> Corpus:
     """The corpus after `data.duplicates`: equal texts to the letter are duplicates.
 
-    In the training split, rows with the same text and the same labels are; of them the first stays. A training row whose
-    text is in the validation or test split is one whatever its label.
+    In the training split, rows with the same text and the same labels are; of them the first stays. A training row is
+    one whatever its label if its text is in the validation or test split.
 
     Raises:
         InputError: there are some and the setting is `error`, or none but duplicates.
