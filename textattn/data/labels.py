@@ -90,7 +90,7 @@ def name_of(value: Any) -> str:
 def _meanings(value: Any) -> list[Any]:
     """What a plain value may be matched by where no label is spelled like it: a boolean, a number."""
     if isinstance(value, bool):
-        return [("boolean", value), ("number", int(value))]
+        return [("boolean", value)]
     if isinstance(value, int):
         return [("number", value)]
     if not isinstance(value, str):
@@ -106,7 +106,10 @@ def _alike(names: Sequence[str], *, with_numbers: bool = True) -> dict[Any, int]
         for key in _meanings(plain(name)):
             if with_numbers or key[0] == "boolean":
                 found.setdefault(key, []).append(i)
-    return {key: ids[0] for key, ids in found.items() if len(ids) == 1}
+    alike = {key: ids[0] for key, ids in found.items() if len(ids) == 1}
+    if len(names) == 2 and ("number", 0) in alike and ("number", 1) in alike:
+        alike |= {("boolean", truth): alike["number", int(truth)] for truth in (False, True)}
+    return alike
 
 
 def _with_booleans(names: Sequence[str], ids: dict[Any, int]) -> dict[Any, int]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AnySet
 from typing import Any
 
 from textattn.data.segments import SEGMENT_SEPARATOR, as_segment, is_blank, is_missing, join_segments
@@ -60,7 +59,7 @@ def _rows(texts: Any, columns: Sequence[str]) -> Iterable[Any]:
         return _rows_of_frame(texts, [str(name) for name in names], columns)
     if getattr(texts, "ndim", None) == 0:  # an array without dimensions holds one value
         return [texts.item()]
-    if isinstance(texts, bytes | bytearray | AnySet) or not isinstance(texts, Iterable):
+    if isinstance(texts, bytes | bytearray | set | frozenset) or not isinstance(texts, Iterable):
         raise InputError(f"texts is {_kind(texts)}; expected a string or a sequence of strings")
     # Arrow arrays hold scalars of their own, which know their Python value.
     return texts.to_pylist() if hasattr(texts, "to_pylist") else texts
