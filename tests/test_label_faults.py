@@ -149,7 +149,7 @@ def test_control_characters_and_whole_texts() -> None:
 
 
 def test_a_new_hint_keeps_the_names_that_are_given() -> None:
-    write("a.csv", rows_of("a", "b", "B", "B", "B"))
+    write("a.csv", rows_of("a", "b", "B", "B", "B", "other"))
     fault = found("a.csv", label_map={"a": "b"})["look_alike_labels"]
     assert pasted(fault.hint) == {"a": "B", "b": "B"}
     assert found("a.csv", label_map=pasted(fault.hint)) == {}
