@@ -30,7 +30,7 @@ COLUMNS: dict[str, list[Any]] = {
     "text": [
         "The film was a joy.",
         "Cold soup,\nrude waiter.",
-        "",
+        ".",
         "Ein schönes Buch 😀\u2028 x\u0085",
         'a, "quoted" b',
         "tab\there",
@@ -188,12 +188,12 @@ BAD_ROWS = {
     "an open quote": ("csv", 6, b"5,good 5\r\n", b'5,"good" 5\r\n', "not csv: ',' expected after '\"'"),
     "broken JSON": ("jsonl", 5, b'"good 5"}', b'"good 5"', "not JSON: "),
     "no object": ("jsonl", 5, b'{"id": 5, "text": "good 5"}', b"[5]", "expected a JSON object"),
-    "null": ("jsonl", 5, b'"good 5"', b"null", "column 'text' has no text"),
-    "no key": ("jsonl", 5, b', "text": "good 5"', b"", "column 'text' has no text"),
-    "a list": ("jsonl", 5, b'"good 5"', b'["good 5"]', "column 'text' has no text"),
+    "null": ("jsonl", 5, b'"good 5"', b"null", "column 'text' is empty; expected a text"),
+    "no key": ("jsonl", 5, b', "text": "good 5"', b"", "column 'text' is empty; expected a text"),
+    "a list": ("jsonl", 5, b'"good 5"', b'["good 5"]', "column 'text' holds list \"['good 5']\"; expected a text"),
     "half a character": ("jsonl", 5, b'"good 5"', b'"\\ud83d"', "not JSON: a \\u escape is half of a character"),
     "not UTF-8": ("txt", 5, b"good 5", b"g\xefod 5", "byte 2 of the line is not UTF-8"),
-    "no text": ("parquet", 5, b"", b"", "column 'text' has no text"),
+    "no text": ("parquet", 5, b"", b"", "column 'text' is empty; expected a text"),
 }
 
 

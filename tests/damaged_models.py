@@ -24,7 +24,7 @@ READERS = [
     ("config.json", "onnx"), ("config.json", "torch"), ("tokenizer.json", "onnx"), ("tokenizer_config.json", "onnx"),
     ("model.onnx", "onnx"), ("model.int8.onnx", "int8"), ("model.safetensors", "torch"),
 ]  # fmt: skip
-TEXTS = ["good food", "", "awful " * 40, "Ein schönes 😀"]
+TEXTS = ["good food", "?", "awful " * 40, "Ein schönes 😀"]
 GOOD = ["fine", "great", "tasty", "friendly", "fresh", "lovely"]
 BAD = ["awful", "cold", "rude", "stale", "dirty", "noisy"]
 BUNDLED = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.onnx")

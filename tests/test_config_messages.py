@@ -74,7 +74,7 @@ WRONG_VALUES = [
     ("data.text", "[]", "needs at least 1 entries, got 0"),
     ("data.text", "3", "must be text or a list, got 3; put it in quotes"),
     ("data.text", "{a: b}", "must be text or a list, got a mapping"),
-    ("data.label", "~", "must be text, got null"),
+    ("data.label", "~", "must be text or a list, got null"),
     ("data.label_names", "[only]", "needs at least 2 entries, got 1"),
     ("data.validation_fraction", "1", "must be less than 1, got 1"),
     ("data.validation_fraction", "-0.1", "must be at least 0, got -0.1"),

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.checks.lint import Finding, duplicate_groups
+from textattn.checks.finding import Finding
+from textattn.checks.lint import duplicate_groups
 from textattn.data.read import Corpus
 from textattn.tokens.token_arrays import TokenArrays
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textattn.cli.console import flush, note, out, out_json, waiting
+from textattn.data.segments import is_blank
 from textattn.errors import InputError
-from textattn.inference.visible import one_line
+from textattn.inference.visible import UNSURE, one_line
 
 if TYPE_CHECKING:
     from textattn.inference.classifier import Classifier, Prediction
@@ -21,16 +22,21 @@ def open_model(model: str | None, device: str = "cpu", runtime: str | None = Non
         return textattn.load(model, device, runtime)
 
 
-def check_arguments(texts: Sequence[str]) -> None:
+def check_arguments(texts: Sequence[str], *, skip: bool = False) -> None:
     """Refuses a text that is none; cheap, so that it can come before the model is loaded.
 
+    Args:
+        skip: leave one that is empty to `print_predictions`.
+
     Raises:
-        InputError: it is not UTF-8.
+        InputError: it is not UTF-8, or empty.
     """
     for number, text in enumerate(texts, 1):
         # Python hands over undecodable bytes of the command line as lone surrogates.
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise InputError(f"text {number} of the command line is not UTF-8")
+        if is_blank(text) and not skip:
+            raise InputError(f"text {number} of the command line is empty; expected a text")
 
 
 def print_predictions(
@@ -41,13 +47,22 @@ def print_predictions(
     min_score: float = 0.0,
     json: bool = False,
 ) -> None:
-    """A line a text, as the groups come."""
+    """A line a text, as the groups come; an empty text has no answer: `?` without a score."""
     multi_label = classifier.config.multi_label
     total = truncated = unsure = 0
     for texts in groups:
-        tokens = classifier.tokenizer.encode(classifier.normalise(texts))
-        total, truncated = total + len(texts), truncated + tokens.num_truncated
-        for text, probs in zip(texts, classifier.probabilities(tokens), strict=True):
+        given = [text for text in texts if not is_blank(text)]
+        tokens = classifier.tokenizer.encode(classifier.normalise(given))
+        total, truncated = total + len(given), truncated + tokens.num_truncated
+        answers = iter(classifier.probabilities(tokens))
+        for text in texts:
+            if is_blank(text):
+                if json:
+                    out_json({"label": None, "score": None, "text": text})
+                else:
+                    out(f"{UNSURE}\t")
+                continue
+            probs = next(answers)
             prediction = classifier.prediction(probs, min_score)
             is_unsure = prediction.score < min_score
             unsure += is_unsure

@@ -12,7 +12,7 @@ import typer
 from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
 from textattn.cli.console import note, out_bytes, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
-from textattn.errors import ConfigError, Option
+from textattn.errors import ConfigError, InputError, Option
 
 if TYPE_CHECKING:
     from textattn.data.formats import Format
@@ -60,7 +60,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         bool, typer.Option("--attention", help="Add the tokens with their positions, weights and contributions.")
     ] = False,
     on_error: Annotated[
-        str, typer.Option("--on-error", metavar="stop|skip", help="What to do with a row that has no text.")
+        str,
+        typer.Option(
+            "--on-error",
+            metavar="stop|skip",
+            help="What to do with a row that has no text. skip: leave it out; without --output, print ? for it.",
+        ),
     ] = "stop",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted --output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --output.")] = False,
@@ -113,12 +118,14 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     if output is not None and texts and list(texts) != ["-"]:
         raise ConfigError("--output needs --input", Option("input", "reviews.csv"))
     require_texts(context, texts or input or [])
-    check_arguments(texts or [])
+    skip = on_error == "skip"
+    check_arguments(texts or [], skip=skip)
     files = input_files(input or ["-"])
     if output is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
         # Answered as they come.
         classifier = open_model(model, device, runtime)
-        print_predictions(classifier, read_texts(texts or []), top_k=top_k, min_score=min_score, json=json)
+        groups = read_texts(texts or [], lambda problem: _on_empty(problem, skip))
+        print_predictions(classifier, groups, top_k=top_k, min_score=min_score, json=json)
         return
     from textattn.inference.bulk import BulkJob, BulkOptions
 
@@ -127,7 +134,6 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         columns = text_column or classifier.config.text_columns
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
-        skip = on_error == "skip"
         if output is None:
             texts_of_tables = _texts_of(tables, columns, skip)
             print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
@@ -139,6 +145,13 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
+
+
+def _on_empty(problem: InputError, skip: bool) -> None:
+    """Says that an empty line has no answer; raises the problem where it is not to be skipped."""
+    if not skip:
+        raise InputError(problem.problems, Option("on_error", "skip"))
+    note(f"{problem.message}; skipped", "Warning")
 
 
 def _check_format(option: str, name: str) -> None:
@@ -182,23 +195,25 @@ def _is_stream(output: str) -> bool:
 
 
 def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[list[str]]:
-    """The texts of tables, chunk by chunk.
+    """The texts of tables, chunk by chunk; an empty one in the place of a row that cannot be answered.
 
     Raises:
-        InputError: a row has no text and is not to be skipped.
+        InputError: a row cannot be answered and is not to be skipped.
     """
     from textattn.data.chunks import read_chunks
-    from textattn.errors import InputError
 
     for table in tables:
         for chunk in read_chunks(table, columns):
             if chunk.problems and not skip:
                 # The rows before the one that ends the job are answered.
                 yield chunk.texts[: chunk.places[0]]
-                raise InputError(str(chunk.problems[0]), "--on-error skip leaves such rows out")
-            yield chunk.texts
+                raise InputError(str(chunk.problems[0]), Option("on_error", "skip"))
             for problem in chunk.problems:
                 note(f"{problem}; skipped", "Warning")
+            texts = list(chunk.texts)
+            for place in reversed(chunk.places):
+                texts.insert(place, "")
+            yield texts
 
 
 def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:

@@ -7,12 +7,13 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from textattn.data.segments import is_blank
 from textattn.errors import InputError, Option, Problem, Setting
 
 if TYPE_CHECKING:
@@ -42,17 +43,22 @@ def require_texts(context: typer.Context, given: Sequence[str]) -> None:
         raise typer.Exit(2)
 
 
-def read_texts(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
+def read_texts(
+    arguments: Sequence[str], on_empty: Callable[[InputError], None] | None = None
+) -> Iterator[Sequence[str]]:
     """Texts in groups as they become available: a group is never held back to fill it.
 
     `-`, or no text at all with something piped in, means stdin: one text a line.
 
+    Args:
+        on_empty: called with what is wrong with an empty line, which is then handed over; default: it is raised.
+
     Raises:
-        InputError: a line is not UTF-8.
+        InputError: a line is not UTF-8, or empty.
     """
     if arguments and list(arguments) != ["-"]:
         return iter([list(arguments)])
-    return _as_it_comes(_stdin())
+    return _as_it_comes(_stdin(), on_empty)
 
 
 def input_files(names: Sequence[str]) -> list[str]:
@@ -159,11 +165,11 @@ def _grouped(texts: Iterator[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _as_it_comes(stream: BinaryIO) -> Iterator[list[str]]:
+def _as_it_comes(stream: BinaryIO, on_empty: Callable[[InputError], None] | None) -> Iterator[list[str]]:
     """What has arrived: a slow stream is answered line by line, a file in large groups."""
     number = 1
     for lines in _arriving(stream):
-        yield from _grouped(_decoded(lines, "stdin", number))
+        yield from _grouped(_decoded(lines, "stdin", number, on_empty))
         number += len(lines)
 
 
@@ -180,10 +186,18 @@ def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
         yield [last]
 
 
-def _decoded(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
+def _decoded(
+    lines: Iterable[bytes], name: str, first: int, on_empty: Callable[[InputError], None] | None
+) -> Iterator[str]:
     for number, line in enumerate(lines, first):
         try:
-            # Only the line end goes: line N of the output answers line N of the input, empty ones too.
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+            # Only the line end goes: line N of the output answers line N of the input.
+            text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{name}:{number}: byte {error.start + 1} of the line is not UTF-8") from None
+        if is_blank(text):
+            empty = InputError(f"{name}:{number}: the line is empty; expected a text")
+            if on_empty is None:
+                raise empty
+            on_empty(empty)
+        yield text

@@ -92,10 +92,14 @@ class DataConfig(Section):
     that many training examples are read, plus the buffer from which they are drawn."""
     text: Name | Annotated[list[Name], Field(min_length=1)] = "text"
     """Column that holds the text, or several columns, which are joined as segments with a separator token."""
-    label: Name = "label"
-    """Column that holds the label: a string, an integer, a boolean, or a list of them (multi-label)."""
+    label: Name | Annotated[list[Name], Field(min_length=2)] = "label"
+    """Column that holds the label: a string, a number, a boolean, or a list of them (multi-label). Or a list of columns
+    of 0 and 1 (or false and true), each of which is a label (multi-label)."""
     label_names: Annotated[list[Name], Field(min_length=2)] | None = None
     """Names of the labels 0, 1, … for data whose labels are integers without names."""
+    label_map: dict[StrictStr, Name | None] | None = None
+    """Other names for labels as they stand in the data, such as `{POS: pos, "nan": null}`. null: the row has no label
+    and is left out; of several labels, only this one is left out."""
     evidence: Name | None = None
     """Column with the parts of the text that are the reason for its label: [start, end] pairs of character positions,
     strings, or (with `evidence_tokens`) a 0 or 1 for each token. Used by `textattn audit` and
@@ -141,6 +145,10 @@ class DataConfig(Section):
     to training texts. With `time` the last rows are chosen whatever their labels."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: use all examples."""
+    duplicates: Literal["keep", "drop", "error"] = "keep"
+    """What to do with training rows that stand there twice, with the same text and labels, and with texts of the
+    training split that are also in the validation or test split. `drop`: leave them out of the training split; `error`:
+    stop and name them."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a malformed row or one without text or label. `error`: stop and report its file, row and column;
     `skip`: skip the row and count it."""
@@ -178,8 +186,15 @@ class DataConfig(Section):
             given = 1 if isinstance(self.unlabelled.text, str) else len(self.unlabelled.text)
             if given != len(texts):
                 raise ValueError(f"data.unlabelled.text names {given} columns, but data.text names {len(texts)}")
-        if self.label in texts:
-            raise ValueError(f"data.text and data.label are both {self.label!r}")
+        labels = [self.label] if isinstance(self.label, str) else self.label
+        if both := [name for name in labels if name in texts]:
+            raise ValueError(f"data.text and data.label are both {both[0]!r}")
+        if len(set(labels)) < len(labels):
+            raise ValueError("data.label names the same column twice")
+        if not isinstance(self.label, str):
+            for key in ("label_names", "label_separator", "label_map"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"data.{key} is for one label column, but data.label names {len(labels)}")
         if len(set(texts)) < len(texts):
             raise ValueError("data.text names the same column twice")
         if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):

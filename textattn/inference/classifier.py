@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
 from textattn.errors import ConfigError, InputError, Option, shell_command
+from textattn.inference.given_texts import given_texts
 from textattn.inference.session import Floats, Session, run_in_batches
-from textattn.inference.visible import one_line
+from textattn.inference.visible import UNSURE, one_line
 from textattn.storage.model_files import ModelFiles, SavedConfig, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from textattn.tasks import Task, task_of
@@ -30,12 +29,9 @@ if TYPE_CHECKING:
     from textattn.inference.torch_session import TorchSession
 
 T = TypeVar("T")
-Text = str | Sequence[str]
+Text = str | Sequence[str] | Mapping[str, str]
 # Name -> the file it runs, in the order of preference.
 RUNTIMES = {"onnx": ONNX, "int8": ONNX_INT8, "torch": WEIGHTS}
-# Printed in the place of a label where none is probable enough.
-UNSURE = "?"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -165,9 +161,11 @@ class Classifier:
         For a model of several text columns, a text is a sequence of strings, or one string with tabs between them.
 
         Args:
+            texts: any iterable, also a column of a data frame, or a data frame with the text columns of the model.
             min_score: where the most probable label is less probable than this, `labels` is empty.
 
         Raises:
+            InputError: a text is missing (None, NaN), empty or no text at all; the message names its position.
             ConfigError: a text has the wrong number of segments.
         """
         from textattn.inference.notebook import Answers
@@ -229,27 +227,13 @@ class Classifier:
         return digest.hexdigest()
 
     def normalise(self, texts: Text | Iterable[Text]) -> list[str]:
-        """One string a text, its segments joined by tabs.
+        """One string a text, its segments joined by tabs; see `given_texts` for what may be given.
 
         Raises:
+            InputError: a text is missing, empty or no text at all; the message names its position.
             ConfigError: a text has the wrong number of segments.
         """
-        rows = [texts] if isinstance(texts, str) else list(texts)
-        wanted = self.tokenizer.num_segments
-        joined = []
-        for row in rows:
-            if not isinstance(row, str):
-                row = join_segments(row)
-            found = row.count(SEGMENT_SEPARATOR) + 1
-            if wanted > 1 and found != wanted:
-                start = row if len(row) <= 40 else row[:40] + "…"
-                raise ConfigError(
-                    f"expected {wanted} segments separated by tabs, got {found}: {start!r}",
-                    "$'first segment\\tsecond segment'",
-                )
-            # Lone surrogates are no text: no tokenizer takes them, and no file can hold them.
-            joined.append(_SURROGATES.sub("\ufffd", row))
-        return joined
+        return given_texts(texts, self.config.text_columns)
 
 
 class _Background(Generic[T]):

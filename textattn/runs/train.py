@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from textattn.config import Config, dump_config
+from textattn.data.label_faults import label_faults
 from textattn.errors import Elsewhere, TrainingError, shell_command
 from textattn.report import Report
 from textattn.runs.checkpoints import check_same_config, load_state
@@ -88,6 +89,8 @@ class _Training:
         """Run all stages up to the end of training."""
         processes, report = placement.processes, self.report
         data = processes.in_turn(lambda: prepare(self.config, report))
+        for fault in label_faults(data.corpus, data.config.data):
+            report.note(f"{fault.message}; {fault.hint}")
         state = load_state(run, data, processes, report) if resumes else None
         with torch.random.fork_rng():
             torch.manual_seed(data.config.seed)
