@@ -5,11 +5,22 @@ The docstring under a field is its help text, which `textattn schema` puts into 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from textattn.parts import part_names
 
@@ -18,7 +29,18 @@ PositiveInt = Annotated[StrictInt, Field(gt=0)]
 NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
-Files = Name | list[Name]
+
+
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain the character NUL (\\0)")
+    # As a shell does it. In YAML and in `output.dir=~/runs` no shell sees it.
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text  # noqa: PTH111 (may be a Hub id)
+
+
+FileName = Annotated[StrictStr, Field(min_length=1), AfterValidator(_path)]
+"""A path of a file or folder; `~` at its beginning is the home directory."""
+Files = FileName | list[FileName]
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 # Only the names of the files are read. Importing them would load torch.
 MODEL = Path(__file__).parents[1] / "model"
@@ -78,7 +100,7 @@ class Unlabelled(Section):
 class DataConfig(Section):
     """Where the texts and labels are read from."""
 
-    path: Name | None = None
+    path: FileName | None = None
     """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Give either `path` or
     `files`."""
     files: DataFiles | None = None
@@ -114,7 +136,7 @@ class DataConfig(Section):
     """Split for the final metrics. Nothing is ever selected on it. null: none."""
     unlabelled: Unlabelled | None = None
     """Texts without labels. They are used for the vocabulary and the word vectors and, with `teacher`, for training."""
-    teacher: Name | None = None
+    teacher: FileName | None = None
     """Model (run directory, bundle or Hub id) whose predictions become the labels of the texts without labels. These
     texts are then trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
@@ -183,7 +205,7 @@ class TokenizerConfig(Section):
     """`char` suits scripts without spaces. `composition` reads a chemical formula as its elements and their shares, so
     that Li2O and Li4O2 are the same; `formula` reads it as it is written. `pretrained` loads the tokenizer at
     `path`."""
-    path: Name | None = None
+    path: FileName | None = None
     """For `pretrained`: a tokenizer.json, a folder that contains one, or a Hub model id."""
     vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
     """Largest size of the vocabulary, including special tokens."""
@@ -214,7 +236,7 @@ class VectorsConfig(Section):
     """`file`: read vectors in the text format of word2vec, GloVe or fastText. `skipgram`: train vectors with gensim on
     the texts of the run. `periodic_table`, for tokenizer.type=composition: elements that are close in the periodic
     table start with similar vectors, and so do similar amounts."""
-    path: Name | None = None
+    path: FileName | None = None
     """For `file`: the file of vectors, plain or gzip."""
     epochs: PositiveInt = 5
     """For `skipgram`: number of passes over the texts."""
@@ -369,7 +391,7 @@ class TrainingConfig(Section):
 class OutputConfig(Section):
     """What a run writes into its directory."""
 
-    dir: Name | None = None
+    dir: FileName | None = None
     """Run directory. null: runs/<config>/<time>."""
     prediction_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose predictions are written to predictions/<split>.parquet."""

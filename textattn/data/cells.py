@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
+from textattn.config.overrides import override_text
 from textattn.config.schema import DataConfig
 from textattn.data.labels import shortened
 from textattn.data.table import Table
@@ -31,8 +32,12 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
             f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            None if meant is None else table.advice or Setting(f"{section}.{key}", meant),
+            None if meant is None else table.advice or _setting(f"{section}.{key}", meant),
         )
+
+
+def _setting(name: str, column: str) -> Setting:
+    return Setting(name, override_text(tuple(name.split(".")), column))
 
 
 def text_problem(segments: list[Any], columns: list[str]) -> str | None:
