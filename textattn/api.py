@@ -57,7 +57,7 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runti
         textattn.errors.InputError: the model does not exist or is damaged.
         textattn.errors.ConfigError: the device or the runtime does not exist.
     """
-    from textattn.storage.model_files import find_model
+    from textattn.storage.find_model import find_model
 
     return Model.load(find_model(None if model is None else os.fspath(model)), device, runtime)
 

@@ -9,9 +9,10 @@ import signal
 import sys
 import time
 
-from textattn.cli.console import is_debug, print_error, print_trace, tolerate_encodings
+from textattn.cli.console import is_debug, note, print_error, print_trace, tolerate_encodings
 from textattn.cli.quick import run_quickly
 from textattn.errors import Elsewhere, InputError, TextattnError
+from textattn.storage import hub
 
 # What the system does not let us do with a file, wherever we ask for it.
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
@@ -27,6 +28,7 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long as the process)
     tolerate_encodings()
+    hub.on_read(lambda text: note(text, "Note"))
     # On Linux, torch then puts large tensors on huge pages, and a training step waits less for memory. Torch reads the
     # variable when it is loaded.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from textattn.config.fields import nearest
 from textattn.config.messages import Finding, Place, dotted, place_of, problems_of, shown
 from textattn.config.overrides import apply_overrides
+from textattn.config.regular_file import read_regular
 from textattn.config.removed import drop_removed
 from textattn.config.schema import Config, Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_yaml
@@ -19,6 +21,10 @@ from textattn.data.formats import is_table
 from textattn.errors import ConfigError, Problem, shell_command
 
 PACKAGE = Path(__file__).parent.parent
+# A config is read whole. The largest that people write have some kilobytes.
+LARGEST = 10**7
+# Of a folder, as many names are compared with a misspelt one.
+MOST_NAMES = 1000
 # Of a config in which everything is wrong, as many problems are shown.
 MOST_PROBLEMS = 100
 AnySection = TypeVar("AnySection", bound=Section)
@@ -140,6 +146,8 @@ def _read_source(source: str) -> tuple[str, str]:
     try:
         if source == "-":
             return sys.stdin.read(), origin
+        if "\0" in source:
+            raise ConfigError("a path must not contain the character NUL (\\0)", place=source.replace("\0", "\\0"))
         if is_table(source) and Path(source).is_file():
             return dump_yaml({"data": {"path": source}}), origin
         if not Path(source).exists() or Path(source).is_dir():
@@ -147,7 +155,7 @@ def _read_source(source: str) -> tuple[str, str]:
             if source not in shipped:
                 raise ConfigError(_not_found(source, list(shipped)), "textattn configs ls", place=source)
             origin = str(shipped[source])
-        return Path(origin).read_text(encoding="utf-8-sig"), origin
+        return read_regular(Path(origin), LARGEST, pipes=True).decode("utf-8-sig"), origin
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
         raise ConfigError(
@@ -160,10 +168,13 @@ def _read_source(source: str) -> tuple[str, str]:
 
 
 def _not_found(source: str, shipped: list[str]) -> str:
-    what = "is a folder, not a config" if Path(source).is_dir() else "no such file or shipped config"
+    is_folder = Path(source).is_dir()
+    what = "is a folder, not a config" if is_folder else "no such file or shipped config"
     near = nearest(Path(source).stem, shipped)
-    if near is None and Path(source).parent.is_dir():
-        siblings = {path.stem: str(path) for path in Path(source).parent.glob("*.yaml") if path.is_file()}
+    if near is None and not is_folder and Path(source).parent.is_dir():
+        # In a folder of very many files nobody waits until all have been compared.
+        files = itertools.islice(Path(source).parent.glob("*.yaml"), MOST_NAMES)
+        siblings = {path.stem: str(path) for path in files if path.is_file()}
         near = siblings.get(nearest(Path(source).stem, list(siblings)) or "")
     return f"{what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
 

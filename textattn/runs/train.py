@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from textattn.config import Config, dump_config
-from textattn.errors import Elsewhere, TrainingError, shell_command
+from textattn.errors import Elsewhere, InputError, TrainingError, shell_command
+from textattn.inference.original_data import Origin
 from textattn.report import Report
 from textattn.runs.checkpoints import check_same_config, load_state
 from textattn.runs.environment import environment_of
@@ -147,6 +148,8 @@ class _Training:
         if resumes:
             run.check_links()
             check_same_config(run, self.config)
+            if not is_finished:
+                self._check_place(run)
             if is_finished:
                 self.report.note(f"{run} is finished; there is nothing to resume")
                 run.remove_checkpoints()  # the run may have been killed after writing its last file
@@ -155,6 +158,18 @@ class _Training:
             if self.resume:
                 self.report.note(f"there is no run to resume in {run}, so a new run starts")
         return str(run), resumes, is_finished
+
+    def _check_place(self, run: RunDir) -> None:
+        """Check that the data of the run can be read here, under the names that its config records."""
+        try:
+            origin = Origin.of(run.path, run.environment().to_json())
+        except InputError:
+            return  # A run that was killed early has none.
+        if origin.locate(self.config.data) != self.config.data:
+            raise InputError(
+                f"the data of {run} are not here; it was started in {origin.directory}",
+                shell_command("cd {}", origin.directory),
+            )
 
     def _directory(self, name: str) -> RunDir:
         if self.config.output.dir is not None:
