@@ -17,6 +17,8 @@ from textattn.storage import hub
 # What the system does not let us do with a file, wherever we ask for it.
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 ISSUES = "https://github.com/textattn/textattn/issues"
+# In the words of torch.
+OUT_OF_MEMORY = "allocate memory"
 # Of the process that says what is wrong, while the others of the same training wait.
 SECONDS_TO_SPEAK = 5.0
 
@@ -71,6 +73,11 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in NOT_OURS and isinstance(error.filename, str):
             print_error(InputError(f"{error.filename}: {error.strerror}"))
             sys.exit(InputError.exit_code)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY in str(error)):
+            print_error(
+                TextattnError("not enough memory", "fewer or shorter texts, a smaller model, or smaller batches")
+            )
+            sys.exit(1)
         report = (
             "report what is printed above"
             if is_debug()

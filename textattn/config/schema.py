@@ -25,7 +25,10 @@ from pydantic import (
 from textattn.parts import part_names
 
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
-PositiveInt = Annotated[StrictInt, Field(gt=0)]
+# Larger numbers cannot be counted exactly in floating point, and no machine has so many of anything.
+LARGEST = 2**53
+PositiveInt = Annotated[StrictInt, Field(gt=0, le=LARGEST)]
+Count = Annotated[StrictInt, Field(ge=0, le=LARGEST)]
 NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
@@ -207,7 +210,7 @@ class TokenizerConfig(Section):
     `path`."""
     path: FileName | None = None
     """For `pretrained`: a tokenizer.json, a folder that contains one, or a Hub model id."""
-    vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
+    vocab_size: Annotated[StrictInt, Field(ge=10, le=LARGEST)] = 30_000
     """Largest size of the vocabulary, including special tokens."""
     min_frequency: PositiveInt = 2
     """How often a token must occur in the texts that train the tokenizer to enter the vocabulary."""
@@ -316,7 +319,7 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The optimisation."""
 
-    epochs: PositiveInt = 4
+    epochs: Annotated[StrictInt, Field(gt=0, le=10**6)] = 4
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
     """Stop after this many batches, with a final evaluation, unless the epochs end earlier. null: no limit."""
@@ -355,7 +358,7 @@ class TrainingConfig(Section):
     the predictions are correct (Guo et al. 2017). The predicted labels stay the same."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
     """Validation metric that selects the best checkpoint. null: accuracy, or micro_f1 for multi-label."""
-    cross_validation: Annotated[StrictInt, Field(ge=2)] | None = None
+    cross_validation: Annotated[StrictInt, Field(ge=2, le=LARGEST)] | None = None
     """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
     trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
     predictions of the folds were best. Their metrics are in metrics.json, and they calibrate the model. null: no
@@ -397,9 +400,9 @@ class OutputConfig(Section):
     """Splits whose predictions are written to predictions/<split>.parquet."""
     attention_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose attention weights and contributions are written to attention/<split>.parquet, token by token."""
-    attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
+    attention_examples: Count = 1000
     """Largest number of examples whose attention weights are written for each split."""
-    audit_examples: Annotated[StrictInt, Field(ge=0)] = 100
+    audit_examples: Count = 100
     """Number of texts on which the run finally measures how far its explanations can be trusted (`textattn audit`).
     0: no audit."""
     plots: StrictBool = True
