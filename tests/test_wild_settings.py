@@ -18,9 +18,9 @@ from textattn.config.fields import FIELDS
 from textattn.errors import ConfigError
 
 WILD = [
-    "1" + "0" * 400, str(2**63), str(2**53), "999999999", "-1", "0", "1e308", ".nan", "-.inf", "null", "true", "[]", "{}",
-    "[[[[]]]]", "[1, 2]", "{a: 1}", "\0", "\ud800", "é", "x" * 5000, "undefined", "idna", "pipe", "/dev/zero", "/", ".",
-    "~/x", "a/b/c", "hf://x",
+    "1" + "0" * 400, str(2**63), str(2**53), "999999999", "-1", "0", "1e308", ".nan", "-.inf", "null", "true", "[]",
+    "{}", "[[[[]]]]", "[1, 2]", "{a: 1}", "\0", "\ud800", "é", "x" * 5000, "undefined", "idna", "pipe", "/dev/zero",
+    "/", ".", "~/x", "a/b/c", "hf://x",
 ]  # fmt: skip
 # What a setting needs so that its value is looked at.
 TOGETHER = {
@@ -45,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Path("mine.yaml").write_text(MINE)
     os.mkfifo("pipe")
     yield
-    assert sorted(os.listdir()) == ["mine.yaml", "pipe", "reviews.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "pipe", "reviews.csv"]
 
 
 def words_of(key: str, value: str) -> list[str]:

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from textattn.config.fields import FIELDS, keys_of, meant_setting, nearest
 from textattn.config.yaml12 import KeyPath, scalar
 
+# Of a key in a message.
+LONGEST_KEY = 200
 # More unknown keys than this are no slips of the pen, and a search for what each may mean takes a while.
 MOST_SUGGESTIONS = 100
 
@@ -161,7 +163,8 @@ def _unknown_key(path: KeyPath, meant: tuple[str, ...] | None) -> str:
 
 def dotted(path: KeyPath) -> str:
     """A path as it is written in an override: `model.dropout.words`, `data.text[1]`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else "." + (part or "''") for part in path).lstrip(".")
+    parts = (part if isinstance(part, int) or len(part) <= LONGEST_KEY else f"{part[:LONGEST_KEY]}…" for part in path)
+    return "".join(f"[{part}]" if isinstance(part, int) else "." + (part or "''") for part in parts).lstrip(".")
 
 
 def shown(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,6 +11,15 @@ from textattn.config.schema import DataConfig
 from textattn.data.labels import shortened
 from textattn.data.table import Table
 from textattn.errors import InputError, Setting
+
+# Of the names of a table with thousands of columns, as many are shown.
+MOST_NAMES = 100
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, with commas between them."""
+    more = f", … ({len(names):,} in all)" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def text_columns(config: DataConfig) -> list[str]:
@@ -31,7 +41,7 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         near = get_close_matches(column.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
-            f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
+            f"column {column!r} not found in {table.origin}; columns are: {listed(table.columns)}",
             None if meant is None else table.advice or _setting(f"{section}.{key}", meant),
         )
 
