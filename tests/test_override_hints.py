@@ -13,7 +13,7 @@ from pathlib import Path
 import bad_input
 import pytest
 from bad_input import MINE
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from inprocess import run as cli
 
@@ -64,7 +64,10 @@ def write_table(path: Path, column: str) -> None:
 
 
 @given(NAMES)
-@settings(deadline=None, max_examples=40)
+@example("[x]")
+@example("[a, 'b']")
+@example("Review #1")
+@settings(deadline=None, max_examples=10)
 def test_the_hint_for_a_column_names_that_column(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -78,7 +81,7 @@ def test_the_hint_for_a_column_names_that_column(name: str) -> None:
 
 
 @given(NAMES.filter(lambda name: "/" not in name and not name.startswith(("-", "~"))))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=5)
 def test_data_and_run_directories_of_any_name(name: str) -> None:
     """The texts of data.path and output.dir reach the files unchanged, with `evaluate` as well."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

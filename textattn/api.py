@@ -47,8 +47,8 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runti
     """Load a trained model. Several threads may use it at the same time.
 
     Args:
-        model: a run directory, a bundle or a Hub id; the default is $TEXTATTN_MODEL or else the newest finished run
-            under runs/.
+        model: a run directory, a bundle or a model on the Hub (`hf://user/name`, `hf://user/name@revision`); the
+            default is $TEXTATTN_MODEL or else the newest finished run under runs/.
         device: the device to compute on; every device except `cpu` needs torch.
         runtime: `onnx` (ONNX Runtime), `int8` (ONNX Runtime with the quantised model) or `torch`; the default is the
             first of these that is available.

@@ -80,7 +80,7 @@ class Unlabelled(Section):
     """Texts without labels, from the labelled data or from elsewhere."""
 
     path: Files | None = None
-    """Files (globs allowed), a folder or a Hub id. null: the same as `data.path`."""
+    """Files (globs allowed), a folder or a data set on the Hub. null: the same as `data.path`."""
     name: Name | None = None
     """Configuration (subset) of a Hub data set."""
     revision: Name | None = None
@@ -104,8 +104,8 @@ class DataConfig(Section):
     """Where the texts and labels are read from."""
 
     path: FileName | None = None
-    """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Give either `path` or
-    `files`."""
+    """A file such as a csv, a folder, a data set on the Hub (`stanfordnlp/imdb`, or `hf://stanfordnlp/imdb` if the name
+    could also be a path), or `bundled:reviews`. Give either `path` or `files`."""
     files: DataFiles | None = None
     """Files of each split, as an alternative to `path`."""
     name: Name | None = None
@@ -140,8 +140,8 @@ class DataConfig(Section):
     unlabelled: Unlabelled | None = None
     """Texts without labels. They are used for the vocabulary and the word vectors and, with `teacher`, for training."""
     teacher: FileName | None = None
-    """Model (run directory, bundle or Hub id) whose predictions become the labels of the texts without labels. These
-    texts are then trained on like the others."""
+    """Model (run directory, bundle or `hf://user/name`) whose predictions become the labels of the texts without
+    labels. These texts are then trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of the training split to set aside for validation (seeded, stratified by label) if there is no validation
     split. 0: no validation; the model of the last epoch is kept and is not calibrated."""
