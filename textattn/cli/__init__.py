@@ -11,7 +11,7 @@ import time
 
 from textattn.cli.console import is_debug, note, print_error, print_trace, tolerate_encodings
 from textattn.cli.quick import run_quickly
-from textattn.errors import Elsewhere, InputError, TextattnError
+from textattn.errors import ConfigError, Elsewhere, InputError, TextattnError
 from textattn.storage import hub
 
 # What the system does not let us do with a file, wherever we ask for it.
@@ -78,6 +78,12 @@ def main() -> None:
                 TextattnError("not enough memory", "fewer or shorter texts, a smaller model, or smaller batches")
             )
             sys.exit(1)
+        if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+            print_error(TextattnError("no folder for temporary files can be written to", "TMPDIR=FOLDER names another"))
+            sys.exit(1)
+        if isinstance(error, ValueError) and "embedded null" in str(error):
+            print_error(ConfigError("a path must not contain the character NUL (\\0)"))
+            sys.exit(ConfigError.exit_code)
         report = (
             "report what is printed above"
             if is_debug()

@@ -113,6 +113,9 @@ class _Training:
             config = setup.data.config
             validates = config.training.cross_validation is not None
             if state is not None:
+                # The same files as at the beginning. Without them, what is trained now could not be loaded.
+                run.write_tokenizer(setup.data.tokenizer.to_files())
+                run.write_model_config(setup.model_config)
                 return run.folds().to_json() if validates else None
             folds = cross_validate(setup, self.report) if validates else None
             run.begin(self.overwrite or resumes)
