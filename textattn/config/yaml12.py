@@ -233,16 +233,15 @@ def _plain(
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         here, key = _line(key_node), key_node.value
+        key_path = (*path, key)
         fault = _key_fault(key_node)
         if not fault and key in values:
-            key_path = (*path, key)
-            first = lines[key_path]
-            fault = f"duplicate key '{key}' (first on line {first})"
+            fault = f"duplicate key '{key}' (first on line {lines[key_path]})"
         if fault:
             faults.append(((here,), fault))
         else:
-            lines[(*path, key)] = here
-            values[key] = _plain(value_node, (*path, key), lines, faults, read)
+            lines[key_path] = here
+            values[key] = _plain(value_node, key_path, lines, faults, read)
     return values
 
 
