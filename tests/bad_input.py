@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import json
 import os
 import re
 import resource
@@ -102,6 +103,9 @@ def make_world(folder: Path) -> Path:
 
 def copy(world: Path, folder: Path) -> None:
     shutil.copytree(world, folder, dirs_exist_ok=True)
+    # As if it had been trained in the copy; otherwise its data would be found in the original.
+    environment = folder / "runs/earlier/environment.json"
+    environment.write_text(environment.read_text().replace(json.dumps(str(world)), json.dumps(str(folder))))
 
 
 def unusable(*problems: str, of: int) -> str:

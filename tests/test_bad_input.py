@@ -281,7 +281,7 @@ LABELS = [
         f"bad.jsonl: column 'label': the training split has no label; {TOO_FEW}"),
     bad("a separator that never occurs", "bad.csv", REVIEWS,
         "bad.csv: column 'label': data.label_separator '|' separates nothing: no row has several labels",
-        "data.label_separator=null", "'data.label_separator=\"|\"'"),
+        "data.label_separator=null", "'data.label_separator=|'"),
     Case("10 kB", {"test.csv": csv("fine,pos", f"hm,{LONG}")},
          "train mine.yaml 'data.files={train: reviews.csv, test: test.csv}'", 3,
          unusable(f"test.csv:3: column 'label': unknown label '{LONG[:78]}…; labels are: neg, pos", of=2), MEND),

@@ -16,7 +16,7 @@ from inprocess import run as cli
 from stopped_runs import KINDS, Killed, Killer, merged, outcome, settings, start, write_texts
 
 from textattn.config import config_from_mapping
-from textattn.errors import TrainingError
+from textattn.errors import InputError, TrainingError
 from textattn.report import Evaluation
 from textattn.runs.train import train
 from textattn.training.state import BestWeights, Progress, TrainState
@@ -157,6 +157,27 @@ def test_all_checkpoints_damaged_begins_again(data: Path, undisturbed: dict[str,
     report = Killer()
     assert outcome(start(config, report, resume=True)) == undisturbed
     assert any("so training starts again" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_a_lost_or_damaged_file_of_the_model_is_written_again(
+    name: str, content: bytes | None, data: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    config = settings(data, tmp_path / "run")
+    file = stopped(config) / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert outcome(start(config, resume=True)) == undisturbed
+
+
+def test_without_its_tokenizer_a_run_is_not_resumed(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    (stopped(config) / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"run/tokenizer\.json: No such file or directory") as caught:
+        start(config, resume=True)
+    assert caught.value.hint == "overwrite=True begins again"
 
 
 def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(data: Path, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 import textattn
 from textattn.data.sources import CORPUS
 from textattn.errors import ConfigError, InputError
-from textattn.storage import files, model_files
+from textattn.storage import files
+from textattn.storage.find_model import find_model
 from textattn.storage.run_dir import RunDir
 
 FILES = {
@@ -242,19 +243,22 @@ def fake_run(path: Path, finished_at: int | None) -> Path:
 def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
-        model_files.find_model(None)
+        find_model(None)
     assert caught.value.message == "no model is given, and there is no finished run under runs/"
     assert caught.value.hint == "textattn train quickstart"
     fake_run(tmp_path / "runs" / "a" / "2026-01-01", 300)
     fake_run(tmp_path / "runs" / "a" / "2026-01-02", 100)
     fake_run(tmp_path / "runs" / "b", 200)
     fake_run(tmp_path / "runs" / "c" / "interrupted", None)
-    assert model_files.find_model(None) == Path("runs/a/2026-01-01")
-    assert model_files.find_model("runs/c/interrupted") == Path("runs/c/interrupted")
-    assert model_files.find_model("runs/a") == Path("runs/a/2026-01-01")
+    assert find_model(None) == Path("runs/a/2026-01-01")
+    assert find_model("runs/c/interrupted") == Path("runs/c/interrupted")
+    for folder in ("runs", "runs/a"):
+        with pytest.raises(InputError, match=f"^model: {folder} is not a run, but a folder of runs$") as caught:
+            find_model(folder)
+        assert caught.value.hint == "model='runs/a/2026-01-01'"
     monkeypatch.setenv("TEXTATTN_MODEL", "runs/b")
-    assert model_files.find_model(None) == Path("runs/b")
-    assert model_files.find_model("runs/a/2026-01-02") == Path("runs/a/2026-01-02")
+    assert find_model(None) == Path("runs/b")
+    assert find_model("runs/a/2026-01-02") == Path("runs/a/2026-01-02")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +267,17 @@ def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pyt
         ("nothing", "model: no such folder: nothing"),
         ("empty", "empty: this folder contains no model (config.json and model.safetensors missing)"),
         ("file", "model: file is a file, but not a textattn bundle"),
-        ("no/where", "model: there is no folder 'no/where', and it could not be read from the Hub either: "),
+        ("no/where", "model: no such folder: no/where; a model on the Hub is named hf://no/where"),
+        ("no/where@main", "model: no/where@main could not be read from the Hub: HF_HUB_OFFLINE is set"),
+        ("hf://no/where", "model: no/where could not be read from the Hub: HF_HUB_OFFLINE is set"),
+        ("hf://where", "model: a model on the Hub is named hf://user/name or hf://user/name@revision, got hf://where"),
+        ("runs/where", "model: no such folder: runs/where"),
+        ("runs/where@main", "model: no such folder: runs/where@main"),
+        ("empty/where@main", "model: no such folder: empty/where@main"),
+        ("a/b/c", "model: no such folder: a/b/c"),
+        ("./where", "model: no such folder: ./where"),
+        ("no/model.zip", "model: no such folder: no/model.zip"),
+        ("a\0b", "model: a path must not contain the character NUL (\\0)"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(
@@ -273,7 +287,7 @@ def test_a_model_that_is_not_there_is_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as caught:
-        model_files.find_model(name)
+        find_model(name)
     assert caught.value.message.startswith(message)
 
 

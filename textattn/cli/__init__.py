@@ -9,13 +9,16 @@ import signal
 import sys
 import time
 
-from textattn.cli.console import is_debug, print_error, print_trace, tolerate_encodings
+from textattn.cli.console import is_debug, note, print_error, print_trace, tolerate_encodings
 from textattn.cli.quick import run_quickly
-from textattn.errors import Elsewhere, InputError, TextattnError
+from textattn.errors import ConfigError, Elsewhere, InputError, TextattnError
+from textattn.storage import hub
 
 # What the system does not let us do with a file, wherever we ask for it.
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 ISSUES = "https://github.com/textattn/textattn/issues"
+# In the words of torch.
+OUT_OF_MEMORY = "allocate memory"
 # Of the process that says what is wrong, while the others of the same training wait.
 SECONDS_TO_SPEAK = 5.0
 
@@ -27,6 +30,7 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long as the process)
     tolerate_encodings()
+    hub.on_read(lambda text: note(text, "Note"))
     # On Linux, torch then puts large tensors on huge pages, and a training step waits less for memory. Torch reads the
     # variable when it is loaded.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -69,6 +73,17 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in NOT_OURS and isinstance(error.filename, str):
             print_error(InputError(f"{error.filename}: {error.strerror}"))
             sys.exit(InputError.exit_code)
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY in str(error)):
+            print_error(
+                TextattnError("not enough memory", "fewer or shorter texts, a smaller model, or smaller batches")
+            )
+            sys.exit(1)
+        if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+            print_error(TextattnError("no folder for temporary files can be written to", "TMPDIR=FOLDER names another"))
+            sys.exit(1)
+        if isinstance(error, ValueError) and "embedded null" in str(error):
+            print_error(ConfigError("a path must not contain the character NUL (\\0)"))
+            sys.exit(ConfigError.exit_code)
         report = (
             "report what is printed above"
             if is_debug()

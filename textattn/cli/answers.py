@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 def open_model(model: str | None, device: str = "cpu", runtime: str | None = None) -> Classifier:
-    """The model of --model."""
+    """The model of --model; if none is named and there are several, a note says which one it is."""
     with waiting("Loading the model …"):
         import textattn
+        from textattn.storage.find_model import finished_runs, given_name
 
-        return textattn.load(model, device, runtime)
+        runs = [] if given_name(model) else finished_runs()
+        classifier = textattn.load(runs[0] if runs else model, device, runtime)
+    if len(runs) > 1:
+        note(f"The model is {runs[0]}, the newest of {len(runs):,} finished runs", "Note")
+    return classifier
 
 
 def check_arguments(texts: Sequence[str], *, skip: bool = False) -> None:

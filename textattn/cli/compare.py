@@ -38,7 +38,7 @@ def compare(
     texts that only one of them gets right.
     """
     from textattn.measure.compare import compare_runs
-    from textattn.storage.model_files import find_model
+    from textattn.storage.find_model import find_model
 
     found = compare_runs([find_model(run) for run in runs], split, examples=examples)
     if json:

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 # Control characters and turns of direction that JSON may hold as they are.
 _RAW_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CLEAR = "\r\x1b[K"
 _quiet = False
 _debug = False
+_begin_line = ""
+"""Takes away what `waiting` shows, before something else is printed."""
 
 
 def set_quiet(value: bool) -> bool:
@@ -79,11 +82,14 @@ def waiting(text: str) -> Iterator[None]:
     if not is_live():
         yield
         return
+    global _begin_line
     print(text, end="", file=sys.stderr, flush=True)
+    _begin_line = CLEAR
     try:
         yield
     finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        print(_begin_line, end="", file=sys.stderr, flush=True)
+        _begin_line = ""
 
 
 def error_console() -> Console:
@@ -127,7 +133,9 @@ def _stderr(label: str, text: str, color: str) -> None:
     if label:
         begin = f"{label}:"
         text = (f"\x1b[1;{color}m{begin}\x1b[0m" if use_color(sys.stderr) else begin) + " " + text
-    print(text, file=sys.stderr, flush=True)
+    global _begin_line
+    print(_begin_line + text, file=sys.stderr, flush=True)
+    _begin_line = ""
 
 
 def out(text: str) -> None:

@@ -46,7 +46,7 @@ def export(
     """
     from textattn.cli.progress import ConsoleReport
     from textattn.errors import ConfigError, Option
-    from textattn.storage.model_files import find_model
+    from textattn.storage.find_model import find_model
     from textattn.storage.run_dir import ONNX, ONNX_INT8
 
     run = find_model(model)

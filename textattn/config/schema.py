@@ -5,20 +5,45 @@ The docstring under a field is its help text, which `textattn schema` puts into 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from textattn.parts import part_names
 
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
-PositiveInt = Annotated[StrictInt, Field(gt=0)]
+# Larger numbers cannot be counted exactly in floating point, and no machine has so many of anything.
+LARGEST = 2**53
+PositiveInt = Annotated[StrictInt, Field(gt=0, le=LARGEST)]
+Count = Annotated[StrictInt, Field(ge=0, le=LARGEST)]
 NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
-Files = Name | list[Name]
+
+
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain the character NUL (\\0)")
+    # As a shell does it. In YAML and in `output.dir=~/runs` no shell sees it.
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text  # noqa: PTH111 (may be a Hub id)
+
+
+FileName = Annotated[StrictStr, Field(min_length=1), AfterValidator(_path)]
+"""A path of a file or folder; `~` at its beginning is the home directory."""
+Files = FileName | list[FileName]
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 # Only the names of the files are read. Importing them would load torch.
 MODEL = Path(__file__).parents[1] / "model"
@@ -55,7 +80,7 @@ class Unlabelled(Section):
     """Texts without labels, from the labelled data or from elsewhere."""
 
     path: Files | None = None
-    """Files (globs allowed), a folder or a Hub id. null: the same as `data.path`."""
+    """Files (globs allowed), a folder or a data set on the Hub. null: the same as `data.path`."""
     name: Name | None = None
     """Configuration (subset) of a Hub data set."""
     revision: Name | None = None
@@ -78,9 +103,9 @@ class Unlabelled(Section):
 class DataConfig(Section):
     """Where the texts and labels are read from."""
 
-    path: Name | None = None
-    """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Give either `path` or
-    `files`."""
+    path: FileName | None = None
+    """A file such as a csv, a folder, a data set on the Hub (`stanfordnlp/imdb`, or `hf://stanfordnlp/imdb` if the name
+    could also be a path), or `bundled:reviews`. Give either `path` or `files`."""
     files: DataFiles | None = None
     """Files of each split, as an alternative to `path`."""
     name: Name | None = None
@@ -128,9 +153,9 @@ class DataConfig(Section):
     the training split is set aside. null: none."""
     unlabelled: Unlabelled | None = None
     """Texts without labels. They are used for the vocabulary and the word vectors and, with `teacher`, for training."""
-    teacher: Name | None = None
-    """Model (run directory, bundle or Hub id) whose predictions become the labels of the texts without labels. These
-    texts are then trained on like the others."""
+    teacher: FileName | None = None
+    """Model (run directory, bundle or `hf://user/name`) whose predictions become the labels of the texts without
+    labels. These texts are then trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of the training split to set aside for validation (seeded, stratified by label) if there is no validation
     split. 0: no validation; the model of the last epoch is kept and is not calibrated."""
@@ -218,9 +243,9 @@ class TokenizerConfig(Section):
     """`char` suits scripts without spaces. `composition` reads a chemical formula as its elements and their shares, so
     that Li2O and Li4O2 are the same; `formula` reads it as it is written. `pretrained` loads the tokenizer at
     `path`."""
-    path: Name | None = None
+    path: FileName | None = None
     """For `pretrained`: a tokenizer.json, a folder that contains one, or a Hub model id."""
-    vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
+    vocab_size: Annotated[StrictInt, Field(ge=10, le=LARGEST)] = 30_000
     """Largest size of the vocabulary, including special tokens."""
     min_frequency: PositiveInt = 2
     """How often a token must occur in the texts that train the tokenizer to enter the vocabulary."""
@@ -249,7 +274,7 @@ class VectorsConfig(Section):
     """`file`: read vectors in the text format of word2vec, GloVe or fastText. `skipgram`: train vectors with gensim on
     the texts of the run. `periodic_table`, for tokenizer.type=composition: elements that are close in the periodic
     table start with similar vectors, and so do similar amounts."""
-    path: Name | None = None
+    path: FileName | None = None
     """For `file`: the file of vectors, plain or gzip."""
     epochs: PositiveInt = 5
     """For `skipgram`: number of passes over the texts."""
@@ -329,7 +354,7 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The optimisation."""
 
-    epochs: PositiveInt = 4
+    epochs: Annotated[StrictInt, Field(gt=0, le=10**6)] = 4
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
     """Stop after this many batches, with a final evaluation, unless the epochs end earlier. null: no limit."""
@@ -368,7 +393,7 @@ class TrainingConfig(Section):
     the predictions are correct (Guo et al. 2017). The predicted labels stay the same."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss"] | None = None
     """Validation metric that selects the best checkpoint. null: accuracy, or micro_f1 for multi-label."""
-    cross_validation: Annotated[StrictInt, Field(ge=2)] | None = None
+    cross_validation: Annotated[StrictInt, Field(ge=2, le=LARGEST)] | None = None
     """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
     trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
     predictions of the folds were best. Their metrics are in metrics.json, and they calibrate the model. null: no
@@ -405,15 +430,15 @@ class TrainingConfig(Section):
 class OutputConfig(Section):
     """What a run writes into its directory."""
 
-    dir: Name | None = None
+    dir: FileName | None = None
     """Run directory. null: runs/<config>/<time>."""
     prediction_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose predictions are written to predictions/<split>.parquet."""
     attention_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose attention weights and contributions are written to attention/<split>.parquet, token by token."""
-    attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
+    attention_examples: Count = 1000
     """Largest number of examples whose attention weights are written for each split."""
-    audit_examples: Annotated[StrictInt, Field(ge=0)] = 100
+    audit_examples: Count = 100
     """Number of texts on which the run finally measures how far its explanations can be trusted (`textattn audit`).
     0: no audit."""
     plots: StrictBool = True

@@ -9,6 +9,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
+from textattn.config.overrides import override_text
 from textattn.config.schema import DataConfig
 from textattn.data.labels import UNLABELLED, name_of, plain, shortened
 from textattn.data.look_alikes import as_boolean, as_number
@@ -16,8 +17,14 @@ from textattn.data.segments import is_missing
 from textattn.data.table import Table
 from textattn.errors import InputError, Setting
 
-# Columns listed in a message.
-MOST_COLUMNS = 50
+# Of the names of a table with thousands of columns, as many are shown.
+MOST_NAMES = 100
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, with commas between them."""
+    more = f", … ({len(names):,} in all)" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def text_columns(config: DataConfig) -> list[str]:
@@ -39,10 +46,13 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         near = get_close_matches(column.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
-            f"column {column!r} not found in {table.origin}; columns are: {', '.join(table.columns[:MOST_COLUMNS])}"
-            + (", …" if len(table.columns) > MOST_COLUMNS else ""),
-            None if meant is None else table.advice or Setting(f"{section}.{key}", meant),
+            f"column {column!r} not found in {table.origin}; columns are: {listed(table.columns)}",
+            None if meant is None else table.advice or _setting(f"{section}.{key}", meant),
         )
+
+
+def _setting(name: str, column: str) -> Setting:
+    return Setting(name, override_text(tuple(name.split(".")), column))
 
 
 class LabelReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from textattn.data.formats import Format, all_formats, format_of
+from textattn.data.labels import shortened
 from textattn.data.table import Table
 from textattn.errors import InputError, Setting, shell_command
 
@@ -19,16 +20,23 @@ def open_file(path: Path, encoding: str = "utf-8", kind: Format | None = None) -
         InputError: the file is missing, empty, of another format or not in `encoding`.
     """
     kind = kind or _labelled_format(path)
+    if not _is_encoding(encoding):
+        raise InputError(f"unknown encoding {shortened(repr(encoding))}", Setting("data.encoding", "utf-8"))
     try:
         refuse_pipe(path)
         return kind.open(path, encoding)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (LookupError, UnicodeError):
-        # Python cannot even look for a name that is not text.
-        raise InputError(f"unknown encoding {encoding!r}", Setting("data.encoding", "utf-8")) from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def _is_encoding(name: str) -> bool:
+    """Whether Python has an encoding of this name that can be used for text (not `undefined`, `rot13` or `hex`)."""
+    try:
+        return "a,b\n".encode(name).decode(name) == "a,b\n"
+    except (LookupError, ValueError):  # a ValueError for a name that is not text itself
+        return False
 
 
 def _labelled_format(path: Path) -> Format:

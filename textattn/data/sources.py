@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +16,12 @@ from textattn.data.files import open_file, refuse_pipe
 from textattn.data.formats import is_table
 from textattn.data.table import Table
 from textattn.errors import InputError
+from textattn.storage.hub import PREFIX
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 BUNDLED = "bundled:"
+# Of a folder, as many names are compared with a misspelt one.
+MOST_NAMES = 1000
 # Split name -> its tables.
 Tables = dict[str, list[Table]]
 
@@ -127,6 +131,8 @@ def source_files(config: DataConfig) -> list[Path]:
 
 def is_file(path: str) -> bool:
     """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
+    if path.startswith(PREFIX):
+        return False
     return Path(path).is_file() or (is_table(path) and not Path(path).is_dir())
 
 
@@ -146,4 +152,6 @@ def _expand(files: str | Sequence[str]) -> list[Path]:
 def _similar_files(path: Path) -> list[str]:
     if not path.parent.is_dir():
         return []
-    return get_close_matches(path.name, sorted(file.name for file in path.parent.iterdir()), n=3)
+    # In a folder of very many files nobody waits until all have been compared.
+    names = sorted(file.name for file in itertools.islice(path.parent.iterdir(), MOST_NAMES))
+    return get_close_matches(path.name, names, n=3)

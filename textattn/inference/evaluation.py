@@ -13,6 +13,7 @@ from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.sources import open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError, Option
+from textattn.inference.original_data import Origin
 from textattn.measure.metrics import compute_metrics
 from textattn.storage.run_dir import ENVIRONMENT, TRAINING_CONFIG
 
@@ -77,12 +78,26 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     config = config_from_mapping({"data": values | settings}).data
     # Of a streamed data set the seed decides which rows are drawn, and of others which are set aside.
     seed = base.seed if data is None and base is not None else 0
+    notes: list[str] = []
+    if data is None:
+        original = _origin(classifier).locate(config)
+        if original != config:
+            notes.append("the training data are read from the directory of the training")
+        config = original
     if data is None and split in ("train", "validation", "test"):
         corpus = prepare_splits(read_corpus(config, open_hub(config, seed)), config, seed)
         rows = _own_split(classifier, corpus, split)
-        return LoadedSplit(rows, corpus.notes, _change_since_training(classifier, rows))
-    rows, notes = read_split(config, split, classifier.labels, classifier.config.multi_label, seed)
-    return LoadedSplit(rows, notes)
+        return LoadedSplit(rows, notes + corpus.notes, _change_since_training(classifier, rows))
+    rows, more = read_split(config, split, classifier.labels, classifier.config.multi_label, seed)
+    return LoadedSplit(rows, notes + more)
+
+
+def _origin(classifier: Classifier) -> Origin:
+    files = classifier.files
+    try:
+        return Origin.of(files.path, files.read_json(ENVIRONMENT) if files.has(ENVIRONMENT) else None)
+    except InputError:
+        return Origin(files.path)  # damaged; what it says is not needed where the data are in their place
 
 
 def _own_split(classifier: Classifier, corpus: Corpus, split: str) -> Split:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -43,6 +44,7 @@ def environment_of(setup: Setup, command: str | None) -> Environment:
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         dataset=_dataset(setup.data.corpus),
         word_vectors=setup.vector_facts,
+        directory=str(Path.cwd()),
     )
 
 

@@ -11,7 +11,8 @@ import torch
 
 from textattn.config import Config, dump_config
 from textattn.data.label_faults import label_faults
-from textattn.errors import Elsewhere, TrainingError, shell_command
+from textattn.errors import Elsewhere, InputError, TrainingError, shell_command
+from textattn.inference.original_data import Origin
 from textattn.report import Report
 from textattn.runs.checkpoints import check_same_config, load_state
 from textattn.runs.environment import environment_of
@@ -115,6 +116,9 @@ class _Training:
             config = setup.data.config
             validates = config.training.cross_validation is not None
             if state is not None:
+                # The same files as at the beginning. Without them, what is trained now could not be loaded.
+                run.write_tokenizer(setup.data.tokenizer.to_files())
+                run.write_model_config(setup.model_config)
                 return run.folds().to_json() if validates else None
             folds = cross_validate(setup, self.report) if validates else None
             run.begin(self.overwrite or resumes)
@@ -150,6 +154,8 @@ class _Training:
         if resumes:
             run.check_links()
             check_same_config(run, self.config)
+            if not is_finished:
+                self._check_place(run)
             if is_finished:
                 self.report.note(f"{run} is finished; there is nothing to resume")
                 run.remove_checkpoints()  # the run may have been killed after writing its last file
@@ -158,6 +164,18 @@ class _Training:
             if self.resume:
                 self.report.note(f"there is no run to resume in {run}, so a new run starts")
         return str(run), resumes, is_finished
+
+    def _check_place(self, run: RunDir) -> None:
+        """Check that the data of the run can be read here, under the names that its config records."""
+        try:
+            origin = Origin.of(run.path, run.environment().to_json())
+        except InputError:
+            return  # A run that was killed early has none.
+        if origin.locate(self.config.data) != self.config.data:
+            raise InputError(
+                f"the data of {run} are not here; it was started in {origin.directory}",
+                shell_command("cd {}", origin.directory),
+            )
 
     def _directory(self, name: str) -> RunDir:
         if self.config.output.dir is not None:

@@ -1,20 +1,18 @@
-"""Find a model and read its files, from a run directory or from a bundle. Importing this module is fast."""
+"""Read the files of a model, from a run directory or from a bundle. Importing this module is fast."""
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import Hint, InputError, Option
-from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, TOKENIZER, WEIGHTS
+from textattn.errors import InputError
+from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER
 
 FORMAT_VERSION = 1
-MODEL = Option("model")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 # Limits for the unpacked size of a bundle's members, against damaged and malicious files. Graphs consist of weights,
 # which hardly compress, and the ONNX format limits them to 2 GiB. All other members are small texts.
@@ -199,95 +197,6 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
             place=path,
         )
     return config
-
-
-def is_model(path: Path) -> bool:
-    """Whether a directory contains a model that can be loaded, even if its run is not finished."""
-    return (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, ONNX, ONNX_INT8))
-
-
-def newest_run(root: Path = RUNS) -> Path | None:
-    """The run under `root` that finished last, or None if there is none."""
-    finished = [path.parent for path in root.glob(f"*/{METRICS}")] + [
-        path.parent for depth in ("*/*", "*/*/*") for path in root.glob(f"{depth}/{METRICS}")
-    ]
-    finished = [run for run in finished if is_model(run)]
-    if root == RUNS:
-        # The trials of a search are trained to be compared, not to be used.
-        finished = [run for run in finished if not (run.parent.parent / STUDY).is_file()]
-    return max(finished, key=lambda run: (run / METRICS).stat().st_mtime_ns, default=None)
-
-
-def find_model(name: str | None) -> Path:
-    """Find the run directory or bundle of a model.
-
-    Args:
-        name: a run directory, a folder of runs, a bundle, or a Hub repository (`user/name` or `user/name@revision`);
-            the default is $TEXTATTN_MODEL or else the newest finished run under runs/.
-
-    Raises:
-        InputError: there is no such model.
-    """
-    name = name or os.environ.get("TEXTATTN_MODEL") or None
-    if name is None:
-        newest = newest_run()
-        if newest is None:
-            raise InputError("no model is given, and there is no finished run under runs/", "textattn train quickstart")
-        return newest
-    path = Path(name)
-    if is_model(path):
-        return path
-    if path.is_file():
-        if not _is_bundle(path):
-            raise InputError(
-                f"{path} is a file, but not a textattn bundle", Option("model", path.parent), setting=MODEL
-            )
-        return path
-    if path.is_dir():
-        newest = newest_run(path)
-        if newest is not None:
-            return newest
-        missing = [file for file in (CONFIG, WEIGHTS) if not (path / file).is_file()]
-        raise InputError(f"this folder contains no model ({' and '.join(missing)} missing)", place=str(path))
-    return _from_hub(name)
-
-
-def _instead() -> Hint:
-    """A hint that names the newest model, or how to train one if there is none."""
-    newest = newest_run()
-    return "textattn train quickstart" if newest is None else Option("model", newest)
-
-
-def _is_bundle(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _from_hub(name: str) -> Path:
-    repo_id, _, revision = name.removeprefix("hf://").partition("@")
-    if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
-        raise InputError(f"no such folder: {name}", _instead(), setting=MODEL)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=[*OWN_FILES, "*.zip"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        from textattn.storage.hub import first_line, offline_variable
-
-        variable = offline_variable()
-        raise InputError(
-            f"there is no folder {name!r}, and it could not be read from the Hub either: "
-            + (f"{variable} is set" if variable else first_line(error)),
-            _instead(),
-            setting=MODEL,
-        ) from None
-    bundles = list(path.glob("*.zip"))
-    if not is_model(path) and len(bundles) == 1:
-        return bundles[0]
-    if not is_model(path):
-        raise InputError(f"{name!r} on the Hub is not a textattn model", setting=MODEL)
-    return path
 
 
 def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:

@@ -209,8 +209,16 @@ class RunDir:
         return value
 
     def tokenizer(self) -> bytes:
-        """Read the content of tokenizer.json."""
-        return (self.path / TOKENIZER).read_bytes()
+        """Read the content of tokenizer.json.
+
+        Raises:
+            InputError: the file is missing or cannot be read.
+        """
+        path = self.path / TOKENIZER
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(error.strerror or str(error), BEGIN_AGAIN, place=str(path)) from None
 
     def tracking(self) -> dict[str, str]:
         """Read tracking.json, the run's identifier in each experiment tracker; empty if it is missing or damaged."""
