@@ -290,8 +290,11 @@ def test_duplicates_are_kept_dropped_or_refused() -> None:
     with pytest.raises(InputError) as caught:
         prepared("error")
     assert caught.value.message.splitlines() == [
-        f"duplicates: {message}", "train 2 = train 0: same", "train 4 = validation 0: leak", "train 5 = test 0: end",
-    ]  # fmt: skip
+        f"duplicates: {message}",
+        "train.csv:4 = train.csv:2: same",
+        "train.csv:6 = validation.csv:2: leak",
+        "train.csv:7 = test.csv:2: end",
+    ]
     assert caught.value.hint == "data.duplicates=drop"
 
 
