@@ -17,7 +17,7 @@ from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.segments import join_segments
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
-from textattn.data.table import RowProblem, Table
+from textattn.data.table import RowProblem, Table, reading_notes
 from textattn.data.texts import Texts, TextsWriter
 from textattn.errors import InputError, Option, Setting
 
@@ -208,6 +208,7 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     origins: list[tuple[int, str]] = []
     evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
+    notes += reading_notes(tables)
     for table in tables:
         check_columns(table, columns, config, "data" if labelled else "data.unlabelled")
         origins.append((len(labels), table.origin))
