@@ -140,8 +140,8 @@ class DataConfig(Section):
     r"""Character before a quotation mark inside an enclosed cell of csv and tsv files, usually `\`; `none`: quotation
     marks are doubled. null: recognised."""
     header: StrictBool = True
-    """Whether the first line of csv and tsv files holds the names of the columns. false: it is a row, and the columns are
-    called `column_1`, `column_2` and so on."""
+    """Whether the first line of csv and tsv files names the columns. false: it is a row, and the columns are called
+    `column_1`, `column_2` and so on."""
 
     @model_validator(mode="before")
     @classmethod

@@ -63,9 +63,9 @@ class Dialect:
         lines = self.delimiter.join(row).splitlines()
         if len(row) < 2 or any(line.count(self.delimiter) != len(row) - 1 for line in lines):
             return False
-        if self.delimiter != ",":
-            return True
-        # Commas are part of many texts, so a value must be one of the labels, too.
+        if not self.labels:
+            # Commas are part of many texts, the other delimiters of few.
+            return self.delimiter != ","
         cells = [line.split(self.delimiter) for line in lines[:-1]]
         return any(all(line[column] in values for line in cells) for column, values in self.labels.items())
 
@@ -181,16 +181,24 @@ def _quoting(lines: Sequence[str], whole: bool, plain: Dialect, options: ReadOpt
 
 
 def _quotations(lines: Iterable[str], delimiter: str) -> tuple[int, int]:
-    """Cells that quotation marks enclose as they should, and others that begin with one."""
+    """Cells that a writer enclosed in quotation marks, and others that begin with one.
+
+    A writer encloses all cells of a column or those that need it, so a single `"Great!"` is a text with its own marks.
+    """
     enclosed = broken = 0
+    columns: dict[int, list[str]] = {}
     for line in lines:
-        for cell in line.rstrip("\r\n").split(delimiter):
-            if cell.startswith('"'):
-                inner = cell[1:-1].replace('""', "")
-                if len(cell) > 1 and cell.endswith('"') and '"' not in inner:
-                    enclosed += 1
-                else:
-                    broken += 1
+        for column, cell in enumerate(line.rstrip("\r\n").split(delimiter)):
+            columns.setdefault(column, []).append(cell)
+    for cells in columns.values():
+        marked = [cell for cell in cells if cell.startswith('"')]
+        all_of_them = len(marked) >= AGREEMENT * len(cells)
+        for cell in marked:
+            inner = cell[1:-1].replace('""', "")
+            if len(cell) < 2 or not cell.endswith('"') or '"' in inner:
+                broken += 1
+            elif all_of_them or len(inner) < len(cell) - 2:
+                enclosed += 1
     return enclosed, broken
 
 

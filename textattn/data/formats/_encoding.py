@@ -111,10 +111,15 @@ def _guess(evidence: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     western = _western(evidence)
-    best = from_bytes(evidence, cp_exclusion=["utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_7"]).best()
-    if best is not None and best.coherence >= COHERENCE and str(best) != western:
+    found = from_bytes(evidence, cp_exclusion=["utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_7"])
+    best = found.best()
+    if western is None:
+        return str(best.encoding) if best is not None and best.coherence >= COHERENCE else None
+    # Many encodings of Europe fit: another one has to fit much better to the letters of a language.
+    coherence = max((match.coherence for match in found if str(match) == western), default=0.0)
+    if best is not None and best.coherence >= coherence + COHERENCE:
         return str(best.encoding)
-    return "cp1252" if western is not None else None
+    return "cp1252"
 
 
 def _western(evidence: bytes) -> str | None:
