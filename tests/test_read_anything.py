@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import bz2
 import csv
-import datetime
 import gzip
 import io
 import json
 import lzma
 import random
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from textattn.config.schema import DataConfig
 from textattn.data.files import open_file
-from textattn.data.read import read_corpus
 from textattn.data.table import RowProblem
 from textattn.errors import InputError
 
@@ -38,10 +33,10 @@ SCRIPTS = {
     "cp1251": "Привет мир хорошая еда но плохое обслуживание и очень дорого",
     "gb18030": "这个 餐厅 很 好吃 服务 也 不错 但是 价格 有点 贵",
 }
-WORDS = (
-    "good bad food null NA None nan N/A 007 1e5 -0 1,5 1.50 true 'tis it's \"quoted\" \"open close\" a;b a|b a,b "
-    "=1+1 #x // \\n \\\" C:\\dir\\ <br/> 100% ... - [1] {a} & @me"
-).split(" ")
+WORDS = [
+    *"good bad food null NA None nan N/A 007 1e5 -0 1,5 1.50 true 'tis it's a;b a|b a,b =1+1 #x // <br/> 100%".split(),
+    *("...", "-", "[1]", "{a}", "&", "@me", '"quoted"', '"open', 'close"', "\\n", '\\"', "C:\\dir\\"),
+]
 LABELS = (["pos", "neg"], ["007", "7", "070"], ["yes", "no", "perhaps"], ["1", "0"], ["null", "NA"], ["a b", "c,d"])
 WRITERS = ("csv", "hand", "pandas", "polars", "jsonl", "json", "parquet")
 

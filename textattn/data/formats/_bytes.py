@@ -61,7 +61,7 @@ def zip_member(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        raise InputError(f"{path}: a damaged zip archive or Excel file, not text") from None
+        raise InputError(f"{path}: a damaged zip archive or Excel file, not text", "save the sheet as csv") from None
     if any(name in OFFICE for name in names):
         raise InputError(f"{path}: an Excel file or another document, not text", "save the sheet as csv")
     names = [name for name in names if not name.startswith("__MACOSX/")]

@@ -24,7 +24,7 @@ from textattn.data.formats._dialect import (
 )
 from textattn.data.formats._json import to_cell
 from textattn.data.formats._records import answer_values
-from textattn.data.formats._text import encoding_of, open_text, wrong_encoding
+from textattn.data.formats._text import encoding_of, open_text, other_encoding, wrong_encoding
 from textattn.data.table import Record, Row, RowProblem, Table
 from textattn.errors import InputError
 
@@ -151,7 +151,7 @@ class _File:
         if first is None:
             raise InputError(f"{self.path}: empty file; expected a header line with the column names")
         if isinstance(first, RowProblem):
-            raise InputError(str(first))
+            raise other_encoding(self.path, self.encoding) or InputError(str(first))
         return first[1]
 
     def rows(self) -> Iterator[Row | RowProblem]:

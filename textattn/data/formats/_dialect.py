@@ -105,10 +105,10 @@ def recognise(sample: str, whole: bool, default: str, options: ReadOptions) -> D
 
 def _delimiter(lines: Sequence[str], default: str) -> str:
     start = [line for line in lines[:LINES] if line.rstrip("\r\n")]
-    scores = {delimiter: _agreement(start, delimiter) for delimiter in (default, *DELIMITERS)}
     # With two columns or more the usual delimiter is right, if not all rows are of another number of columns.
-    if scores[default] >= 1 - AGREEMENT:
+    if _agreement(start, default) >= 1 - AGREEMENT:
         return default
+    scores = {delimiter: _agreement(start, delimiter) for delimiter in DELIMITERS}
     best = max(scores, key=lambda delimiter: scores[delimiter])
     return best if scores[best] >= AGREEMENT else default
 
@@ -124,6 +124,8 @@ def _agreement(lines: Sequence[str], delimiter: str) -> float:
         if widths and widths[0] > 1:
             rows = widths[1:] or widths
             shares.append(sum(width == widths[0] for width in rows) / len(rows))
+            if shares[-1] >= AGREEMENT:
+                break
     return max(shares, default=0.0)
 
 
@@ -162,7 +164,8 @@ def _try(dialect: Dialect, lines: Sequence[str], whole: bool) -> _Trial:
 def _quoting(lines: Sequence[str], whole: bool, plain: Dialect, options: ReadOptions) -> Dialect:
     """Whether quotation marks enclose the cells of a file that contains some."""
     usual = _try(plain, lines, whole)
-    if not usual.faults and not usual.long:
+    # No name of a column begins with a stray quotation mark.
+    if (not usual.faults and not usual.long) or _quotations(lines[:1], plain.delimiter)[1]:
         return plain
     if usual.faults and options.escape is None and any('\\"' in line for line in lines):
         escaping = replace(plain, escape="\\")
@@ -247,5 +250,7 @@ def column_name(place: int) -> str:
 
 def delimiter_advice(columns: Sequence[str]) -> str | None:
     """The setting for a header that is a single name with a delimiter in it."""
-    found = [d for d in DELIMITERS if len(columns) == 1 and d in columns[0]]
-    return f"data.delimiter={shlex.quote('tab' if found[0] == chr(9) else found[0])}" if found else None
+    found = next((delimiter for delimiter in DELIMITERS if len(columns) == 1 and delimiter in columns[0]), None)
+    # In YAML, a bar begins a text of several lines.
+    written = {"\t": "tab", "|": '"|"'}.get(str(found), str(found))
+    return None if found is None else f"data.delimiter={shlex.quote(written)}"

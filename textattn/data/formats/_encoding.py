@@ -21,6 +21,8 @@ MARKS = (
 NO_ENCODINGS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 # Bytes of lines that are not ASCII, by which an encoding is recognised.
 EVIDENCE = 1 << 16
+# Bytes decoded at a time: several times as fast as with larger blocks, which leave the cache of a processor.
+DECODED = 1 << 16
 # How sure the recognition of a language must be to decide.
 COHERENCE = 0.2
 # In text of Western Europe, letters beyond ASCII stand alone or in pairs among others, and symbols between words.
@@ -75,14 +77,14 @@ def _first_wrong_block(path: Path) -> int | None:
     place = 0
     with open_bytes(path) as file:
         try:
-            while data := file.read(BLOCK):
+            while data := file.read(DECODED):
                 # Much faster than decoding, and true of most blocks.
                 if not data.isascii() or decoder.getstate()[0]:
                     decoder.decode(data)
                 place += len(data)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            return max(0, place - BLOCK)
+            return max(0, place - DECODED)
     return None
 
 
@@ -137,7 +139,7 @@ def _decodes(path: Path, encoding: str) -> bool:
     decode = codecs.getincrementaldecoder(encoding)().decode
     try:
         with open_bytes(path) as file:
-            while data := file.read(BLOCK):
+            while data := file.read(DECODED):
                 decode(data)
             decode(b"", final=True)
     except UnicodeError:

@@ -83,6 +83,7 @@ class _Array:
             while True:
                 sign = self._next()
                 if sign == "]" and not number:
+                    self._place += 1
                     break
                 number += 1
                 value = self._element()
@@ -165,7 +166,7 @@ def _parse(line: str) -> dict[str, Any] | str:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         if line.strip() in ("{", "["):
-            return "not JSON lines: a value that goes on in the next line; expected an object a line, or an array"
+            return "not JSON: the value goes on in the next line; expected an object a line, or one array of objects"
         return f"not JSON: {error.msg} at character {error.pos + 1}"
     except RecursionError:
         return "not JSON: nested too deeply"

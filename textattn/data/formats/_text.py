@@ -61,12 +61,24 @@ def refuse_stand_in(path: Path) -> None:
         raise InputError(f"{path}: begins with {HEAD:,} zeros, so it is not a data file")
 
 
+def other_encoding(path: Path, encoding: str) -> InputError | None:
+    """Names the encoding that the first bytes of a file tell, where that is another one."""
+    marked = marked_encoding(first_bytes(path, 4))
+    if marked in (None, "utf-8") or _is_wide(encoding):
+        return None
+    return InputError(f"{path}: text in {str(marked).upper()}", Setting("data.encoding", str(marked)))
+
+
+def _is_wide(encoding: str) -> bool:
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
 def wrong_encoding(path: Path, encoding: str, error: UnicodeError) -> InputError:
     """Names the first byte of a file that is not in the encoding, or the encoding that it is in."""
-    wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
-    marked = None if wide else marked_encoding(first_bytes(path, 4))
-    if marked is not None and marked != "utf-8":
-        return InputError(f"{path}: text in {marked.upper()}", Setting("data.encoding", marked))
+    other = other_encoding(path, encoding)
+    if other is not None:
+        return other
+    wide = _is_wide(encoding)
     with open_bytes(path) as file:
         # In UTF-16 and UTF-32 a line end is more than one byte, so that no line can be named.
         for number, line in enumerate([] if wide else file, 1):

@@ -13,6 +13,8 @@ from textattn.errors import InputError
 
 # Bytes read at a time.
 BUFFER = 1 << 20
+# Bytes of the row groups that are read together, unless one alone has more.
+BYTES_PER_PORTION = 64 << 20
 # Rows of a group in the files that are written.
 ROWS_PER_GROUP = 8192
 
@@ -70,14 +72,30 @@ def _read(path: Path, size: int, columns: list[str] | None = None) -> Iterator[A
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, read_dictionary=repeated) as file:
         schema = pq.read_schema(path)
         bounded = Bounded(path, schema if columns is None else pa.schema([schema.field(name) for name in columns]))
-        for batch in file.iter_batches(size, columns=columns):
-            for part in bounded.parts(batch):
-                yield part
-                number += part.num_rows
+        for groups in _portions(metadata):
+            for batch in file.iter_batches(size, row_groups=groups, columns=columns):
+                for part in bounded.parts(batch):
+                    yield part
+                    number += part.num_rows
         if not number:
             empty = file.read_row_groups([], columns=columns)
             arrays = [column.combine_chunks() for column in empty.columns]
             yield from bounded.parts(pa.RecordBatch.from_arrays(arrays, names=empty.schema.names))
+
+
+def _portions(metadata: Any) -> Iterator[list[int]]:
+    """Row groups that are read together: a batch holds the different values of all groups that it spans."""
+    portion: list[int] = []
+    size = 0
+    for group in range(metadata.num_row_groups):
+        more = metadata.row_group(group).total_byte_size
+        if portion and size + more > BYTES_PER_PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(group)
+        size += more
+    if portion:
+        yield portion
 
 
 def _repeated_columns(metadata: Any) -> list[str]:
@@ -87,7 +105,9 @@ def _repeated_columns(metadata: Any) -> list[str]:
         row_group = metadata.row_group(group)
         for place in range(row_group.num_columns):
             column = row_group.column(place)
-            if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
+            # Nested columns cannot be read so.
+            is_flat = metadata.schema.column(place).max_repetition_level == 0 and "." not in column.path_in_schema
+            if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page and is_flat:
                 found.add(column.path_in_schema)
     return sorted(found)
 
