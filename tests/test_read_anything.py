@@ -34,9 +34,10 @@ SCRIPTS = {
     "gb18030": "这个 餐厅 很 好吃 服务 也 不错 但是 价格 有点 贵",
 }
 WORDS = [
-    *"good bad food null NA None nan N/A 007 1e5 -0 1,5 1.50 true 'tis it's a;b a|b a,b =1+1 #x // <br/> 100%".split(),
-    *("...", "-", "[1]", "{a}", "&", "@me", '"quoted"', '"open', 'close"', "\\n", '\\"', "C:\\dir\\"),
-]
+    "good", "bad", "food", "null", "NA", "None", "nan", "N/A", "007", "1e5", "-0", "1,5", "1.50", "true", "'tis",
+    "it's", "a;b", "a|b", "a,b", "=1+1", "#x", "//", "<br/>", "100%", "...", "-", "[1]", "{a}", "&", "@me",
+    '"quoted"', '"open', 'close"', "\\n", '\\"', "C:\\dir\\",
+]  # fmt: skip
 LABELS = (["pos", "neg"], ["007", "7", "070"], ["yes", "no", "perhaps"], ["1", "0"], ["null", "NA"], ["a b", "c,d"])
 WRITERS = ("csv", "hand", "pandas", "polars", "jsonl", "json", "parquet")
 

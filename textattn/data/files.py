@@ -14,9 +14,9 @@ from textattn.data.formats import (
     format_named,
     input_format_of,
 )
-from textattn.data.formats._bytes import compression_of, unpack_hint, zip_member
+from textattn.data.formats._bytes import compression_of, first_bytes, unpack_hint, zip_member
 from textattn.data.formats._encoding import unknown_encoding
-from textattn.data.formats._text import first_bytes, refuse_stand_in
+from textattn.data.formats._text import refuse_stand_in
 from textattn.data.table import Table
 from textattn.errors import InputError, shell_command
 
@@ -131,9 +131,3 @@ def refuse_special(path: Path) -> None:
             f"{path}: {status.st_size / 2**30:,.0f} GB, of which {on_disk * 512 / 2**20:,.0f} MB are on the disk; "
             "the rest is a hole, not data"
         )
-
-
-def is_data(path: str | Path) -> bool:
-    """Whether a file in a folder is one of data, by its suffix; txt files say what the data are."""
-    kind = input_format_of(path)
-    return kind is not None and kind.labelled

@@ -152,12 +152,12 @@ def _of_card(folder: Path, names: dict[Path, tuple[str, ...]], name: str | None)
         raise InputError(
             f"{folder}: {problem}; subsets are: {', '.join(known)}", Setting("data.name", next(iter(known)))
         )
-    inner = str(known[wanted].get("data_dir") or "")
+    beneath = str(known[wanted].get("data_dir") or "").strip("/")
     found: Splits = {}
     for split, patterns in _patterns(known[wanted].get("data_files")):
         files = found.setdefault(split, [])
         for pattern in patterns:
-            full = "/".join(part for part in (inner.strip("/"), pattern.removeprefix("./")) if part)
+            full = "/".join(part for part in (beneath, pattern.removeprefix("./")) if part)
             files += [path for path, parts in names.items() if path not in files and _matches("/".join(parts), full)]
     missing = [split for split, files in found.items() if not files]
     if missing:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from textattn.errors import InputError, shell_command
 
@@ -77,7 +78,15 @@ def unpack_hint(path: Path, compression: str) -> str:
     return shell_command(f"{UNPACK[compression]} {{}}", path)
 
 
-def _unpacking(path: Path, compression: str | None) -> BinaryIO:
+class _Source(Protocol):
+    """What unpacked bytes are read from."""
+
+    def read(self, size: int, /) -> bytes | None: ...
+
+    def close(self) -> object: ...
+
+
+def _unpacking(path: Path, compression: str | None) -> _Source:
     if compression is None:
         return path.open("rb", buffering=0)
     if compression == "gzip":
@@ -100,7 +109,7 @@ def _unpacking(path: Path, compression: str | None) -> BinaryIO:
             if archive.getinfo(name).flag_bits & 1:
                 raise InputError(f"{path}: a zip archive with a password", unpack_hint(path, "zip"))
             # The member keeps the archive open until it is closed itself.
-            return archive.open(name)  # type: ignore[return-value]
+            return archive.open(name)
     import pyarrow as pa
 
     return pa.CompressedInputStream(pa.OSFile(str(path)), compression)  # type: ignore[no-any-return]
@@ -152,7 +161,7 @@ class _Bounded(io.RawIOBase):
         if self._compression is None:
             return self._source.read(size) or b""
         try:
-            return self._source.read(size)
+            return self._source.read(size) or b""
         except Exception as error:
             if isinstance(error, InputError) or not isinstance(error, _errors()):
                 raise
@@ -161,7 +170,7 @@ class _Bounded(io.RawIOBase):
     def _refuse_line(self) -> None:
         whole = self._total - self._since_line_end
         number = 1
-        with _unpacking(self._path, self._compression) as file:
+        with contextlib.closing(_unpacking(self._path, self._compression)) as file:
             while whole > 0 and (data := file.read(min(BLOCK, whole))):
                 number += data.count(b"\n")
                 whole -= len(data)

@@ -118,7 +118,7 @@ def _agreement(lines: Sequence[str], delimiter: str) -> float:
     shares = []
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
         try:
-            widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, quoting=quoting)]  # type: ignore[arg-type]
+            widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, quoting=quoting)]
         except csv.Error:
             continue
         if widths and widths[0] > 1:

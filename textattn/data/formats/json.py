@@ -11,7 +11,7 @@ from textattn.data.formats.jsonl import Jsonl
 class Json(Jsonl):
     """One array of JSON objects; a file with one object a line is read as well."""
 
-    suffixes = (".json",)
+    suffixes: tuple[str, ...] = (".json",)
     streams = False
 
     def join(self, parts: Sequence[Path], columns: Sequence[str], output: Path) -> None:

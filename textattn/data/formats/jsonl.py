@@ -16,7 +16,7 @@ from textattn.data.table import Table
 class Jsonl(Format):
     """One JSON object a line; a file with one array of objects is read as well."""
 
-    suffixes = (".jsonl", ".ndjson")
+    suffixes: tuple[str, ...] = (".jsonl", ".ndjson")
 
     def open(self, path: Path, options: ReadOptions) -> Table:
         """A key that an object lacks is None."""
