@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from inprocess import run as cli
 
+from textattn.config import load_config
 from textattn.config.schema import DataConfig
 from textattn.data.files import open_file
 from textattn.data.formats import ReadOptions, _bounded, _bytes
@@ -458,11 +459,28 @@ def test_options_are_the_settings_of_predict(trained_run: Path) -> None:
     done = cli("predict", "-m", trained_run, "-i", "x.csv", "--delimiter", "~", "--quoting", "none")
     assert (done.code, len(done.out.splitlines())) == (0, 2), done.err
     options = ReadOptions(delimiter="~", quoting="none")
+    put("y.csv", "text\ncaf\xe9\n".encode("cp1252"))
+    done = cli("predict", "-m", trained_run, "-i", "y.csv")
+    assert "y.csv: read as cp1252, because it is not UTF-8; if letters look wrong, set --encoding" in done.err
     assert [row[1] for row in open_file(Path("x.csv"), options).rows(["text"])] == [['"a'], ['b"']]  # type: ignore[index]
     done = cli("predict", "-m", trained_run, "-i", "x.csv", "--quoting", "all")
     assert (done.code, done.err.splitlines()[0]) == (2, "Error: --quoting: must be minimal or none, got 'all'")
     done = cli("predict", "-m", trained_run, "-i", "x.csv", "--delimiter", "ab")
     assert (done.code, done.err.splitlines()[0]) == (2, "Error: --delimiter: must be one character or tab, got 'ab'")
+
+
+def test_a_config_may_be_json_or_have_any_name() -> None:
+    put("data.csv", csv())
+    for name, content in (
+        ("a.json", '{"data": {"path": "data.csv"}}'),
+        ("b.json", '{\n  "seed": 1,\n  "data": {"path": "data.csv"}\n}'),
+        ("c.txt", "seed: 1\ndata:\n  path: data.csv\n"),
+    ):
+        put(name, content)
+        assert load_config(name).data.path == "data.csv"
+    for name in ("d.json", "d.txt"):
+        put(name, '{"text": "data: {", "label": "a"}\n')
+        assert load_config(name).data.path == name
 
 
 # What people reported

@@ -109,7 +109,7 @@ def open_tables(files: Sequence[str], kind: str | None, options: ReadOptions) ->
                         "a job for each kind of file",
                     )
             for text in reading_notes(tables):
-                note(text)
+                note(_with_options(text))
             yield tables
         except InputError as error:
             # The user never saw the name of the copy, and the option has a different name here.
@@ -127,11 +127,19 @@ def open_tables(files: Sequence[str], kind: str | None, options: ReadOptions) ->
 
 def _with_names(problem: Problem, copies: Mapping[Path, str]) -> Problem:
     """The problem with the user's name of a file in the place of that of its copy."""
-    text, place = problem.problem.replace("data.quoting=none", "--quoting none"), problem.place
+    text, place = _with_options(problem.problem), problem.place
     for copy, shown in copies.items():
         text = text.replace(str(copy), shown)
         place = place and place.replace(str(copy), shown)
     return Problem(text, problem.setting, place)
+
+
+def _with_options(text: str) -> str:
+    """A sentence about how a file is read, with the options of this command in the place of settings."""
+    text = text.replace("data.quoting=", "--quoting ")
+    for setting in OPTIONS:
+        text = text.replace(setting, "--" + setting.removeprefix(DATA))
+    return text
 
 
 def _stdin() -> BinaryIO:

@@ -22,6 +22,8 @@ from textattn.errors import ConfigError, Problem, shell_command
 
 PACKAGE = Path(__file__).parent.parent
 AnySection = TypeVar("AnySection", bound=Section)
+# Of a config, in bytes because any file may be looked at.
+DATA_SECTION = re.compile(rb'^data:\s*(?:\{|#|$)|^\s*\{?\s*"data"\s*:\s*\{', re.MULTILINE)
 
 
 class Place(NamedTuple):
@@ -157,7 +159,7 @@ def _read_source(source: str) -> tuple[str, str]:
     try:
         if source == "-":
             return sys.stdin.read(), origin
-        if is_table(source) and Path(source).is_file():
+        if is_table(source) and Path(source).is_file() and not _is_config(Path(source)):
             return dump_yaml({"data": {"path": source}}), origin
         if not Path(source).exists() or Path(source).is_dir():
             shipped = shipped_configs()
@@ -174,6 +176,14 @@ def _read_source(source: str) -> tuple[str, str]:
         ) from None
     except OSError as error:
         raise ConfigError(error.strerror or str(error), place=origin) from None
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a file that may be data or a config by its suffix has a section `data`, as YAML or as JSON."""
+    if path.suffix.lower() not in (".json", ".txt"):
+        return False
+    with path.open("rb") as file:
+        return DATA_SECTION.search(file.read(1 << 16)) is not None
 
 
 def _not_found(source: str, shipped: list[str]) -> str:
