@@ -185,7 +185,7 @@ GOOD = ["good 1", "bad 2", "good 3", "bad 4", "good 5", "bad 6", "good 7"]
 BAD_ROWS = {
     "too few fields": ("csv", 6, b"5,good 5\r\n", b"5\r\n", "1 field, but the header has 2 (id, text)"),
     "too many fields": ("tsv", 6, b"5\tgood 5", b"5\tgood\t5", "3 fields, but the header has 2 (id, text)"),
-    "an open quote": ("csv", 6, b"5,good 5\r\n", b'5,"good" 5\r\n', "not csv: ',' expected after '\"'"),
+    "an open quote": ("csv", 6, b"5,good 5\r\n", b'5,"go,od" 5\r\n', "not csv: ',' expected after '\"'"),
     "broken JSON": ("jsonl", 5, b'"good 5"}', b'"good 5"', "not JSON: "),
     "no object": ("jsonl", 5, b'{"id": 5, "text": "good 5"}', b"[5]", "expected a JSON object"),
     "null": ("jsonl", 5, b'"good 5"', b"null", "column 'text' is empty; expected a text"),

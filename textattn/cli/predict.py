@@ -48,8 +48,22 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         str | None, typer.Option("--output-format", metavar="FORMAT", help="Default: by the suffix; jsonl for stdout.")
     ] = None,
     encoding: Annotated[
-        str, typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files.")
-    ] = "utf-8",
+        str | None,
+        typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files; default: recognised."),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            "--delimiter", metavar="CHAR", help="Between the cells of csv files, or the word tab; default: recognised."
+        ),
+    ] = None,
+    quoting: Annotated[
+        str | None,
+        typer.Option("--quoting", metavar="minimal|none", help="Quotation marks in csv files; default: recognised."),
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Csv files without a header: the columns are column_1, column_2, …")
+    ] = False,
     escape_formulas: Annotated[
         bool,
         typer.Option(
@@ -102,6 +116,14 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         raise ConfigError(
             f"must be stop or skip, got {on_error!r}", Option("on_error", "skip"), setting=Option("on_error")
         )
+    if quoting not in (None, "minimal", "none"):
+        raise ConfigError(
+            f"must be minimal or none, got {quoting!r}", Option("quoting", "none"), setting=Option("quoting")
+        )
+    if delimiter not in (None, "tab") and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ConfigError(
+            f"must be one character or tab, got {delimiter!r}", Option("delimiter", ";"), setting=Option("delimiter")
+        )
     if input and texts:
         raise ConfigError("give either texts or --input, not both")
     if output is None:
@@ -127,9 +149,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         groups = read_texts(texts or [], lambda problem: _on_empty(problem, skip))
         print_predictions(classifier, groups, top_k=top_k, min_score=min_score, json=json)
         return
+    from textattn.data.formats import ReadOptions
     from textattn.inference.bulk import BulkJob, BulkOptions
 
-    with open_tables(files, input_format, encoding) as tables:
+    delimiter = "\t" if delimiter == "tab" else delimiter
+    reading = ReadOptions(encoding, delimiter, quoting, header=not no_header)
+    with open_tables(files, input_format, reading) as tables:
         classifier = open_model(model, device, runtime)
         columns = text_column or classifier.config.text_columns
         if not text_column and all(table.columns == ["text"] for table in tables):

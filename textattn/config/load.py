@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ MOST_NAMES = 1000
 # Of a config in which everything is wrong, as many problems are shown.
 MOST_PROBLEMS = 100
 AnySection = TypeVar("AnySection", bound=Section)
+# Of a config, in bytes because any file may be looked at.
+DATA_SECTION = re.compile(rb'^data:\s*(?:\{|#|$)|^\s*\{?\s*"data"\s*:\s*\{', re.MULTILINE)
 
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
@@ -150,7 +153,7 @@ def _read_source(source: str) -> tuple[str, str]:
             return sys.stdin.read(), origin
         if "\0" in source:
             raise ConfigError("a path must not contain the character NUL (\\0)", place=source.replace("\0", "\\0"))
-        if is_table(source) and Path(source).is_file():
+        if is_table(source) and Path(source).is_file() and not _is_config(Path(source)):
             return dump_yaml({"data": {"path": source}}), origin
         if not Path(source).exists() or Path(source).is_dir():
             shipped = shipped_configs()
@@ -167,6 +170,14 @@ def _read_source(source: str) -> tuple[str, str]:
         ) from None
     except OSError as error:
         raise ConfigError(error.strerror or str(error), place=origin) from None
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a file that may be data or a config by its suffix has a section `data`, as YAML or as JSON."""
+    if path.suffix.lower() not in (".json", ".txt"):
+        return False
+    with path.open("rb") as file:
+        return DATA_SECTION.search(file.read(1 << 16)) is not None
 
 
 def _not_found(source: str, shipped: list[str]) -> str:

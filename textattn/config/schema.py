@@ -177,8 +177,20 @@ class DataConfig(Section):
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a malformed row or one without text or label. `error`: stop and report its file, row and column;
     `skip`: skip the row and count it."""
-    encoding: Name = "utf-8"
-    """Encoding of text files, such as csv and jsonl."""
+    encoding: Name | None = None
+    """Encoding of text files, such as csv and jsonl. null: recognised; a note names it if it is not UTF-8."""
+    delimiter: Name | None = None
+    """Character between the cells of csv and tsv files: `,`, `;`, `|` or another one, or the word `tab`. null:
+    recognised; a note names it if it is not the one that the suffix stands for."""
+    quoting: Literal["minimal", "none"] | None = None
+    """Quotation marks in csv and tsv files. `minimal`: they enclose cells that contain a delimiter or a line break;
+    `none`: they are characters like others, and every line is a row. null: recognised."""
+    escape: Name | None = None
+    r"""Character before a quotation mark inside an enclosed cell of csv and tsv files, usually `\`; `none`: quotation
+    marks are doubled. null: recognised."""
+    header: StrictBool = True
+    """Whether the first line of csv and tsv files names the columns. false: it is a row, and the columns are called
+    `column_1`, `column_2` and so on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -204,6 +216,11 @@ class DataConfig(Section):
             raise ValueError("data.teacher needs texts without labels: data.unlabelled")
         if self.unlabelled is not None and self.unlabelled.path is None and self.files is not None:
             raise ValueError("data.unlabelled needs data.unlabelled.path if data.files is used")
+        for name, value, word in (("delimiter", self.delimiter, "tab"), ("escape", self.escape, "none")):
+            if value not in (None, word) and (len(value) != 1 or value in '"\r\n\0'):
+                raise ValueError(f"data.{name} must be one character or {word}, got {value!r}")
+        if self.delimiter is not None and self.delimiter == self.escape:
+            raise ValueError("data.delimiter and data.escape are the same character")
         if self.streaming and self.path is None:
             raise ValueError("data.streaming requires data.path")
         texts = [self.text] if isinstance(self.text, str) else self.text

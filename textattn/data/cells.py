@@ -46,7 +46,8 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
         near = get_close_matches(column.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
         meant = next((name for name in free if name.lower() in near), free[0] if free else None)
         raise InputError(
-            f"column {column!r} not found in {table.origin}; columns are: {listed(table.columns)}",
+            f"column {column!r} not found in {table.origin}; columns are: {listed(table.columns)}"
+            + (f"; {table.looks_like}" if table.looks_like else ""),
             None if meant is None else table.advice or _setting(f"{section}.{key}", meant),
         )
 

@@ -1,4 +1,4 @@
-"""Data sets from the Hugging Face Hub or a local folder, through `datasets`: downloaded, or read as they come."""
+"""Data sets of `datasets`: from the Hugging Face Hub, downloaded or read as they come, or saved to a folder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,25 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHUFFLE_BUFFER = 10_000
 
 
+def load_saved(path: str) -> dict[str, Table]:
+    """The splits of a folder that `datasets.save_to_disk` wrote; a data set without splits is the training split.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    import datasets
+
+    with _explained(path):
+        try:
+            loaded = datasets.load_from_disk(path)
+        except (KeyError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error})", setting="data.path") from None
+        splits = loaded if isinstance(loaded, dict) else {"train": loaded}
+        return {str(split): _table(path, str(split), rows, None, rows._fingerprint) for split, rows in splits.items()}
+
+
 def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, Table]:
-    """The splits of a Hub data set or a local folder, memory-mapped by `datasets`.
+    """The splits of a Hub data set, memory-mapped by `datasets`.
 
     Raises:
         InputError: not found, not readable, no network, or only available as a loading script.
@@ -28,11 +45,10 @@ def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, 
     import datasets
 
     with _explained(path):
-        is_local = _is_local(path)
-        source = path if is_local else path.removeprefix(PREFIX)
-        loaded = datasets.load_dataset(source, name=name, revision=None if is_local else revision)
+        source = path.removeprefix(PREFIX)
+        loaded = datasets.load_dataset(source, name=name, revision=revision)
         tables = {
-            str(split): _table(path, str(split), rows, None if is_local else _commit(rows), rows._fingerprint)
+            str(split): _table(path, str(split), rows, _commit(rows), rows._fingerprint)
             for split, rows in loaded.items()
         }
     for commit in {table.revision for table in tables.values() if table.revision is not None}:
@@ -100,6 +116,11 @@ def _explained(path: str) -> Iterator[None]:
         raise _unreachable(path, error) from None
     except datasets.exceptions.DatasetGenerationError as error:
         raise InputError(f"{path}: could not be read: {error.__cause__ or error}", setting="data.path") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        # Of a feature type, such as a label without names, that somebody wrote by hand.
+        raise InputError(
+            f"{path}: damaged description of its columns ({type(error).__name__}: {error})", setting="data.path"
+        ) from None
     except (ValueError, RuntimeError, OSError) as error:
         # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
         message = " ".join(str(error).split("\nExample of usage")[0].split("\n"))

@@ -18,7 +18,7 @@ from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name,
 from textattn.data.row_info import InfoWriter, RowInfo, columns_in
 from textattn.data.segments import as_segment, text_of
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
-from textattn.data.table import RowProblem, Table
+from textattn.data.table import RowProblem, Table, reading_notes
 from textattn.data.texts import Texts, TextsWriter
 from textattn.errors import InputError, Option, Setting
 
@@ -244,6 +244,7 @@ def _read_rows(
     problems: list[RowProblem] = []
     empty: list[int] = []
     left_out = 0
+    notes += reading_notes(tables)
     for table in tables:
         check_columns(table, columns, config, "data" if labelled else "data.unlabelled")
         if info is not None:

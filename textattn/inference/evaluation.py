@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from textattn.config import Config, config_from_mapping
 from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
-from textattn.data.sources import open_hub
+from textattn.data.sources import is_named, open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.original_data import Origin
@@ -73,6 +73,9 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     if data is not None:
         # These settings are about the place of the training data.
         values |= {"path": str(data), "files": None, "name": None, "revision": None}
+        if base is None or not is_named(Path(data), base.data):
+            # Another file is written in its own way.
+            values |= {"encoding": None, "delimiter": None, "quoting": None, "escape": None, "header": True}
     # Texts without labels are not read again: nobody says what is right for them.
     values |= {"unlabelled": None, "teacher": None}
     config = config_from_mapping({"data": values | settings}).data
