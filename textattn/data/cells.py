@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import date, time
 from decimal import Decimal
 from difflib import get_close_matches
@@ -12,10 +12,11 @@ from typing import Any
 from textattn.config.overrides import override_text
 from textattn.config.schema import DataConfig
 from textattn.data.labels import UNLABELLED, name_of, plain, shortened
+from textattn.data.likely import likely_label, likely_text
 from textattn.data.look_alikes import as_boolean, as_number
 from textattn.data.segments import is_missing
 from textattn.data.table import Table
-from textattn.errors import InputError, Setting
+from textattn.errors import InputError, Part, Setting
 
 # Of the names of a table with thousands of columns, as many are shown.
 MOST_NAMES = 100
@@ -40,16 +41,41 @@ def check_columns(table: Table, wanted: list[str], config: DataConfig, section: 
 
 def check_column(table: Table, column: str, key: str, config: DataConfig, section: str = "data") -> None:
     """Raises InputError where it is missing, with the one that was probably meant by the setting `key` of `section`."""
-    if column not in table.columns:
-        used = (*text_columns(config), *label_columns(config))
-        free = [name for name in table.columns if name and name not in used]
-        near = get_close_matches(column.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
-        meant = next((name for name in free if name.lower() in near), free[0] if free else None)
-        raise InputError(
-            f"column {column!r} not found in {table.origin}; columns are: {listed(table.columns)}"
-            + (f"; {table.looks_like}" if table.looks_like else ""),
-            None if meant is None else table.advice or _setting(f"{section}.{key}", meant),
-        )
+    if column in table.columns:
+        return
+    missing = f"column {column!r} not found in {table.origin}; columns are: {listed(table.columns)}"
+    if table.looks_like:
+        missing += f"; {table.looks_like}"
+    if table.advice:
+        raise InputError(missing, table.advice)
+    labels = label_columns(config)
+    wanted = {key: column}
+    if key == "text" and section == "data" and not set(labels) & set(table.columns):
+        # The label is missing too, so that both are said at once.
+        wanted["label"] = labels[0]
+    hint: list[Part] = []
+    taken = {*text_columns(config), *labels}
+    for name, absent in wanted.items():
+        meant = _meant(table, absent, name, taken)
+        if meant is not None:
+            taken.add(meant)
+            hint += [" "] * bool(hint) + [_setting(f"{section}.{name}", meant)]
+    raise InputError(missing, hint or None)
+
+
+def _meant(table: Table, absent: str, key: str, taken: Set[str]) -> str | None:
+    """The column that was probably meant by one that is absent: the one with a similar name, or by what it holds.
+
+    What a column holds comes first if no name was given, only the default looked for.
+    """
+    others = [name for name in table.columns if not name or name in taken]
+    free = [name for name in table.columns if name not in others]
+    near = get_close_matches(absent.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
+    similar = next((name for name in free if name.lower() in near), None)
+    if key not in ("text", "label"):
+        return similar or (free[0] if free else None)
+    likely = likely_text(table, others) if key == "text" else likely_label(table, others)
+    return likely or similar if absent == key else similar or likely
 
 
 def _setting(name: str, column: str) -> Setting:

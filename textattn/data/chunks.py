@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from textattn.data.formats._dialect import column_name
+from textattn.data.likely import likely_text
 from textattn.data.segments import text_of
 from textattn.data.table import RowProblem, Table
 from textattn.errors import InputError, Option
@@ -17,8 +17,6 @@ MAX_ROWS = 8192
 MAX_CHARACTERS = 8_000_000
 # Rows of a parquet file decoded at a time.
 BATCH_ROWS = 1024
-# Rows by which the column of the texts is guessed, for a hint.
-ROWS_TO_GUESS = 100
 
 
 @dataclass
@@ -71,28 +69,18 @@ def read_chunks(
     missing = [column for column in columns if column not in table.columns]
     if missing:
         if table.looks_like:
-            place = table.columns.index(_likely_column(table))
+            place = table.columns.index(likely_text(table) or table.columns[0])
             raise InputError(
                 f"column {missing[0]!r} not found in {table.origin}: {table.looks_like}",
                 (Option("no_header", flag=True), " ", Option("text_column", column_name(place))),
             )
         raise InputError(
             f"column {missing[0]!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            Option("text_column", _likely_column(table)),
+            Option("text_column", likely_text(table) or table.columns[0]),
         )
     if table.batches is not None:
         return _from_batches(table, columns)
     return _from_records(table, columns, set(taken), None if header is None else set(header))
-
-
-def _likely_column(table: Table) -> str:
-    """The column that most likely holds the text: the one with the longest strings."""
-    lengths = dict.fromkeys(table.columns, 0)
-    for row in islice(table.rows(table.columns), ROWS_TO_GUESS):
-        if not isinstance(row, RowProblem):
-            for column, value in zip(table.columns, row[1], strict=True):
-                lengths[column] += len(value) if isinstance(value, str) else 0
-    return max(lengths, key=lambda column: lengths[column])
 
 
 def _from_records(table: Table, columns: Sequence[str], taken: set[str], header: set[str] | None) -> Iterator[Chunk]:

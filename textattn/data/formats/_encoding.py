@@ -23,6 +23,12 @@ NO_ENCODINGS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-
 EVIDENCE = 1 << 16
 # Bytes decoded at a time: several times as fast as with larger blocks, which leave the cache of a processor.
 DECODED = 1 << 16
+# Encodings in which files are still saved. The library knows many more, and then takes one for another.
+SAVED_IN = (
+    *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874"),
+    *("iso8859_2", "iso8859_5", "iso8859_7", "iso8859_9", "koi8_r", "koi8_u", "cp866"),
+    *("gb18030", "big5", "cp932", "euc_jp", "cp949"),
+)
 # How sure the recognition of a language must be to decide.
 COHERENCE = 0.2
 # In text of Western Europe, letters beyond ASCII stand alone or in pairs among others, and symbols between words.
@@ -113,7 +119,7 @@ def _guess(evidence: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     western = _western(evidence)
-    found = from_bytes(evidence, cp_exclusion=["utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_7"])
+    found = from_bytes(evidence, cp_isolation=list(SAVED_IN))
     best = found.best()
     if western is None:
         return str(best.encoding) if best is not None and best.coherence >= COHERENCE else None
