@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.errors import ConfigError, InputError, Option
-from textattn.inference.session import BatchOutput
+from textattn.inference.session import BatchOutput, check_finite
 from textattn.storage.model_files import ModelFiles, SavedConfig
 from textattn.storage.run_dir import CONFIG, WEIGHTS
 from textattn.training.processors import available_processors
@@ -32,7 +32,15 @@ class TorchSession:
 
     max_tokens = 32_768
 
-    def __init__(self, model: TextClassifier, device: str = "cpu") -> None:
+    def __init__(self, model: TextClassifier, device: str = "cpu", where: str | None = None) -> None:
+        """Take a model.
+
+        Args:
+            model: the model; it is moved to the device.
+            device: where it computes.
+            where: the file of its weights, which is called damaged if an answer is not a finite number. By default
+                answers are not checked.
+        """
         import torch
 
         from textattn.training.slices import lone_threads
@@ -45,6 +53,7 @@ class TorchSession:
             # As in ONNX Runtime: a batch for each thread is faster than several threads for a batch.
             self.workers, self.max_tokens = available_processors(), MAX_TOKENS_OF_A_THREAD
             self.threads = lone_threads
+        self.where = where
         self.metadata: Mapping[str, str] = {}
         self.gives_contributions = self.model.attention.additive
 
@@ -84,7 +93,7 @@ class TorchSession:
             raise InputError(f"{files.where(CONFIG)}: damaged architecture ({error})") from None
         _compare(files, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, found)
         model.load_state_dict(tensors)
-        session = cls(model, place)
+        session = cls(model, place, files.where(WEIGHTS))
         session.metadata = _metadata(content)
         return session
 
@@ -101,7 +110,10 @@ class TorchSession:
             if with_contributions:
                 parts = self.model.contributions(output, ids, mask)
                 found += [parts.total] if parts.ngrams is None else [parts.total, parts.ngrams]
-        return BatchOutput(*(tensor.float().cpu().numpy() for tensor in found))
+        answer = BatchOutput(*(tensor.float().cpu().numpy() for tensor in found))
+        if self.where is not None:
+            check_finite(answer, self.where)
+        return answer
 
 
 def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
