@@ -23,7 +23,8 @@ import textattn
 from textattn.api import Model
 from textattn.config.schema import TokenizerConfig
 from textattn.inference.words import LONGEST_GRAPHEME, Word, merge_words
-from textattn.tokens.tokenizer import LONG, TextTokenizer, TokenizedText, grapheme_boundaries
+from textattn.tokens.pieces import grapheme_boundaries
+from textattn.tokens.tokenizer import LONG, TextTokenizer, TokenizedText
 from textattn.tokens.train_tokenizer import train_tokenizer
 
 TYPES = ["word", "wordpiece", "bpe", "unigram", "char", "formula"]

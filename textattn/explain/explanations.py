@@ -169,9 +169,9 @@ class AnsweredTexts:
         method.check_model(classifier)
         given = method.attribute(self.forward, targets, seed=question.seed)
         if not all(np.isfinite(scores).all() for scores in given.scores):
+            file = WEIGHTS if classifier.files.has(WEIGHTS) else RUNTIMES[classifier.runtime]
             raise InputError(
-                f"damaged (its scores by {question.method} are not finite numbers)",
-                place=classifier.files.where(WEIGHTS if classifier.files.has(WEIGHTS) else RUNTIMES[classifier.runtime]),
+                f"damaged (its scores by {question.method} are not finite numbers)", place=classifier.files.where(file)
             )
         errors = given.completeness_error
         by_label, sums = self._divided(targets) if question.method == "contributions" else (None, None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from textattn.errors import ConfigError, InputError, Option
 from textattn.inference.session import BatchOutput, check_finite
 from textattn.storage.model_files import ModelFiles, SavedConfig
+from textattn.storage.reading import parse_json
 from textattn.storage.run_dir import CONFIG, WEIGHTS
 from textattn.training.processors import available_processors
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Padding counted; of a batch that one thread computes.
 MAX_TOKENS_OF_A_THREAD = 8192
+# Bytes; a header has about a hundred for each tensor.
+LARGEST_HEADER = 2**20
 
 
 class TorchSession:
@@ -65,7 +68,9 @@ class TorchSession:
             InputError: they are damaged or do not fit config.json.
             ConfigError: there is no such device.
         """
-        content = files.read(WEIGHTS)  # or say at once that there are none
+        with files.view(WEIGHTS) as view:  # or say at once that there are none
+            metadata = _check_header(view, files.where(WEIGHTS))
+            content = bytes(view)
 
         import torch
         from safetensors import SafetensorError
@@ -94,7 +99,7 @@ class TorchSession:
         _compare(files, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, found)
         model.load_state_dict(tensors)
         session = cls(model, place, files.where(WEIGHTS))
-        session.metadata = _metadata(content)
+        session.metadata = metadata
         return session
 
     def run(
@@ -126,10 +131,28 @@ def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[
         )
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """What stands beside the tensors in the header of a safetensors file."""
-    length = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+def _check_header(content: bytes | mmap, where: str) -> dict[str, str]:
+    """Check that a safetensors file is as large as its header says, before all of it is read into memory.
+
+    Returns:
+        The metadata, which stand beside the tensors in the header.
+
+    Raises:
+        InputError: it is not.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    try:
+        if not 8 < start <= min(len(content), LARGEST_HEADER):
+            raise ValueError(f"a header of {start - 8:,} bytes")
+        tensors = parse_json(content[8:start])
+        metadata: dict[str, str] = tensors.pop("__metadata__", {})
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+        if start + end != len(content):
+            raise ValueError(f"{len(content):,} bytes, but its header says {start + end:,}")
+        if not isinstance(metadata, dict):
+            raise ValueError("metadata")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(f"{where}: damaged ({error})") from None
     return metadata
 
 

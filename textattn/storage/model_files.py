@@ -27,8 +27,8 @@ ARCHITECTURE = {
 }  # fmt: skip
 LARGEST_SIZE = 2**31
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
-# Limits for the size of files, in bytes, against damaged and malicious ones. The ONNX format limits graphs to 2 GiB. All
-# but the weights are small: the largest tokenizers have 34 MB.
+# Limits for the size of files, in bytes, against damaged and malicious ones. The ONNX format limits graphs to 2 GiB.
+# All files but the weights are small: the largest tokenizers have 34 MB.
 LARGEST = {ONNX: 2**31, ONNX_INT8: 2**31, WEIGHTS: 2**33, TOKENIZER: 2**26, CHECKSUMS: 2**16}
 LARGEST_OTHER = LARGEST_JSON
 # Graphs consist of weights, which hardly compress in a bundle.
@@ -152,8 +152,9 @@ class ModelFiles:
                 if info.file_size > _limit(name):
                     raise too_large(info.file_size, _limit(name), self.where(name))
                 packed = LARGEST_GRAPH_RATIO * info.compress_size
+                is_bomb = name in (ONNX, ONNX_INT8) and info.file_size > packed
                 # The size in the header may be wrong: it must be plausible, and no more than that is unpacked.
-                if (name in (ONNX, ONNX_INT8) and info.file_size > packed) or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                if is_bomb or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise self._damaged(name, f"a size of {info.file_size:,} bytes is not plausible")
                 with bundle.open(info) as member:
                     content: bytes = member.read(info.file_size + 1)

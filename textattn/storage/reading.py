@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 def check_regular(path: Path, limit: int) -> None:
     """Check the kind and the size of a file without opening it, see `read_regular`."""
-    found = os.stat(path)
+    found = path.stat()
     # Opening a folder says by itself what is wrong.
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise InputError("not an ordinary file, but a pipe or a device", place=str(path))

@@ -3,7 +3,7 @@
 RUNDIR.TAG                                                                 written first; marks the directory as ours
 config.json  model.safetensors  tokenizer.json  tokenizer_config.json      the model
 model.onnx  model.int8.onnx                                                the model in the form that `predict` loads
-checksums.json                                                             checksums of these files, when training is over
+checksums.json                                                             checksums of these files
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
 cross_validation.json                                                      the results of cross-validation
 checkpoints/                                                               the checkpoints of an unfinished run

@@ -21,14 +21,18 @@ from tokenizers import (
 from textattn.config.schema import TokenizerConfig
 from textattn.data.segments import SEGMENT_SEPARATOR
 from textattn.errors import InputError
+from textattn.storage.reading import read_regular
+from textattn.tokens.backend import load_backend
 from textattn.tokens.formulas import vocabulary
-from textattn.tokens.tokenizer import COMPOSITION, PAD, UNK, TextTokenizer, load_backend
+from textattn.tokens.tokenizer import COMPOSITION, PAD, UNK, TextTokenizer
 
 # A word with its apostrophes (don't), a run of dots, or one grapheme of anything else (an emoji with its skin tone).
 WORD_PATTERN = r"\w+(?:['’]\w+)*|\.{2,}|(?=\S)\X"
 # An element, an amount, or a single character such as a bracket.
 FORMULA_PATTERN = r"[A-Z][a-z]?|\d+\.?\d*|\.\d+|\S"
 GRAPHEME_PATTERN = r"(?=\S)\X"
+# Bytes; the largest pretrained ones have half as many.
+LARGEST_TOKENIZER = 2**26
 PATTERNS = {"char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
 
 
@@ -177,7 +181,7 @@ def pretrained_content(config: TokenizerConfig) -> bytes:
     elif not path.exists():
         path = _from_hub(config.path)
     try:
-        return path.read_bytes()
+        return read_regular(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise InputError(error.strerror or str(error), setting="tokenizer.path", place=str(path)) from None
 
