@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from mmap import mmap
 from pathlib import Path
 
-from textattn.errors import InputError
+from textattn.errors import Hint, InputError
 from textattn.storage.files import write_bytes
 from textattn.storage.reading import parse_json
 
@@ -61,13 +61,12 @@ def _rendered(value: Mapping[str, object]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def damaged(where: str, why: str = "its checksum differs from that of the file that was written") -> InputError:
+def damaged(
+    where: str, why: str = "its checksum differs from that of the file that was written", hint: Hint = None
+) -> InputError:
     """The error for a file whose content is not what was written."""
-    return InputError(
-        f"damaged: {why}",
-        f"copy the model anew or train it again; if the file was edited on purpose, remove {CHECKSUMS} beside it",
-        place=where,
-    )
+    usual = f"copy the model anew or train it again; if the file was edited on purpose, remove {CHECKSUMS} beside it"
+    return InputError(f"damaged: {why}", usual if hint is None else hint, place=where)
 
 
 def write_checksums(folder: Path, names: tuple[str, ...]) -> None:

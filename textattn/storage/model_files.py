@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import Hint, InputError, Option
+from textattn.errors import Hint, InputError, Option, shell_command
 from textattn.storage.checksums import CHECKSUMS, checksum, damaged, from_bytes
 from textattn.storage.reading import LARGEST_JSON, check_regular, parse_json, read_regular, too_large
 from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, TOKENIZER, WEIGHTS
@@ -117,7 +117,13 @@ class ModelFiles:
     def _verify(self, name: str, content: bytes | mmap.mmap) -> None:
         expected = self._checksums.get(name)
         if expected is not None and expected != checksum(content):
-            raise damaged(self.where(name))
+            raise damaged(self.where(name), hint=self._remedy(name))
+
+    def _remedy(self, name: str) -> Hint:
+        """What helps against a damaged graph: it can be written again. None for other files."""
+        if name not in (ONNX, ONNX_INT8) or self.is_bundle or not self.has(WEIGHTS):
+            return None
+        return shell_command("textattn export --model {}", self.path) + " --int8" * (name == ONNX_INT8)
 
     def _read(self, name: str) -> bytes:
         with self._errors_named(name):

@@ -22,11 +22,11 @@ def load_backend(content: bytes, where: str, setting: str | None = None) -> Toke
     Raises:
         InputError: the content is not a tokenizer, or does what no tokenizer of texts needs.
     """
-    try:
-        check_backend(content)
-    except Refused as error:
-        raise InputError(f"not a tokenizer that textattn uses ({error})", setting=setting, place=where) from None
     with damage_named(where, "not a tokenizer", setting):
+        try:
+            check_backend(content)
+        except Refused as error:
+            raise InputError(f"not a tokenizer of texts ({error})", setting=setting, place=where) from None
         return Tokenizer.from_str(content.decode("utf-8"))
 
 
@@ -35,6 +35,8 @@ def damage_named(where: str, problem: str, setting: str | None = None) -> Iterat
     """Convert the exceptions that the library raises for a damaged tokenizer to InputError."""
     try:
         yield
+    except InputError:
+        raise
     # The library raises bare Exception, and a Rust panic is only a BaseException; nothing narrower can be caught.
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":

@@ -58,7 +58,7 @@ LARGEST_ID = 2**31 - 1
 _REPEATS = re.compile(r"\{(\d*),?(\d*)\}")
 
 
-class Refused(ValueError):
+class Refused(Exception):
     """What in the file no tokenizer of texts has."""
 
 
@@ -66,16 +66,15 @@ def check_backend(content: bytes) -> None:
     """Check the content of a tokenizer.json.
 
     Raises:
-        Refused: it is not JSON, or contains what no tokenizer of texts needs.
+        ValueError: it is not JSON, or no tokenizer.
+        Refused: it contains what no tokenizer of texts needs.
     """
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles)
     except RecursionError:
-        raise Refused("nested too deeply") from None
-    except ValueError as error:
-        raise Refused(str(error)) from None
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
-        raise Refused("not a JSON object")
+        raise ValueError("not a JSON object")
     growth, bytewise = 1.0, 0
     for part, (allowed, key) in PARTS.items():
         for number, step in enumerate(_steps(value.get(part), key)):
@@ -175,7 +174,7 @@ def _check_characters(encoded: Any) -> None:
 
 def _check_model(model: Any) -> None:
     if not isinstance(model, dict):
-        raise Refused("no model")
+        raise ValueError("no model")
     # Early versions of the library left the type out.
     kind = model.get("type")
     if kind is not None and kind not in MODELS:
@@ -193,7 +192,7 @@ def _check_model(model: Any) -> None:
     if isinstance(vocabulary, dict):
         _check_ids(vocabulary.values())
     elif not isinstance(vocabulary, list):
-        raise Refused("model: no vocabulary")
+        raise ValueError("no vocabulary")
 
 
 def _check_added(tokens: Any) -> None:
