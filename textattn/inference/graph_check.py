@@ -16,7 +16,7 @@ Content = bytes | mmap
 Range = tuple[int, int]
 """The place of a message within the file: start and end."""
 
-# The operators with their attributes. An earlier version wrote none that is not here.
+# The operators with their attributes: all that the parts of `textattn.model` use, also those of earlier versions.
 OPERATORS: dict[tuple[bytes, bytes], frozenset[bytes]] = {
     (domain, name): frozenset(attributes)
     for domain, operators in {
@@ -40,6 +40,9 @@ OPERATORS: dict[tuple[bytes, bytes], frozenset[bytes]] = {
                     b"Add", b"And", b"Clip", b"CumSum", b"Div", b"Equal", b"Exp", b"Floor", b"Identity", b"MatMul",
                     b"Max", b"Mod", b"Mul", b"Not", b"Pad", b"Relu", b"Reshape", b"Shape", b"Sigmoid", b"Slice",
                     b"Sqrt", b"Squeeze", b"Sub", b"Tanh", b"Unsqueeze", b"Where",
+                    # For mechanisms that people add. Each computes a number from a number, or from two.
+                    b"Abs", b"Ceil", b"Cos", b"Erf", b"Greater", b"Less", b"Log", b"Min", b"Neg", b"Or", b"Pow",
+                    b"Reciprocal", b"Round", b"Sign", b"Sin", b"Softplus", b"Softsign",
                 ),
                 (),
             ),
