@@ -54,15 +54,17 @@ class Target:
 def targets(folder: Path) -> list[Target]:
     """Every file that something is read from, with each runtime that reads it."""
     run, bundle, cache = folder / "run", folder / "model.zip", folder / "cache"
-    found = []
-    for runtime, weights in RUNTIMES.items():
-        for name in (*SHARED, weights):
-            found.append(Target(run / name, run, lambda r=runtime: answers(run, r), f"{name} with {runtime}"))
-    found.append(Target(bundle, bundle, lambda: answers(bundle), "the bundle"))
-    for file in sorted((cache / "data").rglob("*")):
-        if file.is_file():
-            found.append(Target(file, cache, lambda: data_of(run), f"the cache's {file.name}"))
-    return found
+    cached = [file for file in sorted((cache / "data").rglob("*")) if file.is_file()]
+    return [
+        *(
+            Target(run / name, run, lambda runtime=runtime: answers(run, runtime), f"{name} with {runtime}")
+            for runtime, weights in RUNTIMES.items()
+            for name in (*SHARED, weights)
+        ),
+        # Most of its bytes are those of the graph.
+        *(Target(bundle, bundle, lambda: answers(bundle), f"the bundle ({number})") for number in range(3)),
+        *(Target(file, cache, lambda: data_of(run), f"the cache's {file.name}") for file in cached),
+    ]
 
 
 def data_of(run: Path) -> str:
@@ -89,11 +91,11 @@ def asked(ask: Callable[[], str], where: Path) -> tuple[str, str]:
             result = ("clear" if str(where) in error.message else "bug", error.message)
         except BaseException as error:
             result = ("bug", repr(error))
-        with open(writing, "w", encoding="utf-8", errors="surrogateescape") as pipe:
+        with os.fdopen(writing, "w", encoding="utf-8", errors="surrogateescape") as pipe:
             json.dump(result, pipe)
         os._exit(0)
     os.close(writing)
-    with open(reading, encoding="utf-8", errors="surrogateescape") as pipe:
+    with os.fdopen(reading, encoding="utf-8", errors="surrogateescape") as pipe:
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     if status or not content:
