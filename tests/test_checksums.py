@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from unittest.mock import patch
 
@@ -139,7 +140,9 @@ def test_every_change_of_a_bit_of_the_checksums_themselves_is_seen() -> None:
 
 
 def test_checksums_of_a_newer_version_ask_for_an_upgrade() -> None:
-    content = json.dumps({"format_version": 2, "sha512": {}}, indent=2) + "\n"
+    facts = {"format_version": 2, "sha512": {}}
+    own = f"{zlib.crc32(json.dumps(facts).encode()):08x}"
+    content = json.dumps(facts | {"crc32_of_this_file": own}, indent=2) + "\n"
     with pytest.raises(InputError, match="has format version 2, but this version of textattn reads formats up to 1"):
         from_bytes(content.encode(), "x")
 

@@ -19,6 +19,7 @@ from textattn.storage.files import write_bytes
 from textattn.storage.reading import parse_json
 
 CHECKSUMS = "checksums.json"
+OWN = "crc32_of_this_file"
 FORMAT_VERSION = 1
 
 
@@ -29,9 +30,13 @@ def checksum(content: bytes | mmap) -> str:
 
 def to_bytes(checksums: Mapping[str, str]) -> bytes:
     """The content of checksums.json for these checksums by file name."""
-    facts = {"format_version": FORMAT_VERSION, "crc32": dict(sorted(checksums.items()))}
+    return _sealed({"format_version": FORMAT_VERSION, "crc32": dict(sorted(checksums.items()))})
+
+
+def _sealed(facts: Mapping[str, object]) -> bytes:
+    """The content of a file with these entries and their own checksum, as every version writes it."""
     own = checksum(json.dumps(facts).encode())
-    return (json.dumps(facts | {"crc32_of_this_file": own}, indent=2) + "\n").encode()
+    return (json.dumps({**facts, OWN: own}, indent=2) + "\n").encode()
 
 
 def from_bytes(content: bytes, where: str) -> dict[str, str]:
@@ -42,23 +47,18 @@ def from_bytes(content: bytes, where: str) -> dict[str, str]:
     """
     try:
         value = parse_json(content)
-        version = value["format_version"]
-        if isinstance(version, int) and version > FORMAT_VERSION and content == _rendered(value):
+        if content != _sealed({key: entry for key, entry in value.items() if key != OWN}):
+            raise ValueError("its own checksum differs")
+        version, found = value["format_version"], value.get("crc32")
+        if version > FORMAT_VERSION:
             raise InputError(
                 f"has format version {version}, but this version of textattn reads formats up to {FORMAT_VERSION}",
                 "pip install --upgrade textattn",
                 place=where,
             )
-        found: dict[str, str] = value["crc32"]
-        if not isinstance(found, dict) or content != to_bytes(found):
-            raise ValueError("its own checksum differs")
+        return {str(name): str(entry) for name, entry in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(where, str(error) if isinstance(error, ValueError) else "an entry is missing") from None
-    return found
-
-
-def _rendered(value: Mapping[str, object]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def damaged(
