@@ -6,7 +6,6 @@ dropout makes answers random. What a tokenizer of textattn or a common pretraine
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterator
@@ -160,6 +159,8 @@ def _growth(step: dict[str, Any]) -> float:
 
 def _check_characters(encoded: Any) -> None:
     """Check the table of characters of SentencePiece: a search tree, and then the strings it leads to."""
+    import base64  # only few tokenizers have such a table
+
     try:
         table = base64.b64decode(encoded, validate=True)
     except (ValueError, TypeError):
