@@ -274,7 +274,9 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
     """Raises ValueError where a value has another type than `Architecture` gives it."""
     for name, kind in ARCHITECTURE.items():
         value = architecture[name]
-        if type(value) is not kind or (kind is int and not 0 < int(value) < LARGEST_SIZE):
+        # True is an int to isinstance.
+        is_kind = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if not is_kind or (isinstance(value, int) and kind is int and not 0 < value < LARGEST_SIZE):
             raise ValueError(f"architecture.{name} {value!r}")
     # Earlier versions had no n-grams.
     longest = architecture.get("ngrams", 0)
