@@ -110,6 +110,12 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
+def unsealed(run: Path) -> Path:
+    """The run without the checksums of its files: changed on purpose, or a run of an earlier version."""
+    (run / "checksums.json").unlink(missing_ok=True)
+    return run
+
+
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeOnce]:
     """`make_once(name, make)` gives a folder that `make(folder)` filled, once for all processes of pytest-xdist.

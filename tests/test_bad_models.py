@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bad_input import MEND, REVIEWS, Case, Content, check, permissions_count, room_for, unusable
+from conftest import unsealed
 
 from textattn.explain.methods import method_names
 
@@ -27,7 +28,7 @@ def model(**damage: str | bytes | None) -> Content:
     """A copy of the run, with other content in files of these names (`__` for a dot), or without them."""
 
     def make(path: Path) -> None:
-        shutil.copytree(path.parent / "earlier", path)
+        unsealed(Path(shutil.copytree(path.parent / "earlier", path)))
         for name, content in damage.items():
             file = path / name.replace("__", ".")
             file.unlink()
@@ -90,7 +91,7 @@ MODELS = [
        "pip install --upgrade textattn"),
     of("config cut short", model(config__json='{"model'), "runs/bad/config.json: damaged (***)"),
     of("graph cut short", model(model__onnx=b"\x08\x07\x12"),
-       "runs/bad/model.onnx: damaged, or no ONNX model (***)"),
+       "runs/bad/model.onnx: damaged, or not written by textattn (***)"),
     of("weights cut short", model(model__safetensors=b"\x08\0"), "runs/bad/model.safetensors: damaged (***)",
        command=f"{FINE} --runtime torch"),
     of("a pickle for weights", model(model__safetensors=b"\x80\x04\x95", model__onnx=None),

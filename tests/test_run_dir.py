@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import unsealed
 from inprocess import run as cli
 from safetensors import safe_open
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
@@ -29,7 +30,7 @@ from textattn.storage.find_model import find_model
 from textattn.storage.run_dir import RunDir
 
 FILES = {
-    "RUNDIR.TAG",
+    "RUNDIR.TAG", "checksums.json",
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
     "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
     "predictions/test.parquet", "attention/test.parquet",
@@ -316,7 +317,7 @@ class Explode:
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a graph cut short": (
         lambda run: (run / "model.onnx").write_bytes((run / "model.onnx").read_bytes()[:-100]),
-        "model.onnx: damaged, or no ONNX model (",
+        "model.onnx: damaged, or not written by textattn (",
     ),
     "weights cut short": (truncate, "model.safetensors: damaged ("),
     "a pickle for weights": (
@@ -362,7 +363,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_a_damaged_model_is_refused_and_the_file_named(what: str, trained_run: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    run = unsealed(Path(shutil.copytree(trained_run, tmp_path / "run")))
     damage, message = DAMAGE[what]
     if "model.safetensors" in message:
         (run / "model.onnx").unlink()

@@ -286,4 +286,4 @@ def _open_session(files: ModelFiles, config: SavedConfig, device: str, runtime: 
         return TorchSession.load(files, config, device)
     from textattn.inference.onnx_session import OnnxSession
 
-    return OnnxSession.load(files, RUNTIMES[runtime], config.architecture["num_outputs"])
+    return OnnxSession.load(files, RUNTIMES[runtime], config)

@@ -56,6 +56,7 @@ def finish(
     logits = _answer(classifier, data, report)
     _calibrate(classifier, data, logits, folds)
     run.write_model_config(classifier.config)
+    run.seal()
     probs = {name: classifier.logits_to_probabilities(found) for name, found in logits.items()}
     measured = _measure(classifier, data, logits, probs)
     splits = data.corpus.splits()

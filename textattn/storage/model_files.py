@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import InputError
-from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER
+from textattn.errors import Hint, InputError, shell_command
+from textattn.storage.checksums import CHECKSUMS, checksum, damaged, from_bytes
+from textattn.storage.reading import LARGEST_JSON, check_regular, parse_json, read_regular, too_large
+from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
+# The entries of the architecture that every version has written, with their types.
+ARCHITECTURE = {
+    "vocab_size": int, "num_outputs": int, "embedding_dim": int, "hidden_size": int, "num_layers": int,
+    "encoder": str, "attention": str, "bidirectional": bool,
+}  # fmt: skip
+LARGEST_SIZE = 2**31
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
-# Limits for the unpacked size of a bundle's members, against damaged and malicious files. Graphs consist of weights,
-# which hardly compress, and the ONNX format limits them to 2 GiB. All other members are small texts.
-LARGEST_GRAPH = 2**31
+# Limits for the size of files, in bytes, against damaged and malicious ones. The ONNX format limits graphs to 2 GiB.
+# All files but the weights are small: the largest tokenizers have 34 MB.
+LARGEST = {ONNX: 2**31, ONNX_INT8: 2**31, WEIGHTS: 2**33, TOKENIZER: 2**26, CHECKSUMS: 2**16}
+LARGEST_OTHER = LARGEST_JSON
+# Graphs consist of weights, which hardly compress in a bundle.
 LARGEST_GRAPH_RATIO = 20
-LARGEST_TEXT = 2**26
 
 
 class ModelFiles:
@@ -54,25 +66,75 @@ class ModelFiles:
         """Read a file.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: the file is missing, is no ordinary file, is too large, or has changed since it was written.
         """
-        try:
-            return (self.path / name).read_bytes() if self._names is None else self._read_member(name)
-        except (FileNotFoundError, KeyError):
-            raise InputError("no such file", place=self.where(name)) from None
-        except OSError as error:
-            raise InputError(error.strerror or str(error), place=self.where(name)) from None
+        content = self._read(name)
+        self._verify(name, content)
+        return content
+
+    @contextlib.contextmanager
+    def view(self, name: str) -> Iterator[bytes | mmap.mmap]:
+        """Provide the content of a file without reading all of it into memory; only a bundle's must be.
+
+        Raises:
+            InputError: as for `read`.
+        """
+        if self.is_bundle:
+            yield self.read(name)
+            return
+        with self._errors_named(name):
+            check_regular(self.path / name, _limit(name))
+            file = (self.path / name).open("rb")
+        with file:
+            try:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError:
+                raise self._damaged(name, "empty") from None
+            except OSError as error:
+                raise InputError(error.strerror or str(error), place=self.where(name)) from None
+            with content:
+                self._verify(name, content)
+                yield content
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: as for `read`, or the content is not JSON or contains a number that is not finite.
         """
         try:
-            return json.loads(self.read(name).decode("utf-8"))
-        except (ValueError, RecursionError) as error:
+            return parse_json(self.read(name))
+        except ValueError as error:
             raise self._damaged(name, error) from None
+
+    @cached_property
+    def _checksums(self) -> Mapping[str, str]:
+        """The stored checksums by file name; empty for models of earlier versions."""
+        return from_bytes(self._read(CHECKSUMS), self.where(CHECKSUMS)) if self.has(CHECKSUMS) else {}
+
+    def _verify(self, name: str, content: bytes | mmap.mmap) -> None:
+        expected = self._checksums.get(name)
+        if expected is not None and expected != checksum(content):
+            raise damaged(self.where(name), hint=self._remedy(name))
+
+    def _remedy(self, name: str) -> Hint:
+        """What helps against a damaged graph: it can be written again. None for other files."""
+        if name not in (ONNX, ONNX_INT8) or self.is_bundle or not self.has(WEIGHTS):
+            return None
+        return shell_command("textattn export --model {}", self.path) + " --int8" * (name == ONNX_INT8)
+
+    def _read(self, name: str) -> bytes:
+        with self._errors_named(name):
+            return read_regular(self.path / name, _limit(name)) if self._names is None else self._read_member(name)
+
+    @contextlib.contextmanager
+    def _errors_named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, KeyError):
+            raise InputError("no such file", place=self.where(name)) from None
+        except OSError as error:
+            raise InputError(error.strerror or str(error), place=self.where(name)) from None
 
     def _damaged(self, name: str, why: object) -> InputError:
         return InputError(f"damaged ({why})", place=self.where(name))
@@ -91,10 +153,12 @@ class ModelFiles:
         try:
             with self._open_bundle() as bundle:
                 info = bundle.getinfo(name)
-                is_graph = name in (ONNX, ONNX_INT8)
-                limit = min(LARGEST_GRAPH, LARGEST_GRAPH_RATIO * info.compress_size) if is_graph else LARGEST_TEXT
+                if info.file_size > _limit(name):
+                    raise too_large(info.file_size, _limit(name), self.where(name))
+                packed = LARGEST_GRAPH_RATIO * info.compress_size
+                is_bomb = name in (ONNX, ONNX_INT8) and info.file_size > packed
                 # The size in the header may be wrong: it must be plausible, and no more than that is unpacked.
-                if info.file_size > limit or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                if is_bomb or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise self._damaged(name, f"a size of {info.file_size:,} bytes is not plausible")
                 with bundle.open(info) as member:
                     content: bytes = member.read(info.file_size + 1)
@@ -104,6 +168,10 @@ class ModelFiles:
         # zipfile and its decompressors raise several classes of exceptions for damaged files.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
             raise self._damaged(name, error) from None
+
+
+def _limit(name: str) -> int:
+    return LARGEST.get(name, LARGEST_OTHER)
 
 
 @dataclass(frozen=True)
@@ -184,6 +252,7 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
         )
         if not 0 < config.temperature < float("inf"):
             raise ValueError(f"temperature {config.temperature}")
+        _check_architecture(config.architecture)
         outputs = config.architecture["num_outputs"]
         if value["problem_type"] not in PROBLEM_TYPES or config.output not in ("softmax", "sigmoid"):
             raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
@@ -197,6 +266,20 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
             place=path,
         )
     return config
+
+
+def _check_architecture(architecture: Mapping[str, Any]) -> None:
+    """Raises ValueError where a value has another type than `Architecture` gives it."""
+    for name, kind in ARCHITECTURE.items():
+        value = architecture[name]
+        # True is an int to isinstance.
+        is_kind = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if not is_kind or (isinstance(value, int) and kind is int and not 0 < value < LARGEST_SIZE):
+            raise ValueError(f"architecture.{name} {value!r}")
+    # Earlier versions had no n-grams.
+    longest = architecture.get("ngrams", 0)
+    if type(longest) is not int or longest < 0:
+        raise ValueError(f"architecture.ngrams {longest!r}")
 
 
 def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:

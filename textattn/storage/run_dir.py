@@ -3,6 +3,7 @@
 RUNDIR.TAG                                                                 written first; marks the directory as ours
 config.json  model.safetensors  tokenizer.json  tokenizer_config.json      the model
 model.onnx  model.int8.onnx                                                the model in the form that `predict` loads
+checksums.json                                                             checksums of these files
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
 cross_validation.json                                                      the results of cross-validation
 checkpoints/                                                               the checkpoints of an unfinished run
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textattn.errors import ConfigError, InputError, Option
+from textattn.storage.checksums import CHECKSUMS, forget_checksums, write_checksums
 from textattn.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
@@ -59,8 +61,10 @@ TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
-    METRICS, MODEL_CARD, TRACKING, CROSS_VALIDATION,
+    METRICS, MODEL_CARD, TRACKING, CROSS_VALIDATION, CHECKSUMS,
 )  # fmt: skip
+# The files that predictions depend on. Their checksums are in checksums.json.
+MODEL_FILES = (CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG)
 # The folders of a run, each with the names of its files.
 OWN_FOLDERS = {
     PREDICTIONS: re.compile(r"(train|validation|test)\.parquet"),
@@ -234,11 +238,13 @@ class RunDir:
 
     def write_tokenizer(self, files: Mapping[str, str]) -> None:
         """Write the files of the tokenizer, by name as `TextTokenizer.to_files` returns them."""
+        forget_checksums(self.path)
         for name, content in files.items():
             write_text(self.path / name, content)
 
     def write_model_config(self, config: SavedConfig) -> None:
         """Write config.json."""
+        forget_checksums(self.path)
         write_json(self.path / CONFIG, config.to_json())
 
     def write_environment(self, environment: Environment) -> None:
@@ -251,11 +257,16 @@ class RunDir:
 
     def write_weights(self, content: bytes) -> None:
         """Write model.safetensors."""
+        forget_checksums(self.path)
         write_bytes(self.weights, content)
+
+    def seal(self) -> None:
+        """Write checksums.json; this must follow the last of the files that predictions depend on."""
+        write_checksums(self.path, MODEL_FILES)
 
     def write_log(self, entries: list[dict[str, Any]]) -> None:
         """Write log.jsonl, one evaluation per line."""
-        write_text(self.path / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
+        write_text(self.path / LOG, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries))
 
     def write_history(self, history: History) -> None:
         """Write trainer_state.json."""

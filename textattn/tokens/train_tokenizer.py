@@ -24,16 +24,17 @@ from textattn.config.schema import TokenizerConfig
 from textattn.data.segments import SEGMENT_SEPARATOR
 from textattn.errors import InputError, Setting
 from textattn.storage.hub import PREFIX, first_line, looks_like_a_path, offline_variable, tell
+from textattn.tokens.backend import load_backend
 from textattn.tokens.formulas import vocabulary
-from textattn.tokens.tokenizer import COMPOSITION, PAD, UNK, TextTokenizer, load_backend
+from textattn.tokens.tokenizer import COMPOSITION, PAD, UNK, TextTokenizer
 
-# Of a tokenizer.json, in bytes. One of a quarter of a million tokens has some 30 million.
-LARGEST = 2**28
 # A word with its apostrophes (don't), a run of dots, or one grapheme of anything else (an emoji with its skin tone).
 WORD_PATTERN = r"\w+(?:['’]\w+)*|\.{2,}|(?=\S)\X"
 # An element, an amount, or a single character such as a bracket.
 FORMULA_PATTERN = r"[A-Z][a-z]?|\d+\.?\d*|\.\d+|\S"
 GRAPHEME_PATTERN = r"(?=\S)\X"
+# Bytes; the largest pretrained ones have half as many.
+LARGEST_TOKENIZER = 2**26
 PATTERNS = {"char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
 
 
@@ -191,7 +192,7 @@ def pretrained_content(config: TokenizerConfig) -> bytes:
             )
         path = _from_hub(config.path)
     try:
-        return read_regular(path, LARGEST)
+        return read_regular(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise InputError(error.strerror or str(error), setting="tokenizer.path", place=str(path)) from None
 
