@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.formats._json import to_cell
 from textattn.data.formats._records import answer_values
-from textattn.data.formats._text import count_lines, of_another_kind, without_mark, wrong_encoding
+from textattn.data.formats._text import BLOCK, count_lines, of_another_kind, without_mark, wrong_encoding
 from textattn.data.table import Record, Row, RowProblem, Table, separator_advice
 from textattn.errors import InputError
 
@@ -126,5 +126,21 @@ class Delimited(Format):
         # UTF-8 has no lone surrogates, which a JSON escape can bring in.
         file.write(out.getvalue().encode(errors="replace"))
 
+    def count(self, joined: Path, columns: Sequence[str]) -> int:
+        """The lines that end outside of quotes, less the header."""
+        with joined.open("rb") as file:
+            lines = _rows_in(iter(lambda: file.read(BLOCK), b""))
+        return lines - _rows_in([self.head(columns)])
+
     def _writer(self, out: io.StringIO, quoting: Any = csv.QUOTE_MINIMAL) -> Any:
         return csv.writer(out, delimiter=self.delimiter, lineterminator="\n", quoting=quoting)
+
+
+def _rows_in(blocks: Iterable[bytes]) -> int:
+    """The number of line ends outside of quotes."""
+    rows, is_quoted = 0, False
+    for block in blocks:
+        for number, piece in enumerate(block.split(b'"')):
+            is_quoted ^= number > 0
+            rows += 0 if is_quoted else piece.count(b"\n")
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,6 +47,10 @@ class Jsonl(Format):
         """The rows, with the answers after the keys of the input."""
         lines = [to_json(row | dict(zip(rows.answers, values, strict=True))) for row, values in answer_values(rows)]
         file.write("".join(f"{line}\n" for line in lines).encode())
+
+    def count(self, joined: Path, columns: Sequence[str]) -> int:
+        """Each row is a line."""
+        return count_lines(joined)
 
 
 def _objects(path: Path, encoding: str) -> Iterator[Record | RowProblem]:
