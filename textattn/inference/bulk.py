@@ -267,7 +267,7 @@ class _PartByPart:
             if error.errno not in NO_ROOM:
                 raise
             raise TextattnError(
-                f"cannot be written ({error.strerror}); {_rows(state.summary.rows)} answered before are kept there",
+                f"cannot be written ({error.strerror}); {_rows(partial.state().summary.rows)} answered before are kept there",
                 ("free some space there, then run the same command with ", RESUME),
                 place=str(partial.folder),
             ) from None

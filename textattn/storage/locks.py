@@ -9,12 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textattn.errors import ConfigError, Part
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock as FileLock
 
 LOCK = "owner.lock"
 OWNER = "owner.json"
@@ -62,17 +67,12 @@ def owned(folder: Path, doing: str, hint: Part | list[Part], *, setting: Part | 
         ConfigError: another process owns the folder.
         OSError: the folder cannot be written to.
     """
-    import filelock
-
-    made = make_folders(folder)
+    lock, made = _acquire(folder)
     try:
-        lock = filelock.FileLock(folder / LOCK)
-        try:
-            lock.acquire(timeout=SECONDS, poll_interval=0.05)
-        except filelock.Timeout:
+        if lock is None:
             owner = read_owner(folder)
             who = f"being {owner.doing} by {owner}" if owner else "in use by another process"
-            raise ConfigError(f"{folder} is {who}; nothing was changed", hint, setting=setting) from None
+            raise ConfigError(f"{folder} is {who}; nothing was changed", hint, setting=setting)
         try:
             before = read_owner(folder)
             now = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -82,6 +82,24 @@ def owned(folder: Path, doing: str, hint: Part | list[Part], *, setting: Part | 
             _release(folder, lock)
     finally:
         remove_empty(made)
+
+
+def _acquire(folder: Path) -> tuple[FileLock | None, list[Path]]:
+    """The lock of a folder, None if another process has it; and the folders that were made for it."""
+    import filelock
+
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            made = make_folders(folder)
+            lock = filelock.FileLock(folder / LOCK)
+            lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=0.05)
+            return lock, made
+        except filelock.Timeout:
+            return None, made
+        except FileNotFoundError:  # removed in the meantime by an owner that left it empty
+            if time.monotonic() > until:
+                raise
 
 
 def read_owner(folder: Path) -> Owner | None:
@@ -95,13 +113,13 @@ def read_owner(folder: Path) -> Owner | None:
     return owner
 
 
-def _release(folder: Path, lock: object) -> None:
+def _release(folder: Path, lock: FileLock) -> None:
     # Both files are removed while the lock is held. Who has opened the lock in the meantime finds that it has no name
     # any more, and opens it anew.
     for name in (OWNER, LOCK):
         with contextlib.suppress(OSError):  # Windows does not remove a file that is open
             (folder / name).unlink(missing_ok=True)
-    lock.release()  # type: ignore[attr-defined]
+    lock.release()
     if os.name == "nt":
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink(missing_ok=True)

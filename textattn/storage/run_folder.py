@@ -83,8 +83,11 @@ def check_place(run: RunDir) -> None:
     Raises:
         ConfigError: the path is a file, the directory is not ours and contains other files, or one of the files or
             folders of the run is a symbolic link.
+        OSError: the path leads nowhere.
     """
     path = run.path
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()  # says what is wrong with a link to itself; mkdir would say that it exists
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file", ELSEWHERE, setting=DIRECTORY)
     if not _is_empty(path) and not run.is_ours():
@@ -153,8 +156,6 @@ def begin(run: RunDir, overwrite: bool) -> None:
 
     with writable(run):
         check(run, overwrite)
-        with contextlib.suppress(FileNotFoundError):
-            run.path.stat()  # says what is wrong with a link to itself; mkdir would say that it exists
         run.path.mkdir(parents=True, exist_ok=True)
         # The mark is written before anything is removed, so that a partly removed run remains ours.
         write_text(run.path / TAG, TAG_CONTENT)
