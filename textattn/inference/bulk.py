@@ -266,8 +266,9 @@ class _PartByPart:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
+            kept = _rows(partial.state().summary.rows)
             raise TextattnError(
-                f"cannot be written ({error.strerror}); {_rows(partial.state().summary.rows)} answered before are kept there",
+                f"cannot be written ({error.strerror}); {kept} answered before are kept there",
                 ("free some space there, then run the same command with ", RESUME),
                 place=str(partial.folder),
             ) from None
