@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from textattn.storage.locks import read_owner
+
 # A small training that writes files every few milliseconds.
 DEFAULT = [
     "quickstart", "model.embedding_dim=32", "model.hidden_size=32", "training.epochs=6", "training.batch_size=16",
@@ -46,8 +48,8 @@ def start(config: list[str], run: Path, after: float | None, second: list[int] |
     with subprocess.Popen(command(config, run), stdout=subprocess.DEVNULL) as process:
         rival = None
         if second is not None:
-            owner = run / "owner.json"
-            while not owner.exists() and process.poll() is None:
+            # The record of an owner that was killed is still there.
+            while process.poll() is None and ((owner := read_owner(run)) is None or owner.process != process.pid):
                 time.sleep(0.01)
             rival = subprocess.Popen(command(config, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:

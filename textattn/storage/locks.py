@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textattn.errors import ConfigError, Part
+from textattn.errors import ConfigError, Hint, Part
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock as FileLock
@@ -51,7 +51,7 @@ class Owner:
 
 
 @contextlib.contextmanager
-def owned(folder: Path, doing: str, hint: Part | list[Part], *, setting: Part | None = None) -> Iterator[Owner | None]:
+def owned(folder: Path, doing: str, hint: Hint, *, setting: Part | None = None) -> Iterator[Owner | None]:
     """Own a folder during the block. It is made if it is missing, and removed again if it is still empty at the end.
 
     Args:
