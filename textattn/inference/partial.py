@@ -105,7 +105,7 @@ class Partial:
                 f"{self.folder}: holds {strange[0]!r}, which no prediction left there; nothing was changed",
                 Option("output", "another-name"),
             )
-        hint = ["wait until that process has ended, or use ", Option("output", "another-name")]
+        hint = ("wait until that process has ended, or use ", Option("output", "another-name"))
         with contextlib.ExitStack() as stack:
             stack.callback(locks.remove_empty, [self.folder])
             try:

@@ -46,7 +46,7 @@ def own(run: RunDir, doing: str) -> Iterator[locks.Owner | None]:
     with contextlib.ExitStack() as stack:
         with writable(run):
             check_place(run)
-            hint = ["wait until that process has ended, or use another directory: ", ELSEWHERE]
+            hint = ("wait until that process has ended, or use another directory: ", ELSEWHERE)
             before = stack.enter_context(locks.owned(run.path, doing, hint, setting=DIRECTORY))
         yield before
 
