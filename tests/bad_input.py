@@ -136,8 +136,11 @@ def contents(folder: Path, without: str | None = None) -> dict[str, tuple[str, i
             content = (
                 hashlib.sha256(path.read_bytes()).hexdigest() if os.access(path, os.R_OK) and path.is_file() else ""
             )
-        # That of a folder tells of files that came and went; the one that holds what is left may change.
-        changed = path.lstat().st_mtime_ns if without is None or not without.startswith(f"{name}/") else 0
+        # That of a folder tells of files that came and went; the one that holds what is left may change, and so may
+        # those of runs, which are locked while it is found out what is wrong.
+        is_locked = path.is_dir() and (name == "runs" or name.startswith("runs/"))
+        may_change = is_locked or (without is not None and without.startswith(f"{name}/"))
+        changed = 0 if may_change else path.lstat().st_mtime_ns
         found[name] = (content, changed)
     return found
 

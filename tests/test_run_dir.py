@@ -28,6 +28,7 @@ from textattn.errors import ConfigError, InputError
 from textattn.storage import files
 from textattn.storage.find_model import find_model
 from textattn.storage.run_dir import RunDir
+from textattn.storage.run_folder import begin
 
 FILES = {
     "RUNDIR.TAG", "checksums.json",
@@ -201,15 +202,15 @@ def test_a_file_that_cannot_keep_its_group_is_not_opened_to_another(mode: int, l
 
 
 def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    RunDir(tmp_path).begin(False)
+    begin(RunDir(tmp_path), False)
     for name in ("metrics.json", "training_config.yaml", "model.safetensors", "mine.txt"):
         (tmp_path / name).write_text(name)
     (tmp_path / "predictions").mkdir()
     with pytest.raises(ConfigError) as caught:
-        RunDir(tmp_path).begin(False)
+        begin(RunDir(tmp_path), False)
     assert caught.value.message == f"output.dir: {tmp_path} already contains a finished run; nothing was changed"
     assert len(list(tmp_path.iterdir())) == 6
-    RunDir(tmp_path).begin(True)
+    begin(RunDir(tmp_path), True)
     assert {p.name for p in tmp_path.iterdir()} == {"RUNDIR.TAG", "mine.txt"}
 
 
@@ -218,14 +219,14 @@ def test_a_folder_that_is_no_run_is_never_emptied(tmp_path: Path, overwrite: boo
     """`--overwrite output.dir=.` in a project must not cost it its README."""
     (tmp_path / "README.md").write_text("my project")
     with pytest.raises(ConfigError, match="already contains files that are not a run; nothing was changed"):
-        RunDir(tmp_path).begin(overwrite)
+        begin(RunDir(tmp_path), overwrite)
     assert (tmp_path / "README.md").read_text() == "my project"
 
 
 def test_the_run_directory_must_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"output\.dir: .*/file is a file"):
-        RunDir(tmp_path / "file").begin(True)
+        begin(RunDir(tmp_path / "file"), True)
 
 
 # Finding

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Control characters and turns of direction that JSON may hold as they are.
 _RAW_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 CLEAR = "\r\x1b[K"
+STDERR = 2
 _quiet = False
 _debug = False
 _begin_line = ""
@@ -211,6 +212,24 @@ def display_width(text: str) -> int:
     import unicodedata
 
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def tolerate_full_stderr() -> None:
+    """What cannot be written to stderr (a full disk, a terminal that is gone) is lost; what was begun goes on."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):  # None where it is closed, or no file
+        if sys.stderr.fileno() == STDERR:
+            stream = io.BufferedWriter(_Lossy(STDERR, "wb", closefd=False))
+            sys.stderr = io.TextIOWrapper(stream, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
+
+
+class _Lossy(io.FileIO):
+    """A file that takes everything and writes what it can."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(memoryview(content).cast("B"))
 
 
 def tolerate_encodings() -> None:

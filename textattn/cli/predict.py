@@ -17,7 +17,8 @@ from textattn.errors import ConfigError, InputError, Option
 if TYPE_CHECKING:
     from textattn.data.formats import Format
     from textattn.data.table import Table
-    from textattn.inference.bulk import BulkJob, Summary
+    from textattn.inference.bulk import BulkJob
+    from textattn.inference.partial import Summary
 
 
 def predict(  # noqa: PLR0913 (every option of a command is a parameter)
@@ -243,7 +244,8 @@ def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[l
 
 def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.inference.bulk import partial_folder, predict_to_file, predict_to_stream
+    from textattn.inference.bulk import predict_to_file, predict_to_stream
+    from textattn.inference.partial import partial_folder
 
     report = ConsoleReport()
     started = time.monotonic()
@@ -253,7 +255,9 @@ def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bo
             summary = predict_to_stream(job, out_bytes(), advance)
         else:
             try:
-                summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
+                summary = predict_to_file(
+                    job, Path(output), advance, resume=resume, overwrite=overwrite, note=report.note
+                )
             except KeyboardInterrupt:
                 if not _is_stream(output) and (kept := partial_folder(Path(output))).is_dir():
                     note(f"Interrupted; what is answered is kept in {kept}, and --resume goes on from there")

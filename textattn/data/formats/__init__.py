@@ -117,6 +117,10 @@ class Format(ABC):
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, out)
 
+    def count(self, joined: Path, columns: Sequence[str]) -> int | None:
+        """The number of rows in a file that `join` has made; None if that cannot be told from the file."""
+        return None
+
 
 @cache
 def all_formats() -> tuple[Format, ...]:

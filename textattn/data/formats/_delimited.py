@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from textattn.data.formats import AnsweredRows, Format, ReadOptions
-from textattn.data.formats._bytes import LONGEST_LINE, line_counter
+from textattn.data.formats._bytes import BLOCK, LONGEST_LINE, line_counter
 from textattn.data.formats._dialect import (
     SAMPLE,
     Dialect,
@@ -122,6 +122,12 @@ class Delimited(Format):
         # UTF-8 has no lone surrogates, which a JSON escape can bring in.
         file.write(out.getvalue().encode(errors="replace"))
 
+    def count(self, joined: Path, columns: Sequence[str]) -> int:
+        """The lines that end outside of quotes, less the header."""
+        with joined.open("rb") as file:
+            lines = _rows_in(iter(lambda: file.read(BLOCK), b""))
+        return lines - _rows_in([self.head(columns)])
+
     def _writer(self, out: io.StringIO, quoting: Any = csv.QUOTE_MINIMAL) -> Any:
         return csv.writer(out, delimiter=self.delimiter, lineterminator="\n", quoting=quoting)
 
@@ -183,3 +189,13 @@ class _File:
                     yield RowProblem(str(path), first + skipped, f"{message}; data.quoting=none reads them as such")
                 elif row:
                     yield first + skipped, row
+
+
+def _rows_in(blocks: Iterable[bytes]) -> int:
+    """The number of line ends outside of quotes."""
+    rows, is_quoted = 0, False
+    for block in blocks:
+        for number, piece in enumerate(block.split(b'"')):
+            is_quoted ^= number > 0
+            rows += 0 if is_quoted else piece.count(b"\n")
+    return rows

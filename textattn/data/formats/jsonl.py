@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from textattn.data.formats import AnsweredRows, Format, ReadOptions
+from textattn.data.formats._bytes import count_lines
 from textattn.data.formats._json import to_json
 from textattn.data.formats._objects import open_objects
 from textattn.data.formats._records import answer_values
@@ -27,3 +29,7 @@ class Jsonl(Format):
         """The rows, with the answers after the keys of the input."""
         lines = [to_json(row | dict(zip(rows.answers, values, strict=True))) for row, values in answer_values(rows)]
         file.write("".join(f"{line}\n" for line in lines).encode())
+
+    def count(self, joined: Path, columns: Sequence[str]) -> int:
+        """Each row is a line."""
+        return count_lines(joined)

@@ -55,6 +55,12 @@ class Parquet(Format):
 
         join_parts(parts, output, pq.read_schema, lambda part: _read(part, ROWS_PER_GROUP), _writer)
 
+    def count(self, joined: Path, columns: Sequence[str]) -> int:
+        """As the file itself says."""
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(joined).num_rows)
+
 
 def _read(path: Path, size: int, columns: list[str] | None = None) -> Iterator[Any]:
     """Record batches of at most `size` rows; at least one, so that the types are known."""
