@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from textattn.checks.lint import Finding, duplicate_groups
 from textattn.data.read import Corpus
-from textattn.measure.confident_learning import SUREST, SUSPICIOUS, confident_disagreements, disagreement_of_surest
+from textattn.measure.confident_learning import (
+    SUREST,
+    SUSPICIOUS,
+    confident_disagreements,
+    disagreement_of_surest,
+    has_learned,
+)
 from textattn.tokens.token_arrays import TokenArrays
 
 Floats = NDArray[np.float64]
@@ -32,8 +38,6 @@ FEWEST_TEXTS = 2
 MAX_FEATURES = 500_000
 # Examples listed with the finding.
 SHOWN = 10
-# Models can judge labels if their balanced accuracy covers at least this share of the way from chance to 1.
-LEAST_LEARNED = 0.2
 
 
 def num_models(corpus: Corpus) -> int:
@@ -76,7 +80,7 @@ def find_label_errors(
         for number in range(FOLDS):
             _fit(features, column, fold == number, probs)
             on_model(i * FOLDS + number + 1)
-        if not _has_learned(column, probs):
+        if not has_learned(column, probs):
             continue
         judged += 1
         suggested[:, i] = confident_disagreements(column, probs)
@@ -167,17 +171,6 @@ def _fit(features: Any, labels: NDArray[np.int64], held_out: NDArray[np.bool_], 
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(solver="newton-cg", C=C, max_iter=50).fit(features[~held_out], labels[~held_out])
     probs[np.ix_(held_out, model.classes_)] = model.predict_proba(features[held_out])
-
-
-def _has_learned(labels: NDArray[np.int64], probs: Floats) -> bool:
-    """Whether the models are much better than chance in balanced accuracy."""
-    present = np.flatnonzero(np.bincount(labels, minlength=probs.shape[1]))
-    if len(present) < 2:
-        return False
-    answers = probs.argmax(axis=1)
-    recall = np.mean([(answers[labels == label] == label).mean() for label in present])
-    chance = 1 / len(present)
-    return bool(recall - chance >= LEAST_LEARNED * (1 - chance))
 
 
 def _names(row: NDArray[np.int64], corpus: Corpus) -> str | list[str]:

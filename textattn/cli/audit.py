@@ -87,7 +87,7 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
             note(f"the audit could not be kept in {classifier.path}: {error}", "Warning")
         else:
             if kept is not None:
-                note(f"Kept in {kept}: metrics.json and README.md")
+                note(f"Kept in {kept}: metrics.json and README.md; textattn report puts it into the report")
 
 
 def print_audit(result: AuditResult, verdict: str) -> None:

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 # texts) was given a different label. In clean data that share is below 2 % (IMDB 0.2 %, TREC 0.3 %, SST-2 1.2 %),
 # whatever the models get wrong in other texts.
 SUREST, SUSPICIOUS = 0.1, 0.02
+# Models can judge labels if their balanced accuracy covers at least this share of the way from chance to 1.
+LEAST_LEARNED = 0.2
 
 
 def disagreement_of_surest(labels: NDArray[np.int64], probs: Floats) -> float:
@@ -49,3 +51,14 @@ def confident_disagreements(labels: NDArray[np.int64], probs: Floats) -> NDArray
     counted = np.where(reached, probs, -1.0).argmax(axis=1)
     confident = reached.any(axis=1)
     return np.where(confident, counted, labels)
+
+
+def has_learned(labels: NDArray[np.int64], probs: Floats) -> bool:
+    """Whether the models are much better than chance in balanced accuracy."""
+    present = np.flatnonzero(np.bincount(labels, minlength=probs.shape[1]))
+    if len(present) < 2:
+        return False
+    answers = probs.argmax(axis=1)
+    recall = np.mean([(answers[labels == label] == label).mean() for label in present])
+    chance = 1 / len(present)
+    return bool(recall - chance >= LEAST_LEARNED * (1 - chance))

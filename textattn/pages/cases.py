@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.measure.confident_learning import SUSPICIOUS, confident_disagreements, disagreement_of_surest
+from textattn.measure.confident_learning import SUSPICIOUS, confident_disagreements, disagreement_of_surest, has_learned
 from textattn.pages.answers import SplitAnswers
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Errors:
     surest: list[Case]
     """At most `ERRORS`, the surest first."""
     num_suspects: int | None
-    """Texts whose label may be wrong; None if nearly all labels agree with the surest answers."""
+    """Texts whose label may be wrong; None if the model has learned too little to judge that."""
 
 
 @dataclass
@@ -106,7 +106,8 @@ def _most_wrong(answers: SplitAnswers, rows: NDArray[np.int64]) -> tuple[NDArray
 def suspect_rows(answers: SplitAnswers) -> NDArray[np.bool_] | None:
     """The rows whose labels may be wrong, by confident learning with the answers of the model: (rows,).
 
-    The model has not been trained on these rows. None if nearly all labels agree with its surest answers.
+    The model has not been trained on these rows. Where nearly all labels agree with its surest answers, no label is in
+    question. None if the model has learned too little to judge labels.
     """
     questions = [(answers.truth, answers.probs)]
     if answers.multi_label:
@@ -116,9 +117,11 @@ def suspect_rows(answers: SplitAnswers) -> NDArray[np.bool_] | None:
     found = np.zeros(len(answers), np.bool_)
     judged = False
     for truth, probs in questions:
-        if len(truth) and disagreement_of_surest(truth, probs) >= SUSPICIOUS:
+        if not len(truth) or not has_learned(truth, probs):
+            continue
+        if disagreement_of_surest(truth, probs) >= SUSPICIOUS:
             found |= confident_disagreements(truth, probs) != truth
-            judged = True
+        judged = True
     return found & ~answers.right if judged else None
 
 

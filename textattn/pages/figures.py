@@ -24,6 +24,8 @@ from textattn.pages.wording import (
     table,
 )
 
+# The target that is shown first, if it can be reached.
+SHOWN_TARGET = 0.95
 STANDING = {
     "kept": '<b class="good">kept</b>, with its whole interval',
     "open": "consistent with the aim",
@@ -66,8 +68,9 @@ def cell_button(first: int, second: int, count: int, said: str, is_open: bool = 
     """
     if not count:
         return "0"
+    opened, controls = str(is_open).lower(), f"cell-{first}-{second}"
     return (
-        f'<button type="button" class="cell-of" aria-expanded="{str(is_open).lower()}" aria-controls="cell-{first}-{second}" '
+        f'<button type="button" class="cell-of" aria-expanded="{opened}" aria-controls="{controls}" '
         f'aria-label="{said}">{count:,}</button>'
     )
 
@@ -97,9 +100,9 @@ def matrix(report: RunReport) -> str:
             line += f'<td class="{css}" style="--w:{share:.0f}%">{inner}{small}'
         body.append(line)
     many = " many" if number_of > 8 else ""
+    corner = '<td><span class="unseen">true label</span>'
     return (
-        f'<div class="scroll"><table class="matrix{many}"><caption>Rows: true label. Columns: given label. '
-        f"Select a number to read its texts.</caption><thead><tr><td>{head}<tbody>{''.join(body)}</table></div>"
+        f'<div class="scroll"><table class="matrix{many}"><thead><tr>{corner}{head}<tbody>{"".join(body)}</table></div>'
     )
 
 
@@ -112,7 +115,7 @@ def _pairs(report: RunReport) -> str:
         for true, given, count, total in confusions(report)[:MOST_LABELS]
     )
     columns = ["true label", "given label", ">texts", ">of the true label"]
-    return table(columns, rows, caption="The pairs that are confused most. Select a number to read its texts.")
+    return table(columns, rows)
 
 
 def _said(true: str, given: str, count: int) -> str:
@@ -135,19 +138,26 @@ def alone(report: RunReport) -> str:
         how = "There is no validation split on which a threshold could be chosen."
     columns = ["aim", ">score from", ">answers alone", ">right among them", ">95&nbsp;% interval", "the aim is"]
     rows = [_threshold_row(entry, split) for entry in found["thresholds"]]
-    threshold = next((entry["threshold"] for entry in found["thresholds"] if entry["threshold"]), None)
+    entry = suggested(found)
     use = (
-        f'<p class="note">To use it: <code>textattn predict --min-score {number(threshold)}</code>. '
+        f'<p class="note">To use it: <code>textattn predict --min-score {number(entry["threshold"])}</code>. '
         "Texts with a lower score then get <code>?</code> in the place of a label.</p>"
-        if threshold is not None
+        if entry is not None and entry["threshold"]
         else ""
     )
     return (
         f'<p class="lead">A score is the probability that the model gives its answer. {how}</p>'
         f"{table(columns, rows) if rows else ''}{use}"
-        f'<figure class="below">{svg.coverage(found, what)}<figcaption>{split} split, surest answers first. '
+        f'<figure class="below">{svg.coverage(found, what)}<figcaption>Of the {split} split, the surest answers first. '
         "Dashed: the aims. Dots: the chosen thresholds with their 95&nbsp;% intervals.</figcaption></figure>"
     )
+
+
+def suggested(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The entry with the target nearest to `SHOWN_TARGET` that can be reached; None if none can."""
+    split = found["measured_on"] or found["chosen_on"]
+    reached = [one for one in found["thresholds"] if one["threshold"] is not None and one[split]["answered"]]
+    return min(reached, key=lambda one: abs(one["target"] - SHOWN_TARGET), default=None)
 
 
 def _threshold_row(entry: Mapping[str, Any], split: str) -> str:

@@ -53,11 +53,9 @@ def _sections(report: RunReport) -> Iterator[tuple[str, str, str]]:
     if m is not None:
         cells = f'<div id="cells">{texts.cells(report)}</div>'
         if not m.multi_label:
-            yield (
-                "confusion",
-                "What is taken for what",
-                f'<div class="matrix-and-cells">{figures.matrix(report)}{cells}</div>',
-            )
+            lead = '<p class="lead">Rows: true label. Columns: given label. Select a number to read its texts.</p>'
+            matrix = f'{lead}<div class="matrix-and-cells">{figures.matrix(report)}{cells}</div>'
+            yield "confusion", "What is taken for what", matrix
         yield "labels", "Labels", figures.labels(m) + (cells if m.multi_label else "")
     if report.selective is not None:
         yield "alone", "Answering alone", figures.alone(report)
@@ -81,9 +79,14 @@ def _facts(report: RunReport) -> str:
         return ""
     splits = ", ".join(f"{split.num_examples:,} {name}" for name, split in environment.dataset.splits.items())
     return (
-        f"{shown(environment.dataset.source)} · {splits} · {len(report.labels):,} labels · "
+        f"{shown(_short(environment.dataset.source))} · {splits} · {len(report.labels):,} labels · "
         f"{shown(environment.started[:10])} · textattn {shown(environment.textattn)}"
     )
+
+
+def _short(source: str) -> str:
+    """The name of a local file or folder without where it lies; other sources as they are."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _about(report: RunReport) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from textattn.inference.markup import shown
-from textattn.pages.figures import confusions, unit
+from textattn.pages.figures import confusions, suggested, unit
 from textattn.pages.gather import Measured, RunReport
 from textattn.pages.wording import bar, figure_interval, interval, metric_name, name, number, percent
 
-# The target that the summary is about, if it can be reached.
-SHOWN_TARGET = 0.95
 TRUST = {"good": "Good evidence", "part": "Part of the evidence", "none": "No evidence", "unknown": "Not known"}
 
 
@@ -66,26 +64,23 @@ def _alone(report: RunReport) -> str:
     found = report.selective
     if found is None:
         return ""
-    what = unit(report)
+    what, split = unit(report), found["measured_on"] or found["chosen_on"]
     head = "<h2>From which score may it answer alone?</h2>"
-    reached = [entry for entry in found["thresholds"] if entry["threshold"] is not None]
     if not found["thresholds"]:
         return f"{head}<p>Not known: without a validation split no threshold can be chosen.</p>"
-    split = found["measured_on"] or found["chosen_on"]
-    reached = [entry for entry in reached if entry[split]["answered"]]
-    if not reached:
-        least = min(entry["target"] for entry in found["thresholds"])
+    entry = suggested(found)
+    if entry is None:
+        least = min(one["target"] for one in found["thresholds"])
         return (
             f'{head}<p class="big">Never</p><p>From no score on are {percent(least, 0)} of enough validation {what} '
             "right.</p>"
         )
-    entry = min(reached, key=lambda one: abs(one["target"] - SHOWN_TARGET))
     measured = entry[split]
     lines = "".join(
         f"<li>from <b>{number(one['threshold'])}</b>: {percent(one[split]['coverage'], 0)} of the {what}, "
         f"{percent(one[split]['accuracy'])} right</li>"
-        for one in reached
-        if one is not entry
+        for one in found["thresholds"]
+        if one is not entry and one["threshold"] is not None and one[split]["answered"]
     )
     return (
         f'{head}<p class="big">{number(entry["threshold"])}</p><p>From this score on it answers '

@@ -14,6 +14,8 @@ Point = tuple[float, float]
 PERCENT_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 # Lines with more points than this have no dots.
 MOST_DOTS = 40
+# Room for half a number.
+RIGHT = 20
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Plot:
     y: tuple[float, float]
     width: int = 420
     height: int = 260
-    left: int = 46
+    left: int = 60
     bottom: int = 38
 
     def at(self, x: float, y: float) -> Point:
@@ -35,7 +37,7 @@ class Plot:
     def across(self, x: float) -> float:
         """Horizontal place."""
         low, high = self.x
-        return self.left + (x - low) / ((high - low) or 1) * (self.width - self.left - 12)
+        return self.left + (x - low) / ((high - low) or 1) * (self.width - self.left - RIGHT)
 
     def up(self, y: float) -> float:
         """Vertical place."""
@@ -44,7 +46,7 @@ class Plot:
 
     def frame(self, x_name: str, y_name: str, *, x_percent: bool = False, y_percent: bool = False) -> str:
         """Grid lines with their numbers, and the names of the axes."""
-        left, right, floor = self.left, self.width - 12, self.height - self.bottom
+        left, right, floor = self.left, self.width - RIGHT, self.height - self.bottom
         parts = []
         for value in ticks(*self.y, percent=y_percent):
             at = self.up(value)
@@ -129,7 +131,7 @@ def coverage(found: Mapping[str, Any], what: str) -> str:
     for entry in found["thresholds"]:
         if entry["target"] >= plot.y[0]:
             at = plot.up(entry["target"])
-            content.append(f'<path class="target" d="M{plot.left} {at:.1f}H{plot.width - 12}"/>')
+            content.append(f'<path class="target" d="M{plot.left} {at:.1f}H{plot.width - RIGHT}"/>')
     content.append(plot.line(curve, "model"))
     for target, measured in dots:
         x, y = plot.at(measured["coverage"], measured["accuracy"])

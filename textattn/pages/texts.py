@@ -25,7 +25,8 @@ def errors(found: Errors) -> str:
     lead += ", the surest first." if few else " of which the model is surest."
     signed = any(case.explanation is not None and case.explanation.signed for case in cases)
     legend = (
-        '<p class="legend"><mark class="p3">word</mark> for the answer <mark class="c3">word</mark> against it</p>'
+        '<p class="legend"><mark class="p3">word</mark> for the label that is explained '
+        '<mark class="c3">word</mark> against it</p>'
         if signed
         else ""
     )
@@ -38,9 +39,9 @@ def errors(found: Errors) -> str:
 
 def _suspects(found: Errors) -> str:
     if found.num_suspects is None:
-        return " The labels look clean: the surest answers nearly all agree with them."
+        return " The model has learned too little to tell whether labels are wrong."
     if not found.num_suspects:
-        return ""
+        return " The labels look clean: nearly all agree with the surest answers."
     number, s = found.num_suspects, "s" * (found.num_suspects != 1)
     return (
         f" <b>{number:,} true label{s} may be wrong</b>: the model, which was not trained on these texts, contradicts "
@@ -78,14 +79,17 @@ def _select(key: str, title: str, counts: Counter[str], index: Mapping[str, str]
 
 
 def _article(position: int, case: Case, index: Mapping[str, str]) -> str:
-    of = [" ".join(index[label] for label in labels) for labels in (case.gold, case.given)]
+    gold, given = (" ".join(index[label] for label in labels) for labels in (case.gold, case.given))
+    score = f'<span class="score">{case.score:.3f}</span>'
+    if case.given == [case.label]:
+        answer = f"<h3>{name(case.label)} {score}</h3>"
+    else:
+        answer = f"<h3>{names(case.given)}</h3><p>{name(case.label)} {score}</p>"
     doubt = '<p class="doubt">label in doubt</p>' if case.suspect else ""
-    about = f"{name(case.label)} " if len(case.given) != 1 else ""
     return (
-        f'<article data-gold="{of[0]}" data-given="{of[1]}" data-suspect="{int(case.suspect)}"><header>'
-        f'<p class="place">{position} · {_place(case)}</p><h3>{names(case.given)}</h3>'
-        f'<p class="score">{about}{case.score:.3f}</p><p class="marker wrong">✗ true: {names(case.gold)}</p>{doubt}'
-        f"</header><div>{_marked(case)}</div></article>"
+        f'<article data-gold="{gold}" data-given="{given}" data-suspect="{int(case.suspect)}"><header>'
+        f'<p class="place">{position} · {_place(case)}</p>{answer}'
+        f'<p class="marker wrong">✗ true: {names(case.gold)}</p>{doubt}</header><div>{_marked(case)}</div></article>'
     )
 
 
@@ -97,8 +101,13 @@ def _marked(case: Case) -> str:
     explanation = case.explanation
     if explanation is None:
         return f'<div class="text" dir="auto">{escape(visible(case.text), quote=False)}</div>'
+    why = "where it looked"
+    if explanation.signed:
+        against = "" if explanation.against is None else f" rather than {name(explanation.against)}"
+        why = f"why {name(explanation.target)}{against}"
     cut = '<p class="sum">The model did not read all of it.</p>' if explanation.truncated else ""
-    return f'<div class="text" dir="auto">{body_html(explanation, Shape([explanation]))}</div>{cut}'
+    body = body_html(explanation, Shape([explanation]))
+    return f'<p class="why">{why}</p><div class="text" dir="auto">{body}</div>{cut}'
 
 
 def cells(report: RunReport) -> str:
@@ -120,7 +129,7 @@ def _cell(cell: tuple[int, int], cases: Sequence[Case], found: Cells, labels: Se
     how = f"{count:,} text{'s' * (count != 1)}, {order}"
     how += f"; {len(cases):,} are shown" if len(cases) < count else ""
     items = "".join(
-        f'<li><span class="place">{_place(case)} <span class="score">{case.score:.3f}</span></span>'
+        f'<li><span class="place">{_place(case)} · {case.score:.3f}</span>'
         f'<span class="plain" dir="auto">{escape(visible(case.text), quote=False)}</span></li>'
         for case in cases
     )
