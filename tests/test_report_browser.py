@@ -15,7 +15,8 @@ def test_a_cell_lists_its_texts_and_closes_again(browse: Browse, ticket_run: Pat
     found = browse(
         (ticket_run / "report.html").read_text(),
         """
-        const state = () => all(".cell").filter(seen).map((c) => [c.id, all("li", c).length, c.querySelector("p").textContent]);
+        const state = () => all(".cell").filter(seen).map(
+          (c) => [c.id, all("li", c).length, c.querySelector("p").textContent]);
         const button = (id) => document.querySelector(`[aria-controls="${id}"]`);
         const steps = { start: state(), expanded: all(".cell-of[aria-expanded=true]").length };
         const target = all(".cell-of").map((b) => b.getAttribute("aria-controls")).find((id) => id === "cell-1-1");
@@ -140,7 +141,10 @@ def test_without_scripts_all_texts_are_there(browse: Browse, ticket_run: Path) -
     noscript = page.split("<noscript>")[1].split("</noscript>")[0]
     shown = browse(
         page.replace("</head>", noscript + "</head>"),
-        "return [all('.cell').filter(seen).length, all('.cell').length, all('.filters, .fold, .close').filter(seen).length];",
+        """
+        const count = (selector) => all(selector).filter(seen).length;
+        return [count(".cell"), all(".cell").length, count(".filters, .fold, .close")];
+        """,
     )
     assert shown[0] == shown[1] > 1
     assert shown[2] == 0
