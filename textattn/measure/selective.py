@@ -166,8 +166,8 @@ def standing(target: float, measured: dict[str, Any] | None) -> str:
         `kept` (the whole interval is at or above it), `missed` (the whole interval is below it), `open` (neither), or
         `unknown` (nothing was answered).
     """
-    interval: Sequence[float] | None = measured and measured["interval_95"]
-    if not interval:
+    interval: Sequence[float] | None = None if measured is None else measured["interval_95"]
+    if interval is None:
         return "unknown"
     low, high = interval
     return "kept" if low >= target else "missed" if high < target else "open"

@@ -24,8 +24,6 @@ LONGEST_TEXT = 20_000
 OF_CELL, OF_CELLS, OF_TEXT = 12, 800, 300
 # With more labels than this, the cells of a matrix are too small to be read.
 MOST_LABELS = 30
-# Kinds of decisions about one label of several: given and true, given but not true, true but not given, neither.
-KINDS = ("tp", "fp", "fn", "tn")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,10 @@ class Errors:
 
 @dataclass
 class Cells:
-    """Some texts of each cell: of the confusion matrix by (true, predicted), of several labels by (label, kind)."""
+    """Some texts of each cell: of the confusion matrix by (true, predicted), of several labels by (label, kind).
+
+    Kinds are 0: rightly given, 1: given wrongly, 2: left out.
+    """
 
     cases: dict[tuple[int, int], list[Case]] = field(default_factory=dict)
     counts: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -109,7 +110,7 @@ def suspect_rows(answers: SplitAnswers) -> NDArray[np.bool_] | None:
     The model has not been trained on these rows. Where nearly all labels agree with its surest answers, no label is in
     question. None if the model has learned too little to judge labels.
     """
-    questions = [(answers.truth, answers.probs)]
+    questions = [(answers.truth.astype(np.int64), answers.probs)]
     if answers.multi_label:
         questions = [
             (answers.truth[:, i].astype(np.int64), np.stack([1 - p, p], axis=1)) for i, p in enumerate(answers.probs.T)

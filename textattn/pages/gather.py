@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textattn.errors import InputError
 from textattn.explain.verdict import level, verdict
 from textattn.measure.metrics import headline_value
 from textattn.measure.selective import Answers, selective
@@ -17,8 +18,9 @@ from textattn.measure.slices import Slicing, corrected, row_scores, slice_by
 from textattn.pages.answers import SplitAnswers
 from textattn.pages.cases import Cells, Errors, find_cells, find_errors
 from textattn.pages.words import stored_lexicon
+from textattn.storage.files import read_json
 from textattn.storage.records import Environment
-from textattn.storage.run_dir import RunDir
+from textattn.storage.run_dir import TRAINER_STATE, RunDir
 
 if TYPE_CHECKING:
     from textattn.explain.lexicon import Entry
@@ -94,8 +96,6 @@ class RunReport:
     words: Mapping[str, list[Entry]] = field(default_factory=dict)
     num_weighed: int = 0
     """The number of texts from which the words come."""
-    notes: list[str] = field(default_factory=list)
-    """What is missing, and why."""
 
     @property
     def audit(self) -> tuple[str, str] | None:
@@ -123,21 +123,21 @@ def gather(
         answers: the answers to the split that is reported; None if nothing was measured.
         columns: for slices, the values of each row by column.
     """
-    report = {
-        "name": run_name(run.path),
-        "environment": _environment(run),
-        "labels": classifier.labels,
-        "model": classifier.config.summary(),
-        "metrics": metrics,
-        "log": _log(run),
-    }
+    report = RunReport(
+        name=run_name(run.path),
+        environment=_environment(run),
+        labels=classifier.labels,
+        model=classifier.config.summary(),
+        metrics=metrics,
+        log=_log(run),
+    )
     if answers is None or answers.split not in metrics:
-        return RunReport(**report)
+        return report
     words, num_weighed = stored_lexicon(run.attention(answers.split), classifier)
     scores = row_scores(answers.truth, answers.decided)
     sliced = {**dict([_lengths(answers)]), **(columns or {})}
-    return RunReport(
-        **report,
+    return replace(
+        report,
         measured=_measured(answers, metrics),
         selective=metrics.get("selective"),
         errors=find_errors(answers, classifier),
@@ -165,8 +165,6 @@ def run_name(path: Path) -> str:
 
 
 def _environment(run: RunDir) -> Environment | None:
-    from textattn.errors import InputError
-
     try:
         return run.environment()
     except InputError:  # a model that was copied without it
@@ -174,10 +172,6 @@ def _environment(run: RunDir) -> Environment | None:
 
 
 def _log(run: RunDir) -> list[dict[str, Any]]:
-    from textattn.errors import InputError
-    from textattn.storage.files import read_json
-    from textattn.storage.run_dir import TRAINER_STATE
-
     try:
         return list(read_json(run.path / TRAINER_STATE)["log_history"])
     except (InputError, KeyError, TypeError):
@@ -214,8 +208,8 @@ def _figure(measured: Mapping[str, Any], metric: str) -> Figure:
 
 
 def _against(against: Mapping[str, Any]) -> str:
-    low, _ = against["interval_95"]
-    _, high = against["interval_95"]
+    """`better`, `worse` or `same`: how the model stands to the linear model."""
+    low, high = against["interval_95"]
     if low <= 0 <= high:
         return "same"
     return "better" if against["difference"] > 0 else "worse"
@@ -237,9 +231,9 @@ def _label_rows(answers: SplitAnswers, per_class: Mapping[str, Any]) -> list[Lab
         one_of_many = answers.multi_label
         truth = answers.truth[:, i] == 1 if one_of_many else answers.truth == i
         given = answers.decided[:, i] == 1 if one_of_many else answers.decided == i
-        counts = [int(np.sum(part)) for part in (truth & given, given & ~truth, truth & ~given, ~truth & ~given)]
-        scores = [float(per_class[name][key]) for key in ("precision", "recall", "f1")]
-        rows.append(LabelRow(name, *scores, *counts))
+        tp, fp, fn, tn = (int(part.sum()) for part in (truth & given, given & ~truth, truth & ~given, ~truth & ~given))
+        precision, recall, f1 = (float(per_class[name][key]) for key in ("precision", "recall", "f1"))
+        rows.append(LabelRow(name, precision, recall, f1, tp, fp, fn, tn))
     return rows
 
 

@@ -52,13 +52,8 @@ def _suspects(found: Errors) -> str:
 def _filters(cases: Sequence[Case], index: Mapping[str, str]) -> str:
     if len(cases) < 2:
         return ""
-    selects = "".join(
-        _select(key, title, Counter(label for case in cases for label in labels_of(case)), index)
-        for key, title, labels_of in (
-            ("gold", "True label", lambda case: case.gold),
-            ("given", "Given", lambda case: case.given),
-        )
-    )
+    golds, given = (Counter(label for labels in side for label in labels) for side in _sides(cases))
+    selects = _select("gold", "True label", golds, index) + _select("given", "Given", given, index)
     suspects = sum(case.suspect for case in cases)
     check = (
         f'<label class="check"><input type="checkbox" id="suspect">Label in doubt ({suspects})</label>'
@@ -69,6 +64,11 @@ def _filters(cases: Sequence[Case], index: Mapping[str, str]) -> str:
         f'<div class="filters" role="search">{selects}<label>Search<input type="search" id="find" autocomplete="off" '
         f'spellcheck="false"></label>{check}<output id="count" aria-live="polite">{len(cases)} errors</output></div>'
     )
+
+
+def _sides(cases: Sequence[Case]) -> tuple[list[list[str]], list[list[str]]]:
+    """The true and the given labels of each case."""
+    return [case.gold for case in cases], [case.given for case in cases]
 
 
 def _select(key: str, title: str, counts: Counter[str], index: Mapping[str, str]) -> str:
