@@ -30,10 +30,17 @@ from filelock import FileLock
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
 pytest.register_assert_rewrite(
-    "bad_input", "bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models", "stopped_runs"
+    "bad_input",
+    "bulk_jobs",
+    "damaged_models",
+    "export_runs",
+    "html_pages",
+    "report_runs",
+    "small_models",
+    "stopped_runs",
 )
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["browser", "report_runs"]
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)

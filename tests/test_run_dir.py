@@ -33,7 +33,7 @@ from textattn.storage.run_folder import begin
 FILES = {
     "RUNDIR.TAG", "checksums.json",
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
-    "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
+    "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md", "report.html",
     "predictions/test.parquet", "attention/test.parquet",
     "plots/training.png", "plots/confusion_matrix.png", "plots/reliability.png",
 }  # fmt: skip

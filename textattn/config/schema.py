@@ -460,6 +460,8 @@ class OutputConfig(Section):
     0: no audit."""
     plots: StrictBool = True
     """Draw training, confusion and calibration plots into plots/ and the model card. This takes a second or two."""
+    report: StrictBool = True
+    """Write the report of the run, report.html (`textattn report`). This takes about a second."""
     tracking: list[Literal["tensorboard", "mlflow", "wandb"]] = []
     """Also report the run to these tools. Each is an extra (`pip install 'textattn[mlflow]'`) and reads its usual
     environment variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""

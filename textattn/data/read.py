@@ -55,6 +55,10 @@ class Split:
         """How a user finds a row: its id, its file and line, or else its number in the split."""
         return self.info.place(row) if self.info is not None else f"{self.name} {row}"
 
+    def places(self) -> list[str]:
+        """The names of all rows, see `place`."""
+        return [self.place(row) for row in range(len(self))]
+
     def fingerprint(self) -> str:
         """SHA-256 of texts and labels in their order: the same wherever they were read from."""
         digest = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())

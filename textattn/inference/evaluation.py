@@ -83,7 +83,7 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     seed = base.seed if data is None and base is not None else 0
     notes: list[str] = []
     if data is None:
-        original = _origin(classifier).locate(config)
+        original = origin_of(classifier).locate(config)
         if original != config:
             notes.append("the training data are read from the directory of the training")
         config = original
@@ -95,7 +95,8 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     return LoadedSplit(rows, notes + more)
 
 
-def _origin(classifier: Classifier) -> Origin:
+def origin_of(classifier: Classifier) -> Origin:
+    """Where the data of a model were when it was trained."""
     files = classifier.files
     try:
         return Origin.of(files.path, files.read_json(ENVIRONMENT) if files.has(ENVIRONMENT) else None)

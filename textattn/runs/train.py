@@ -128,7 +128,7 @@ class _Training:
             run.write_model_config(setup.model_config)
             if folds is not None:
                 run.write_folds(folds)
-            run.write_environment(environment_of(setup, self.command))
+            run.write_environment(environment_of(setup, self.command, self.config))
             return None if folds is None else folds.to_json()
 
         value = setup.placement.processes.first(write_files)

@@ -9,7 +9,7 @@ cross_validation.json                                                      the r
 checkpoints/                                                               the checkpoints of an unfinished run
 metrics.json                                                               written last; marks the run as finished
 predictions/<split>.parquet  attention/<split>.parquet                     predictions and attention weights
-README.md  plots/                                                          the model card and its plots
+README.md  plots/  report.html                                             the model card with its plots; the report
 tracking.json  tensorboard/  wandb/                                        data of experiment trackers
 owner.lock  owner.json                                                     who writes to the run, while that is so
 
@@ -54,6 +54,7 @@ METRICS = "metrics.json"
 SEEDS = "seeds.json"
 STUDY = "study.db"
 MODEL_CARD = "README.md"
+REPORT = "report.html"
 PREDICTIONS = "predictions"
 ATTENTION = "attention"
 CHECKPOINTS = "checkpoints"
@@ -63,7 +64,7 @@ TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
-    METRICS, MODEL_CARD, TRACKING, CROSS_VALIDATION, CHECKSUMS,
+    METRICS, MODEL_CARD, REPORT, TRACKING, CROSS_VALIDATION, CHECKSUMS,
 )  # fmt: skip
 # The files that predictions depend on. Their checksums are in checksums.json.
 MODEL_FILES = (CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG)
@@ -118,6 +119,11 @@ class RunDir:
     def model_card(self) -> Path:
         """The model card."""
         return self.path / MODEL_CARD
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML page."""
+        return self.path / REPORT
 
     @property
     def metrics_file(self) -> Path:
@@ -279,6 +285,10 @@ class RunDir:
     def write_card(self, content: str) -> None:
         """Write the model card."""
         write_text(self.model_card, content)
+
+    def write_report(self, content: str) -> None:
+        """Write the report."""
+        write_text(self.report, content)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json; this must be the last file of a run, because it marks the run as finished."""
