@@ -103,7 +103,7 @@ def stopped(
 
 MEASURING = "train mine.yaml data.path=bundled:reviews training.batch_size=32 output.audit_examples=500"
 INTERRUPTED = [
-    *stopped("while reading", f"train mine.yaml {VECTORS}", read_from("pipe"),
+    *stopped("while reading", f"train mine.yaml {FOREVER}", exists("runs/new/owner.json"),
              "interrupted before the run was complete", AGAIN, "runs/new"),
     *stopped("while training", f"train mine.yaml {FOREVER}", exists("runs/new/log.jsonl"),
              "interrupted at step *** of ***; the best model so far (accuracy *** at step ***) is in runs/new", LATER,

@@ -71,10 +71,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("more", [(), ("--resume",), ("--overwrite",)])
 def test_a_run_in_training_is_left_to_its_owner(more: tuple[str, ...], place: Path) -> None:
-    os.mkfifo("pipe")
-    # It waits for its word vectors: nothing of it is written yet, and nothing changes meanwhile.
-    with process("train", "mine.yaml", "model.vectors.source=file", "model.vectors.path=pipe") as first:
+    with process("train", "mine.yaml", *FOREVER) as first:
         wait_for("runs/new/owner.json")
+        os.kill(first.pid, signal.SIGSTOP)  # so that nothing changes meanwhile
         before = files_of(place)
         done = cli("train", "mine.yaml", *more)
         since = datetime.fromisoformat(owner_of("runs/new").since).strftime("%H:%M")

@@ -111,16 +111,15 @@ def test_slices_by_a_column(ticket_run: Path) -> None:
 
 
 def test_columns_of_rows_that_were_set_aside(tmp_path: Path) -> None:
-    """Validation rows that were drawn from the training file get the values of their own rows."""
+    """Rows that were drawn from the training file get the values of their own rows."""
     lines = [f"{word} number {i},{label},{word}" for i in range(60) for word, label in (("good", "a"), ("bad", "b"))]
     (tmp_path / "data.csv").write_text("text,label,kind\n" + "\n".join(lines) + "\n")
     run = tmp_path / "run"
     small = ["recipe=plain", "training.epochs=1", "model.hidden_size=8", "model.embedding_dim=8", "output.plots=false"]
     textattn.train(tmp_path / "data.csv", [*small, "data.validation_fraction=0.5", f"output.dir={run}"])
     found = numbers(run, "--by", "kind")
-    assert found["split"] == "validation"
-    assert found["selective"]["measured_on"] is None
-    assert {one["value"]: one["count"] for one in found["slices"]["kind"]} == {"good": 30, "bad": 30}
+    assert found["split"] == "test"
+    assert {one["value"]: one["count"] for one in found["slices"]["kind"]} == {"good": 12, "bad": 12}
 
 
 def test_strangers_are_escaped_everywhere(ticket_run: Path, tag_run: Path, tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_errors_are_the_surest_first_with_reasons(ticket_run: Path) -> None:
     wrong.sort(key=lambda i: -table["score"][i])
     page = Page((ticket_run / "report.html").read_text())
     places = [element.text for element in page.all("p", "place")]
-    assert places == [f"{n} · row {row}" for n, row in enumerate(wrong[:50], 1)]
+    assert places == [f"{n} · test.csv:{row + 2}" for n, row in enumerate(wrong[:50], 1)]
     assert page.all("mark", "p4")
     whys = [element.text for element in page.all("p", "why")]
     assert all(re.match("why .* rather than ", why, re.DOTALL) for why in whys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,6 +14,9 @@ from textattn.inference.markup import shown, visible
 from textattn.pages.cases import Case, Cells, Errors
 from textattn.pages.gather import RunReport
 from textattn.pages.wording import KIND_NAMES, UNSEEN_BAR, name, names, table
+
+# The folders before the name of a file and a line.
+_FOLDERS = re.compile(r".*[/\\](?=[^/\\]+:\d+$)")
 
 
 def errors(found: Errors) -> str:
@@ -94,7 +98,8 @@ def _article(position: int, case: Case, index: Mapping[str, str]) -> str:
 
 
 def _place(case: Case) -> str:
-    return shown(case.where) if case.where is not None else f"row {case.row:,}"
+    # Where the file lies is nobody's business who is shown the page.
+    return shown(_FOLDERS.sub("", case.where)) if case.where is not None else f"row {case.row:,}"
 
 
 def _marked(case: Case) -> str:
