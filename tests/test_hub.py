@@ -261,7 +261,7 @@ def test_evaluation_rebuilds_the_splits_of_training(hub: str, tmp_path: Path, st
     settings = {
         "seed": 7,
         "recipe": "plain",
-        "data": data | {"validation_fraction": 0.5},
+        "data": data | {"validation_fraction": 0.5, "test_fraction": 0.0},
         "tokenizer": {"vocab_size": 100, "min_frequency": 1},
         "model": {"embedding_dim": 8, "hidden_size": 8},
         "training": {"epochs": 1},

@@ -125,5 +125,5 @@ def test_the_shared_case(shared: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path / "sub")
     evaluated = cli("evaluate", "-m", "../run", "--split", "validation", "--json")
     assert evaluated.code == 0, evaluated.err
-    assert json.loads(evaluated.out)["num_examples"] == 6 and "data_changed" not in json.loads(evaluated.out)
+    assert json.loads(evaluated.out)["num_examples"] == 4 and "data_changed" not in json.loads(evaluated.out)
     assert cli("words", "-m", "../run", "--split", "validation").code == 0

@@ -144,7 +144,7 @@ def test_errors_are_the_surest_first_with_reasons(ticket_run: Path) -> None:
     wrong.sort(key=lambda i: -table["score"][i])
     page = Page((ticket_run / "report.html").read_text())
     places = [element.text for element in page.all("p", "place")]
-    assert places == [f"{n} · test.csv:{row + 2}" for n, row in enumerate(wrong[:50], 1)]
+    assert places == [f"{n} · {table['id'][row].rpartition('/')[2]}" for n, row in enumerate(wrong[:50], 1)]
     assert page.all("mark", "p4")
     whys = [element.text for element in page.all("p", "why")]
     assert all(re.match("why .* rather than ", why, re.DOTALL) for why in whys)

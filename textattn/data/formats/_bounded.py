@@ -76,9 +76,12 @@ def _sizes(column: Any) -> NDArray[np.int64]:
         return nothing
     if types.is_dictionary(kind):
         of_values = _sizes(column.dictionary)
-        # A null has no place in the dictionary.
-        indices = column.indices.fill_null(0)
-        return of_values[_numbers(indices, kind.index_type.to_pandas_dtype(), 0)] if len(of_values) else nothing
+        if not len(of_values):
+            return nothing
+        # What the buffer holds in the place of a null is not defined. Filling nulls would import pandas.
+        is_valid = column.indices.is_valid().to_numpy(zero_copy_only=False)
+        indices = np.where(is_valid, _numbers(column.indices, kind.index_type.to_pandas_dtype(), 0), 0)
+        return np.where(is_valid, of_values[indices], 0)
     if types.is_string(kind) or types.is_binary(kind):
         return np.diff(_numbers(column, np.int32, 1)).astype(np.int64)
     if types.is_large_string(kind) or types.is_large_binary(kind):
