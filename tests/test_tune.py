@@ -18,6 +18,7 @@ from studies import SMALLER, SPACE, outcome, search, summary, write_data, write_
 import textattn
 from textattn.config import load_config
 from textattn.data.sources import CORPUS
+from textattn.errors import InputError
 from textattn.storage.find_model import newest_run
 
 TRIALS = 3

@@ -78,9 +78,9 @@ def _sizes(column: Any) -> NDArray[np.int64]:
         of_values = _sizes(column.dictionary)
         if not len(of_values):
             return nothing
-        # What the buffer holds in the place of a null is not defined. Filling nulls would import pandas.
-        is_valid = column.indices.is_valid().to_numpy(zero_copy_only=False)
-        indices = np.where(is_valid, _numbers(column.indices, kind.index_type.to_pandas_dtype(), 0), 0)
+        # What the buffer holds in the place of a null is not defined.
+        is_valid = _validity(column.indices)
+        indices = np.where(is_valid, _numbers(column.indices, np.dtype(str(kind.index_type)), 0), 0)
         return np.where(is_valid, of_values[indices], 0)
     if types.is_string(kind) or types.is_binary(kind):
         return np.diff(_numbers(column, np.int32, 1)).astype(np.int64)
@@ -94,6 +94,15 @@ def _sizes(column: Any) -> NDArray[np.int64]:
         sums = np.concatenate([[0], np.cumsum(_sizes(inner) + 1)])
         return np.asarray(sums[places[1:]] - sums[places[:-1]], np.int64)
     return nothing
+
+
+def _validity(column: Any) -> NDArray[np.bool_]:
+    """(rows,) which values are no nulls. What pyarrow offers for this imports pandas."""
+    bits = column.buffers()[0]
+    if bits is None:
+        return np.ones(len(column), np.bool_)
+    flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return flags[column.offset : column.offset + len(column)].astype(np.bool_)
 
 
 def _numbers(column: Any, kind: Any, more: int) -> NDArray[Any]:
