@@ -137,8 +137,8 @@ def contents(folder: Path, without: str | None = None) -> dict[str, tuple[str, i
                 hashlib.sha256(path.read_bytes()).hexdigest() if os.access(path, os.R_OK) and path.is_file() else ""
             )
         # That of a folder tells of files that came and went; the one that holds what is left may change, and so may
-        # those of runs, which are locked while it is found out what is wrong.
-        is_locked = path.is_dir() and (name == "runs" or name.startswith("runs/"))
+        # those of runs and of unfinished answers, which are locked while it is found out what is wrong.
+        is_locked = path.is_dir() and (name == "runs" or name.startswith("runs/") or name.endswith(".partial"))
         may_change = is_locked or (without is not None and without.startswith(f"{name}/"))
         changed = 0 if may_change else path.lstat().st_mtime_ns
         found[name] = (content, changed)

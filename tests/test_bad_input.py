@@ -84,7 +84,7 @@ FILES = [
     bad("blank lines", "bad.csv", "\n\n", "bad.csv: empty file; expected a header line with the column names"),
     bad("header only", "bad.csv", csv(), "bad.csv: no rows that can be used"),
     bad("no header", "bad.csv", csv("stale,neg", header="fine food,pos"),
-        "column 'text' not found in bad.csv; columns are: fine food, pos", "data.text='fine food'"),
+        "column 'text' not found in bad.csv; columns are: fine food, pos", "data.text='fine food' data.label=pos"),
     bad("one row", "bad.csv", csv("fine,pos"),
         f"bad.csv: column 'label': the training split has only the label 'pos'; {TOO_FEW}"),
     bad("ragged", "bad.csv", csv("fine,pos", "stale", "cold, rude,neg"),

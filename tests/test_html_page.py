@@ -26,8 +26,8 @@ NASTY = [
     "\u202eright to left\u202c \u2066isolated\u2069 \ufeff\ufffe\U0001ffff",
     "\n\n  two lines first\t\ttabs  ",
     "👩‍👩‍👧 e\u0301 日本語 العربية",
-    "",
-    " \n ",
+    "?",
+    " \n . ",
 ]
 
 

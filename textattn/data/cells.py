@@ -66,16 +66,18 @@ def check_column(table: Table, column: str, key: str, config: DataConfig, sectio
 def _meant(table: Table, absent: str, key: str, taken: Set[str]) -> str | None:
     """The column that was probably meant by one that is absent: the one with a similar name, or by what it holds.
 
-    What a column holds comes first if no name was given, only the default looked for.
+    If no name was given and only the default is looked for, the name must be nearly the same.
     """
     others = [name for name in table.columns if not name or name in taken]
     free = [name for name in table.columns if name not in others]
-    near = get_close_matches(absent.lower(), [name.lower() for name in free], n=1, cutoff=0.5)
-    similar = next((name for name in free if name.lower() in near), None)
-    if key not in ("text", "label"):
-        return similar or (free[0] if free else None)
-    likely = likely_text(table, others) if key == "text" else likely_label(table, others)
-    return likely or similar if absent == key else similar or likely
+    lower = [name.lower() for name in free]
+    near = get_close_matches(absent.lower(), lower, n=1, cutoff=0.85 if absent == key else 0.5)
+    if near:
+        return free[lower.index(near[0])]
+    likely = None
+    if key in ("text", "label"):
+        likely = likely_text(table, others) if key == "text" else likely_label(table, others)
+    return likely or (free[0] if free else None)
 
 
 def _setting(name: str, column: str) -> Setting:
