@@ -160,7 +160,8 @@ COMMANDS = [
     ask("predict: on from damage", f"{BULK} --output out.csv --resume", 3, "out.csv.partial/state.json: damaged (***)",
         **{"out__csv__partial/state__json": "{"}),
     Case("predict: no room", {}, f"{BULK} --output out.csv", 1, "out.csv.partial: cannot be written (File too large); "
-         "0 rows answered before are kept there", "free some space there, then run the same command with --resume", within=lambda: room_for(1000), leaves="out.csv.partial"),
+         "0 rows answered before are kept there", "free some space there, then run the same command with --resume",
+         within=lambda: room_for(1000), leaves="out.csv.partial"),
     ask("predict: neither stop nor skip", f"{BULK} --on-error ignore", 2,
         "--on-error: must be stop or skip, got 'ignore'", "--on-error skip"),
     ask("explain: no such method", f"explain {OURS} --method atention fine", 2, f"unknown method 'atention'; {METHODS}",
