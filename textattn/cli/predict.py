@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
+from textattn.cli.answers import Counts, check_arguments, open_model, print_predictions
 from textattn.cli.console import note, out_bytes, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
 from textattn.errors import ConfigError, InputError, Option
@@ -270,15 +270,17 @@ def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json
         note(f"{problem}; skipped", "Warning")
     if summary.skipped > len(summary.problems):
         note(f"… and {summary.skipped - len(summary.problems):,} more", "Warning")
-    note_truncated(job.classifier, summary.truncated, summary.rows)
     resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
     skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
     where = "" if output == "-" else f": {output}"
-    note_unsure(job.options.min_score, summary.unsure, summary.rows)
+    Counts(summary.rows, summary.truncated, summary.unsure, summary.unreadable, summary.unknown).note(
+        job.classifier, job.options.min_score
+    )
     note(f"{summary.rows:,} row{'s' * (summary.rows != 1)} answered{resumed}{skipped} in {seconds:.1f} s{where}")
     if json and output != "-":
         out_json(
             {"output": output, "rows": summary.rows, "skipped": summary.skipped, "truncated": summary.truncated}
-            | {"unsure": summary.unsure, "tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
+            | {"unsure": summary.unsure, "unreadable": summary.unreadable, "unknown": summary.unknown}
+            | {"tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
             indent=True,
         )

@@ -289,7 +289,7 @@ def _read_rows(
             order = {table.origin: i for i, table in enumerate(tables)}
             problems.sort(key=lambda problem: (order[problem.origin], problem.row))
             found = found.without(empty)
-    _report(problems, config, notes, len(found.texts) + len(problems))
+    _report(problems, config, notes, len(found.texts) + len(problems) + left_out)
     if left_out:
         rows = len(found.texts) + len(problems) + left_out
         notes.append(f"left out {left_out:,} of {rows:,} rows, whose labels data.label_map maps to null")

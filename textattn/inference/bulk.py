@@ -24,6 +24,7 @@ from textattn.inference.classifier import Classifier
 from textattn.inference.partial import OUTPUT, OVERWRITE, RESUME, Partial, State, Summary
 from textattn.inference.partial import Part as AnsweredPart
 from textattn.inference.session import run_in_batches
+from textattn.inference.visible import MOSTLY
 from textattn.storage.files import check_new, is_stream, open_stream
 
 if TYPE_CHECKING:
@@ -136,12 +137,16 @@ class BulkJob:
         )
         probs = classifier.logits_to_probabilities(outputs.logits)
         top, scores = probs.argmax(axis=1), probs.max(axis=1, initial=0.0)
-        sure = scores >= min_score
-        summary.unsure += int(np.count_nonzero(~sure))
+        predictions = classifier.predictions(texts, tokens, probs, min_score)
+        readable = np.array([prediction.is_readable for prediction in predictions], np.bool_)
+        sure = (scores >= min_score) & readable
+        summary.unsure += int(np.count_nonzero(scores < min_score))
+        summary.unreadable += int(np.count_nonzero(~readable))
+        summary.unknown += sum(prediction.unknown >= MOSTLY for prediction in predictions)
         labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
         values: list[Column] = [labels, scores]
         if classifier.config.multi_label:
-            values.append([classifier.prediction(row, min_score).labels for row in probs])
+            values.append([prediction.labels for prediction in predictions])
         values += [probs[:, i] for i in range(probs.shape[1])]
         if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
@@ -167,7 +172,7 @@ class BulkJob:
             chunk.records,
             chunk.batches,
             dict(zip(self.added_columns(), values, strict=True)),
-            lambda: (classifier.prediction(row, min_score).line(min_score) for row in probs),
+            lambda: (prediction.line(min_score) for prediction in predictions),
         )
 
     def _count_problems(self, chunk: Chunk, summary: Summary) -> None:

@@ -46,12 +46,17 @@ class Prediction:
     """Probability of every label."""
     labels: list[str]
     """The labels given: the one above, or for a multi-label model all from their thresholds on. None of them with a
-    probability below `min_score`, so that there may be no label."""
+    probability below `min_score`, so that there may be no label. None either if the text cannot be read."""
+    unknown: float = 0.0
+    """The share of the tokens of the text that are not in the vocabulary."""
+    is_readable: bool = True
+    """Whether the text is of the kind that the model reads: not if a model of formulas is given something else."""
 
     def line(self, min_score: float = 0.0) -> str:
         """`label<TAB>score` of the labels given, several joined by commas; `?` and the score of the most probable label
-        where even that is less probable than `min_score`. A line break inside a label is escaped: `\\n`."""
-        if self.score < min_score:
+        where even that is less probable than `min_score` or the text cannot be read. A line break inside a label is
+        escaped: `\\n`."""
+        if self.score < min_score or not self.is_readable:
             return f"{UNSURE}\t{self.score:.4f}"
         return f"{one_line(','.join(self.labels))}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
 
@@ -170,7 +175,21 @@ class Classifier:
         """
         from textattn.inference.notebook import Answers
 
-        return Answers(self.prediction(row, min_score) for row in self.predict_proba(texts))
+        rows = self.normalise(texts)
+        tokens = self.tokenizer.encode(rows)
+        return Answers(self.predictions(rows, tokens, self.probabilities(tokens), min_score))
+
+    def predictions(
+        self, texts: Sequence[str], tokens: TokenArrays, probs: NDArray[np.float64], min_score: float = 0.0
+    ) -> list[Prediction]:
+        """The answers to texts from their tokens and their probabilities, (texts, labels)."""
+        found = []
+        for text, row, unknown in zip(texts, probs, tokens.unknown_shares(self.tokenizer.unk_id), strict=True):
+            prediction = replace(self.prediction(row, min_score), unknown=float(unknown))
+            if not self.tokenizer.can_read(text):
+                prediction = replace(prediction, labels=[], is_readable=False)
+            found.append(prediction)
+        return found
 
     def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
         """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""

@@ -45,6 +45,10 @@ class Summary:
     """Texts longer than the model reads."""
     unsure: int = 0
     """Rows whose most probable label is less probable than `min_score`."""
+    unreadable: int = 0
+    """Rows whose text is not of the kind that the model reads."""
+    unknown: int = 0
+    """Rows whose text consists mostly of tokens that the model has never seen."""
     resumed: int = 0
     """Rows, of those answered, that an earlier job answered."""
     problems: list[str] = field(default_factory=list)
@@ -255,7 +259,10 @@ def _checked(value: dict[str, Any]) -> State:
         KeyError, TypeError, ValueError: it is damaged.
     """
     summary = Summary(**value["summary"])
-    counts = [getattr(summary, name) for name in ("rows", "skipped", "tokens", "truncated", "unsure", "resumed")]
+    counts = [
+        getattr(summary, name)
+        for name in ("rows", "skipped", "tokens", "truncated", "unsure", "unreadable", "unknown", "resumed")
+    ]
     if isinstance(value["parts"], int):  # of a version that knew no digests of parts, so that all are answered again
         return State()
     parts = [Part(**part) for part in value["parts"]]

@@ -16,7 +16,7 @@ from textattn.measure.metrics import headline_value
 from textattn.measure.selective import Answers, selective
 from textattn.measure.slices import Slicing, corrected, row_scores, slice_by
 from textattn.pages.answers import SplitAnswers
-from textattn.pages.cases import Cells, Errors, find_cells, find_errors
+from textattn.pages.cases import Case, Cells, Errors, find_cells, find_errors
 from textattn.pages.words import stored_lexicon
 from textattn.storage.files import read_json
 from textattn.storage.records import Environment
@@ -271,10 +271,17 @@ def as_json(report: RunReport) -> dict[str, Any]:
         }
     value["selective"] = report.selective
     if report.errors is not None:
-        value["errors"] = {"count": report.errors.count, "suspect_labels": report.errors.num_suspects}
+        errors = report.errors
+        surest = [_case_json(case) for case in errors.surest]
+        value["errors"] = {"count": errors.count, "suspect_labels": errors.num_suspects, "surest": surest}
     value["slices"] = {slicing.column: [_slice_json(one) for one in slicing.slices] for slicing in report.slicings}
     value["audit"] = None if report.audit is None else {"level": report.audit[0], "verdict": report.audit[1]}
     return value
+
+
+def _case_json(case: Case) -> dict[str, Any]:
+    answer = {"label": case.gold, "prediction": case.given, "about": case.label, "score": case.score}
+    return {"id": case.where} | answer | {"suspect_label": case.suspect, "text": case.text}
 
 
 ROW_KEYS = ("precision", "recall", "f1", "tp", "fp", "fn", "tn")

@@ -93,6 +93,14 @@ class TextTokenizer:
         """Whether texts are chemical formulas rather than language."""
         return self.kind in (COMPOSITION, "formula")
 
+    def can_read(self, text: str) -> bool:
+        """Whether a text is of the kind that the model reads: a formula, for a model of formulas."""
+        if not self.reads_formulas:
+            return True
+        from textattn.tokens.formulas import is_formula
+
+        return all(map(is_formula, text.split(SEGMENT_SEPARATOR)))
+
     def encode(self, texts: Iterable[str]) -> TokenArrays:
         """Tokenise and truncate many texts. A text without any token becomes one unknown token.
 
