@@ -42,6 +42,7 @@ def test_a_bad_row_ends_the_job_and_once_mended_it_goes_on(
     assert 0 <= summary.pop("seconds") < 60
     assert summary == {
         "output": f"out.{target}", "rows": 7, "skipped": 0, "truncated": 0, "unsure": 0, "tokens": 14, "resumed": 4,
+        "unreadable": 0, "unknown": 0,
     }  # fmt: skip
     assert re.fullmatch(rf"7 rows answered, 4 of them before in \d+\.\d s: out\.{target}\n", done.err)
     assert not Path(f"out.{target}.partial").exists()

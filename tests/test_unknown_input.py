@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inprocess import run as cli
+from inprocess import run_with_all_notes as cli
 
 import textattn
 from textattn.tokens.formulas import SYMBOLS, is_formula

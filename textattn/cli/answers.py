@@ -73,7 +73,7 @@ def print_predictions(
             is_unsure = prediction.score < min_score
             counts.unsure += is_unsure
             counts.unreadable += not prediction.is_readable
-            counts.unknown += prediction.unknown >= MOSTLY
+            counts.unknown += prediction.unknown > MOSTLY
             if json:
                 no_label = {"label": None} if is_unsure or not prediction.is_readable else {}
                 answer = as_json(prediction, top_k, multi_label) | no_label

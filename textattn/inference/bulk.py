@@ -142,7 +142,7 @@ class BulkJob:
         sure = (scores >= min_score) & readable
         summary.unsure += int(np.count_nonzero(scores < min_score))
         summary.unreadable += int(np.count_nonzero(~readable))
-        summary.unknown += sum(prediction.unknown >= MOSTLY for prediction in predictions)
+        summary.unknown += sum(prediction.unknown > MOSTLY for prediction in predictions)
         labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
         values: list[Column] = [labels, scores]
         if classifier.config.multi_label:

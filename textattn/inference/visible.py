@@ -10,7 +10,7 @@ import re
 
 # Printed in the place of a label where there is none.
 UNSURE = "?"
-# From this share of unknown tokens on, a text is said to be mostly unknown.
+# With a larger share of unknown tokens, a text is said to be mostly unknown.
 MOSTLY = 0.5
 # A control character is shown as a picture of itself, or as the replacement character where there is none. Tab and line
 # feed are layout. As long as the text, so that positions in it stay right.

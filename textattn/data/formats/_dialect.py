@@ -61,7 +61,7 @@ class Dialect:
         if not self.quoted or self.given:
             return False
         lines = self.delimiter.join(row).splitlines()
-        if len(row) < 2 or any(line.count(self.delimiter) != len(row) - 1 for line in lines):
+        if min(len(row), len(lines)) < 2 or any(line.count(self.delimiter) != len(row) - 1 for line in lines):
             return False
         if not self.labels:
             # Commas are part of many texts, the other delimiters of few.
