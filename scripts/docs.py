@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textattn.config import json_schema
+from textattn.config.schema import LARGEST
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """\
@@ -108,7 +109,9 @@ def _type(schema: dict[str, Any]) -> str:
         return f"a mapping from names to {_type(schema['additionalProperties'])}"
     if "pattern" in schema:
         return f"text that matches `{schema['pattern']}`"
-    bounds = " and ".join(text.format(schema[name]) for name, text in BOUNDS.items() if name in schema)
+    # A bound that no machine reaches tells a reader nothing.
+    told = {name: text for name, text in BOUNDS.items() if schema.get(name, LARGEST) != LARGEST}
+    bounds = " and ".join(text.format(schema[name]) for name, text in told.items())
     return TYPES[schema["type"]] + (f" {bounds}" if bounds else "")
 
 

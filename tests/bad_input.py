@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import json
 import os
 import re
 import resource
@@ -102,6 +103,9 @@ def make_world(folder: Path) -> Path:
 
 def copy(world: Path, folder: Path) -> None:
     shutil.copytree(world, folder, dirs_exist_ok=True)
+    # As if it had been trained in the copy; otherwise its data would be found in the original.
+    environment = folder / "runs/earlier/environment.json"
+    environment.write_text(environment.read_text().replace(json.dumps(str(world)), json.dumps(str(folder))))
 
 
 def unusable(*problems: str, of: int) -> str:
@@ -132,8 +136,11 @@ def contents(folder: Path, without: str | None = None) -> dict[str, tuple[str, i
             content = (
                 hashlib.sha256(path.read_bytes()).hexdigest() if os.access(path, os.R_OK) and path.is_file() else ""
             )
-        # That of a folder tells of files that came and went; the one that holds what is left may change.
-        changed = path.lstat().st_mtime_ns if without is None or not without.startswith(f"{name}/") else 0
+        # That of a folder tells of files that came and went; the one that holds what is left may change, and so may
+        # those of runs and of unfinished answers, which are locked while it is found out what is wrong.
+        is_locked = path.is_dir() and (name == "runs" or name.startswith("runs/") or name.endswith(".partial"))
+        may_change = is_locked or (without is not None and without.startswith(f"{name}/"))
+        changed = 0 if may_change else path.lstat().st_mtime_ns
         found[name] = (content, changed)
     return found
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeOnce
+from conftest import MakeOnce, unsealed
 from inprocess import Result
 from inprocess import run as cli
 
@@ -30,7 +30,7 @@ COLUMNS: dict[str, list[Any]] = {
     "text": [
         "The film was a joy.",
         "Cold soup,\nrude waiter.",
-        "",
+        ".",
         "Ein schönes Buch 😀\u2028 x\u0085",
         'a, "quoted" b',
         "tab\there",
@@ -87,7 +87,7 @@ def train_with_several_labels(folder: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     scores = textattn.load(run).predict_proba([row["text"] for row in rows])
     config["thresholds"] = [float(sorted(column)[len(rows) // 2]) for column in scores.T]
-    (run / "config.json").write_text(json.dumps(config))
+    (unsealed(run) / "config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture
@@ -185,15 +185,15 @@ GOOD = ["good 1", "bad 2", "good 3", "bad 4", "good 5", "bad 6", "good 7"]
 BAD_ROWS = {
     "too few fields": ("csv", 6, b"5,good 5\r\n", b"5\r\n", "1 field, but the header has 2 (id, text)"),
     "too many fields": ("tsv", 6, b"5\tgood 5", b"5\tgood\t5", "3 fields, but the header has 2 (id, text)"),
-    "an open quote": ("csv", 6, b"5,good 5\r\n", b'5,"good" 5\r\n', "not csv: ',' expected after '\"'"),
+    "an open quote": ("csv", 6, b"5,good 5\r\n", b'5,"go,od" 5\r\n', "not csv: ',' expected after '\"'"),
     "broken JSON": ("jsonl", 5, b'"good 5"}', b'"good 5"', "not JSON: "),
     "no object": ("jsonl", 5, b'{"id": 5, "text": "good 5"}', b"[5]", "expected a JSON object"),
-    "null": ("jsonl", 5, b'"good 5"', b"null", "column 'text' has no text"),
-    "no key": ("jsonl", 5, b', "text": "good 5"', b"", "column 'text' has no text"),
-    "a list": ("jsonl", 5, b'"good 5"', b'["good 5"]', "column 'text' has no text"),
+    "null": ("jsonl", 5, b'"good 5"', b"null", "column 'text' is empty; expected a text"),
+    "no key": ("jsonl", 5, b', "text": "good 5"', b"", "column 'text' is empty; expected a text"),
+    "a list": ("jsonl", 5, b'"good 5"', b'["good 5"]', "column 'text' holds list \"['good 5']\"; expected a text"),
     "half a character": ("jsonl", 5, b'"good 5"', b'"\\ud83d"', "not JSON: a \\u escape is half of a character"),
     "not UTF-8": ("txt", 5, b"good 5", b"g\xefod 5", "byte 2 of the line is not UTF-8"),
-    "no text": ("parquet", 5, b"", b"", "column 'text' has no text"),
+    "no text": ("parquet", 5, b"", b"", "column 'text' is empty; expected a text"),
 }
 
 

@@ -30,10 +30,17 @@ from filelock import FileLock
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
 pytest.register_assert_rewrite(
-    "bad_input", "bulk_jobs", "damaged_models", "export_runs", "html_pages", "small_models", "stopped_runs"
+    "bad_input",
+    "bulk_jobs",
+    "damaged_models",
+    "export_runs",
+    "html_pages",
+    "report_runs",
+    "small_models",
+    "stopped_runs",
 )
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["browser", "report_runs"]
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -108,6 +115,12 @@ def digest(folder: Path) -> str:
         found.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
         found.update(path.read_bytes())
     return found.hexdigest()
+
+
+def unsealed(run: Path) -> Path:
+    """The run without the checksums of its files: changed on purpose, or a run of an earlier version."""
+    (run / "checksums.json").unlink(missing_ok=True)
+    return run
 
 
 @pytest.fixture(scope="session")

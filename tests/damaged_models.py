@@ -24,7 +24,7 @@ READERS = [
     ("config.json", "onnx"), ("config.json", "torch"), ("tokenizer.json", "onnx"), ("tokenizer_config.json", "onnx"),
     ("model.onnx", "onnx"), ("model.int8.onnx", "int8"), ("model.safetensors", "torch"),
 ]  # fmt: skip
-TEXTS = ["good food", "", "awful " * 40, "Ein schönes 😀"]
+TEXTS = ["good food", "?", "awful " * 40, "Ein schönes 😀"]
 GOOD = ["fine", "great", "tasty", "friendly", "fresh", "lovely"]
 BAD = ["awful", "cold", "rude", "stale", "dirty", "noisy"]
 BUNDLED = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.onnx")
@@ -72,6 +72,13 @@ def copy(run: Path, to: Path) -> Path:
     return to
 
 
+def answers(model: Path, runtime: str | None = None) -> str:
+    """Everything that a model says about some texts, digit for digit; an error of the right kind is raised."""
+    classifier = textattn.load(model, runtime=runtime)
+    weights = [explanation.weights for explanation in classifier.explain(TEXTS)]
+    return repr((classifier.predict(TEXTS), weights, classifier.labels))
+
+
 def complaint(model: Path, runtime: str | None = None) -> str | None:
     """What a model says is wrong with it; None where it answers. Whatever else happens is a failure."""
     try:
@@ -88,6 +95,33 @@ def complaint(model: Path, runtime: str | None = None) -> str | None:
         assert math.isclose(sum(prediction.scores.values()), 1, abs_tol=1e-6)
         assert prediction.score == max(prediction.scores.values())
     return None
+
+
+def changes(content: bytes, count: int, generator: random.Random) -> Iterator[tuple[str, bytes]]:
+    """A content damaged as disks, transfers and editors do it: most often a bit, or the end."""
+    size = len(content)
+    for number in range(count):
+        place, length = generator.randrange(size), generator.choice([1, 2, 16, 512])
+        kind = ("bit", "byte", "cut", "inserted", "lost", "zeros", "twice", "swapped")[number % 8]
+        if kind == "bit":
+            new = content[:place] + bytes([content[place] ^ 1 << generator.randrange(8)]) + content[place + 1 :]
+        elif kind == "byte":
+            new = content[:place] + generator.randbytes(1) + content[place + 1 :]
+        elif kind == "cut":
+            new = content[:place]
+        elif kind == "inserted":
+            new = content[:place] + generator.randbytes(length) + content[place:]
+        elif kind == "lost":
+            new = content[:place] + content[place + length :]
+        elif kind == "zeros":
+            new = content[:place] + bytes(len(content[place : place + length])) + content[place + length :]
+        elif kind == "twice":
+            new = content[:place] + content[place : place + length] + content[place:]
+        else:
+            other = generator.randrange(size)
+            new = bytearray(content)
+            new[place], new[other] = new[other], new[place]
+        yield f"{kind} at {place}", bytes(new)
 
 
 def flips(content: bytes, places: list[int], count: int, generator: random.Random) -> Iterator[bytes]:

@@ -55,7 +55,7 @@ def render(*texts: PageText | Explanation, labels: Sequence[str] = LABELS, model
     return render_page(pages, verdicts, labels=labels, model=model)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)  # a repr would hold all elements around it, each with its own
 class Element:
     """One element of the page as it was written."""
 
@@ -76,7 +76,7 @@ class Page(HTMLParser):
     """Elements in order; refuses tags that do not match."""
 
     VOID = ("meta", "input")
-    UNCLOSED = ("tr", "td", "th", "thead", "tbody")  # closed by what follows them
+    UNCLOSED = ("tr", "td", "th", "thead", "tbody", "dt", "dd")  # closed by what follows them
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -92,7 +92,10 @@ def write_texts(path: Path) -> Path:
 
 
 def settings(data: Path, run: Path, kind: str = "as usual", **sections: Any) -> dict[str, Any]:
-    value = merged(SMALL, {"data": {"path": str(data), "validation_fraction": 0.2}, "output": {"dir": str(run)}})
+    value = merged(
+        SMALL,
+        {"data": {"path": str(data), "validation_fraction": 0.2, "test_fraction": 0.0}, "output": {"dir": str(run)}},
+    )
     return merged(merged(value, KINDS[kind]), sections)
 
 

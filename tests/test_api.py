@@ -20,7 +20,7 @@ TEXTS = [
     "The film was a joy.",
     "Cold soup, rude waiter, and a bill that was wrong twice.",
     "ok",
-    "",
+    "?",
     "Ein schönes Buch 😀\u200d👍🏽, " + "really " * 100,
 ]
 FOUR = {"data": {"path": "bundled:four_sentences"}, "training": {"epochs": 1}}

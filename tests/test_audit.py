@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import unsealed
 from explain_models import OUTPUTS, TEXTS, build, model_of, same, split_of
 from safetensors.torch import save_file
 from test_faithfulness import kullback_leibler, tau_b
@@ -241,7 +242,7 @@ def with_attention(run: Path, folder: Path, weight: float) -> Model:
     direction, offset = towards_cues(old)
     value = read_model_config(files).to_json()
     value["architecture"] |= {"attention": "additive", "attention_size": 1}
-    copy = Path(shutil.copytree(run, folder / f"attention {weight}"))
+    copy = unsealed(Path(shutil.copytree(run, folder / f"attention {weight}")))
     write_json(copy / CONFIG, value)
     weights = {name: tensor.contiguous() for name, tensor in model_of(old).state_dict().items()}
     weights["attention.projection.weight"] = direction[None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from inprocess import run as cli
 
 world = bad_input.world
 TOO_FEW = "two different ones are the least that can be told apart"
-KINDS = "a string, an integer, a boolean or a list of them"
+KINDS = "a string, a number, a boolean or a list of them"
 LONG = "n" * 10_000
 
 
@@ -54,6 +55,15 @@ def bad(name: str, file: str, content: Content, error: str, hint: str | None = N
     return Case(name, {file: content}, " ".join(["train mine.yaml", f"data.path={file}", *more]), code, error, hint)
 
 
+def zipped(*names: str) -> Content:
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, REVIEWS)
+
+    return make
+
+
 def two_columns_of_a_name(path: Path) -> None:
     columns = [pa.array(["fine"]), pa.array(["food"]), pa.array(["pos"])]
     pq.write_table(pa.Table.from_arrays(columns, ["text", "text", "label"]), path)
@@ -74,13 +84,13 @@ FILES = [
     bad("blank lines", "bad.csv", "\n\n", "bad.csv: empty file; expected a header line with the column names"),
     bad("header only", "bad.csv", csv(), "bad.csv: no rows that can be used"),
     bad("no header", "bad.csv", csv("stale,neg", header="fine food,pos"),
-        "column 'text' not found in bad.csv; columns are: fine food, pos", "data.text='fine food'"),
+        "column 'text' not found in bad.csv; columns are: fine food, pos", "data.text='fine food' data.label=pos"),
     bad("one row", "bad.csv", csv("fine,pos"),
         f"bad.csv: column 'label': the training split has only the label 'pos'; {TOO_FEW}"),
     bad("ragged", "bad.csv", csv("fine,pos", "stale", "cold, rude,neg"),
         unusable("bad.csv:3: 1 field, but the header has 2 (text, label)",
                  "bad.csv:4: 3 fields, but the header has 2 (text, label)", of=3), MEND),
-    bad("unclosed quote", "bad.csv", csv("fine,pos", '"stale,neg', "fresh,pos"),
+    bad("unclosed quote", "bad.csv", csv('"fine, good",pos', '"stale,neg', "fresh,pos"),
         unusable("bad.csv:3: not csv: unexpected end of data (lines 3 to 4)", of=2), MEND),
     bad("unclosed quote in the header", "bad.csv", csv("fine,pos", header='"text,label'),
         "bad.csv:1: not csv: unexpected end of data (lines 1 to 2)"),
@@ -90,37 +100,65 @@ FILES = [
         unusable("bad.csv:5: column 'text' is empty; expected a text", of=4), MEND),
     bad("latin-1", "bad.csv", csv("fine,pos", "naïve,neg").encode("latin-1"),
         "bad.csv:3: byte 3 of the line (0xef) is not utf-8",
+        "data.encoding=cp1252 (or whatever the file was saved in)", "data.encoding=utf-8"),
+    bad("damaged UTF-8", "bad.csv", csv("grö,pos", "groß,pos", "naive,neg").encode().replace(b"naive", b"na\xefve"),
+        "bad.csv:4: byte 3 of the line (0xef) is not utf-8",
         "data.encoding=cp1252 (or whatever the file was saved in)"),
     bad("latin-1 jsonl", "bad.jsonl", '{"text": "café"}\n'.encode("latin-1"),
         "bad.jsonl:1: byte 14 of the line (0xe9) is not utf-8",
-        "data.encoding=cp1252 (or whatever the file was saved in)"),
-    bad("UTF-16", "bad.csv", REVIEWS.encode("utf-16"), "bad.csv: text in UTF-16", "data.encoding=utf-16"),
-    bad("UTF-16 without its mark", "bad.csv", REVIEWS.encode("utf-16-be"),
-        "bad.csv: text in UTF-16, without its mark", "data.encoding=utf-16-be"),
+        "data.encoding=cp1252 (or whatever the file was saved in)", "data.encoding=utf-8"),
+    bad("UTF-16", "bad.csv", REVIEWS.encode("utf-16"), "bad.csv: text in UTF-16", "data.encoding=utf-16",
+        "data.encoding=utf-8"),
+    bad("UTF-16 without its mark", "bad.csv", REVIEWS.encode("utf-16-be"), "bad.csv: text in UTF-16-BE",
+        "data.encoding=utf-16-be", "data.encoding=utf-8"),
     bad("read as UTF-16", "bad.csv", REVIEWS, "bad.csv: not utf-16 (UTF-16 stream does not start with BOM)",
         "data.encoding=utf-8", "data.encoding=utf-16"),
     bad("no such encoding", "bad.csv", REVIEWS, "unknown encoding 'utf-9'", "data.encoding=utf-8",
         "data.encoding=utf-9"),
     bad("no encoding of text", "bad.csv", REVIEWS, "unknown encoding 'base64'", "data.encoding=utf-8",
         "data.encoding=base64"),
-    bad("gzip", "bad.csv", gzip.compress(REVIEWS.encode()), "bad.csv: compressed with gzip, not text",
-        "unpack it with gunzip"),
-    bad("Excel", "bad.csv", b"PK\3\4\0\0\0\0", "bad.csv: a zip archive or an Excel file, not text",
-        "unpack it, or save the sheet as csv"),
-    bad("parquet called csv", "bad.csv", damaged(0, 0), "bad.csv: a parquet file, not text",
-        "rename it to end in .parquet"),
-    bad("unknown suffix", "bad.json", "{}",
-        "bad.json: unknown kind of file; readable are .csv, ***"),
-    bad("semicolons", "bad.csv", REVIEWS.replace(",", ";"),
-        "column 'text' not found in bad.csv; columns are: text;label",
-        "save the file with , instead of ; between its columns"),
-    bad("tabs in csv", "bad.csv", REVIEWS.replace(",", "\t"),
-        "column 'text' not found in bad.csv; columns are: text\tlabel",
-        "columns separated by tabs are read from a file that ends in .tsv"),
+    bad("an encoding that decodes nothing", "bad.csv", REVIEWS, "unknown encoding 'undefined'", "data.encoding=utf-8",
+        "data.encoding=undefined"),
+    bad("damaged gzip", "bad.csv.gz", gzip.compress(REVIEWS.encode())[:-9], "bad.csv.gz: damaged (gzip: ***)"),
+    bad("gzip around parquet", "bad.parquet", gzip.compress(b"PAR1"), "bad.parquet: gzip around a parquet file",
+        "gunzip bad.parquet"),
+    bad("damaged zip", "bad.csv", b"PK\3\4\0\0\0\0", "bad.csv: a damaged zip archive or Excel file, not text",
+        "save the sheet as csv"),
+    bad("Excel", "bad.csv", zipped("[Content_Types].xml", "xl/workbook.xml"),
+        "bad.csv: an Excel file or another document, not text", "save the sheet as csv"),
+    bad("a zip of two files", "bad.zip", zipped("a.csv", "b.csv"), "bad.zip: a zip archive of 2 files; expected one",
+        "unzip bad.zip"),
+    bad("a web page", "bad.csv", "<!DOCTYPE html>\n<html></html>\n", "bad.csv: looks like an HTML page, not data",
+        "download the file itself, not the page about it"),
+    bad("a pointer of Git LFS", "bad.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "bad.csv: looks like a Git LFS pointer, which stands for the file", "git lfs pull"),
+    bad("zeros", "bad.csv", b"\0" * 5000, "bad.csv: begins with 1,024 zeros, so it is not a data file"),
+    bad("lines without columns", "bad.txt", "fine food\nstale food\n",
+        "bad.txt: lines without columns, so without labels", "a file with a column for each"),
+    bad("fastText", "bad.txt", "__label__pos fine, good\n__label__neg stale, cold\n",
+        "bad.txt: looks like a fastText file, whose labels have no column",
+        "a csv file with the columns text and label"),
+    bad("unknown suffix", "bad.xlsx", "{}",
+        "bad.xlsx: unknown kind of file; readable are .txt, .csv, ***"),
+    bad("semicolons in some lines", "bad.csv", "text;label\nfine food;pos\nstale\ncold\n",
+        "column 'text' not found in bad.csv; columns are: text;label", "data.delimiter=';'"),
+    bad("tabs in some lines", "bad.csv", "text\tlabel\nfine food\tpos\nstale\ncold\n",
+        "column 'text' not found in bad.csv; columns are: text\tlabel", "data.delimiter=tab"),
+    bad("a row for a header", "bad.csv", "".join(f"so good a place {i},{('a', 'b')[i % 2]}\n" for i in range(9)),
+        "column 'text' not found in bad.csv; columns are: so good a place 0, a; "
+        "the first line looks like a row, not like a header",
+        "data.header=false data.text=column_1 data.label=column_2"),
+    bad("two characters for a delimiter", "bad.csv", REVIEWS,
+        "override 'data.delimiter=ab': data: data.delimiter must be one character or tab, got 'ab'",
+        "textattn schema", "data.delimiter=ab", code=2),
     bad("empty jsonl", "bad.jsonl", "", "bad.jsonl: no rows; expected one JSON object a line"),
     bad("csv called jsonl", "bad.jsonl", REVIEWS, "bad.jsonl:1: not JSON: Expecting value at character 1"),
-    bad("JSON array", "bad.jsonl", '[{"text": "fine"}]',
-        'bad.jsonl:1: expected a JSON object such as {"text": …, "label": …}'),
+    bad("JSON array without labels", "bad.jsonl", '[{"text": "fine"}]',
+        "column 'label' not found in bad.jsonl; columns are: text"),
+    bad("JSON array cut off", "bad.json", '[{"text": "fine", "label": 1}, {"text"',
+        "bad.json:1: not JSON: Expecting ':' delimiter"),
+    bad("JSON object of columns", "bad.json", '{\n "text": ["fine"], "label": [1]}',
+        "bad.json:1: not JSON: the value goes on in the next line; expected an object a line, or one array of objects"),
     bad("broken JSON", "bad.jsonl", jsonl({"text": "fine", "label": 1}, '{"text": "stale", "label": 0'),
         unusable("bad.jsonl:2: not JSON: Expecting ',' delimiter at character 30", of=2), MEND),
     bad("an array among objects", "bad.jsonl", jsonl({"text": "fine", "label": 1}, '["stale", 0]'),
@@ -143,9 +181,10 @@ FILES = [
     Case("no match of a pattern", {}, "train mine.yaml 'data.path=part-*.csv'", 3, "part-*.csv: no such file"),
     Case("a folder among files", {"part-1.csv": REVIEWS, "part-2.csv": Path.mkdir},
          "train mine.yaml 'data.path=part-*.csv'", 3, "part-2.csv: Is a directory"),
-    bad("a folder", "bad.csv", Path.mkdir, "data.path: bad.csv: ***doesn't contain any data files"),
+    bad("a folder", "bad.csv", Path.mkdir, "data.path: bad.csv: no data files in this folder",
+        "a csv, jsonl or parquet file"),
     Case("a folder of something else", {"bad/x.xyz": "?"}, "train mine.yaml data.path=bad", 3,
-         "data.path: bad: No (supported) data files found in bad"),
+         "data.path: bad: no data files in this folder", "a csv, jsonl or parquet file"),
     bad("dangling link", "bad.csv", lambda path: path.symlink_to("gone.csv"), "bad.csv: no such file"),
     bad("link to itself", "bad.csv", lambda path: path.symlink_to("bad.csv"),
         "bad.csv: Too many levels of symbolic links"),
@@ -153,7 +192,9 @@ FILES = [
     bad("pipe called parquet", "bad.parquet", os.mkfifo, "bad.parquet: a pipe, but it is read more than once",
         "cat bad.parquet > copy.parquet"),
     bad("device", "bad.csv", lambda path: path.symlink_to("/dev/null"),
-        "bad.csv: empty file; expected a header line with the column names"),
+        "bad.csv: a device or a socket, not a file of data"),
+    bad("endless device", "bad.csv", lambda path: path.symlink_to("/dev/zero"),
+        "bad.csv: a device or a socket, not a file of data"),
     bad("disk that cannot be read", "bad.csv", lambda path: path.symlink_to("/proc/self/mem"),
         "bad.csv: Input/output error"),
     Case("no permission", {"bad.csv": locked}, "train mine.yaml data.path=bad.csv", 3, "bad.csv: Permission denied",
@@ -190,8 +231,8 @@ COLUMNS = [
         "bad.csv:1: a column name stands twice in the header: text, text, label"),
     bad("a name twice in parquet", "bad.parquet", two_columns_of_a_name,
         "bad.parquet: a column name stands twice: text, text, label"),
-    bad("texts that are numbers", "bad.jsonl", jsonl({"text": 5, "label": 1}),
-        unusable("bad.jsonl:1: column 'text' holds int '5'; expected a text", of=1), MEND),
+    bad("texts that are booleans", "bad.jsonl", jsonl({"text": True, "label": 1}),
+        unusable("bad.jsonl:1: column 'text' holds bool 'True'; expected a text", of=1), MEND),
     bad("texts that are lists", "bad.jsonl", jsonl({"text": ["fine"], "label": 1}, {"text": {"a": 1}, "label": 0}),
         unusable("bad.jsonl:1: column 'text' holds list \"['fine']\"; expected a text",
                  "bad.jsonl:2: column 'text' holds dict \"{'a': 1}\"; expected a text", of=2), MEND),
@@ -238,16 +279,16 @@ LABELS = [
     bad("null", "bad.jsonl", jsonl({"text": "fine", "label": None}, {"text": "stale", "label": 1}),
         unusable("bad.jsonl:1: column 'label' is empty; expected a label", of=2), MEND),
     bad("NaN", "bad.parquet", parquet(text=["fine", "stale"], label=[1.0, float("nan")]),
-        unusable(f"bad.parquet:2: column 'label' holds nan; expected {KINDS}", of=2), MEND),
-    bad("fractions", "bad.parquet", parquet(text=["fine", "stale"], label=[1.0, 0.5]),
-        unusable(f"bad.parquet:2: column 'label' holds 0.5; expected {KINDS}", of=2), MEND),
+        unusable("bad.parquet:2: column 'label' is empty; expected a label", of=2), MEND),
+    bad("infinity", "bad.parquet", parquet(text=["fine", "stale"], label=[1.0, float("inf")]),
+        unusable(f"bad.parquet:2: column 'label' holds inf; expected {KINDS}", of=2), MEND),
     bad("bytes", "bad.parquet", parquet(text=["fine"], label=[b"pos"]),
         unusable(f"bad.parquet:1: column 'label' holds b'pos'; expected {KINDS}", of=1), MEND),
     bad("a mapping", "bad.jsonl", jsonl({"text": "fine", "label": {"a": 1}}),
         unusable(f"bad.jsonl:1: column 'label' holds {{'a': 1}}; expected {KINDS}", of=1), MEND),
     bad("booleans and strings", "bad.jsonl", jsonl({"text": "fine", "label": True}, {"text": "stale", "label": "no"}),
         "bad.jsonl: column 'label': the values are of several kinds, bool and str; "
-        "expected strings, integers, booleans, or lists of them"),
+        "expected strings, numbers, booleans, or lists of them"),
     Case("one that only the test split has", {"test.csv": csv("fine,pos", "hm,neutral")},
          "train mine.yaml 'data.files={train: reviews.csv, test: test.csv}'", 3,
          unusable("test.csv:3: column 'label': unknown label 'neutral'; labels are: neg, pos", of=2), MEND),
@@ -281,7 +322,7 @@ LABELS = [
         f"bad.jsonl: column 'label': the training split has no label; {TOO_FEW}"),
     bad("a separator that never occurs", "bad.csv", REVIEWS,
         "bad.csv: column 'label': data.label_separator '|' separates nothing: no row has several labels",
-        "data.label_separator=null", "'data.label_separator=\"|\"'"),
+        "data.label_separator=null", "'data.label_separator=|'"),
     Case("10 kB", {"test.csv": csv("fine,pos", f"hm,{LONG}")},
          "train mine.yaml 'data.files={train: reviews.csv, test: test.csv}'", 3,
          unusable(f"test.csv:3: column 'label': unknown label '{LONG[:78]}…; labels are: neg, pos", of=2), MEND),

@@ -39,6 +39,12 @@ def vectors(name: str, content: Content, error: str, hint: str | None = None) ->
     return Case(f"vectors: {name}", {"bad.vec": content}, f"train mine.yaml {VECTORS}", 3, error, hint)
 
 
+def sparse(path: Path, size: int) -> None:
+    """A file of zeros that takes no room on the disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
 def locked(path: Path) -> None:
     path.write_text(MINE)
     path.chmod(0)
@@ -87,6 +93,11 @@ CONFIGS = [
            "bad.yaml:2:17: byte 0xe9 is not UTF-8", "save the file as UTF-8"),
     config("UTF-16", DATA.encode("utf-16"), "bad.yaml:1:1: byte 0xff is not UTF-8", "save the file as UTF-8"),
     config("a control character", "data: {path: a\0}\n", r"bad.yaml:1:15: the character '\x00' is not allowed in YAML"),
+    config("a pipe without a writer", os.mkfifo, "bad.yaml: a pipe that nobody writes to"),
+    config("a device without an end", lambda path: path.symlink_to("/dev/zero"),
+           "bad.yaml: a device or socket, not a file"),
+    config("endless", lambda path: sparse(path, 10_000_001),
+           "bad.yaml: larger than 10,000,000 bytes, the most that is read"),
     config("a folder", Path.mkdir, f"bad.yaml: is a folder, not a config; {SHIPPED}", "textattn configs ls"),
     config("dangling link", lambda path: path.symlink_to("gone"),
            f"bad.yaml: no such file or shipped config; {SHIPPED}", "textattn configs ls"),
@@ -100,12 +111,12 @@ CONFIGS = [
     Case("latin-1 on stdin", {}, "train -", 2, "<stdin>:1:17: byte 0xe9 is not UTF-8", "save the file as UTF-8",
          stdin="data: {path: café.csv}\n".encode("latin-1")),
     override("without =", "epochs", "expected key=value, got 'epochs'"),
-    override("without a value", "training.epochs=",
-             "the value is missing; write training.epochs=null or training.epochs='\"\"'"),
+    override("without a value", "training.epochs=", "the value is missing"),
+    override("nothing for an option", "training.patience=", "the value is missing; write training.patience=null"),
     override("misspelt", "training.lr=1", "training.lr: unknown key; did you mean 'learning_rate'?"),
     override("a number for a section", "training=3", "training: must be a mapping, got 3"),
     override("below a number", "training.epochs.x=1", "training.epochs is not a section, it is 1"),
-    override("an open list", "data.text=[a", "this list lacks a closing ']' or a ','"),
+    override("an open list", "data.label_names=[a", "this list lacks a closing ']' or a ','"),
     setting("resume and overwrite", "--resume --overwrite", "--resume goes on with a run, --overwrite replaces it",
             "one of the two"),
 ]  # fmt: skip
@@ -154,8 +165,16 @@ CONTRADICTIONS = [
             "override 'tokenizer.type=pretrained': tokenizer: tokenizer.type=pretrained requires tokenizer.path, "
             "and no other type allows it", "textattn schema"),
     setting("no tokenizer there", "tokenizer.type=pretrained tokenizer.path=gone.json",
-            "tokenizer.path: 'gone.json' is not a file or folder, and cannot be downloaded from the Hub: "
+            "tokenizer.path: no such file or folder: gone.json", code=3),
+    setting("no tokenizer there or on the Hub", "tokenizer.type=pretrained tokenizer.path=gone",
+            "tokenizer.path: 'gone' is not a file or folder, and cannot be downloaded from the Hub: "
             "HF_HUB_OFFLINE is set", code=3),
+    Case("a pipe as tokenizer", {"bad.json": os.mkfifo},
+         "train mine.yaml tokenizer.type=pretrained tokenizer.path=bad.json", 3,
+         "bad.json: tokenizer.path: a pipe, not a file"),
+    Case("a device as tokenizer", {"bad.json": lambda path: path.symlink_to("/dev/zero")},
+         "train mine.yaml tokenizer.type=pretrained tokenizer.path=bad.json", 3,
+         "bad.json: tokenizer.path: a device or socket, not a file"),
     Case("not a tokenizer", {"bad.json": "{}"}, "train mine.yaml tokenizer.type=pretrained tokenizer.path=bad.json", 3,
          "bad.json: tokenizer.path: not a tokenizer (***)"),
     Case("a folder without a tokenizer", {"bad": Path.mkdir},
@@ -170,7 +189,13 @@ CONTRADICTIONS = [
     vectors("NaN", f"food{' 1' * 8}\nfine{' nan' * 8}\n", "bad.vec:2: a number is not finite"),
     vectors("of other words", f"zebra{' 1' * 8}\n", "bad.vec: contains no word of the vocabulary"),
     vectors("binary", b"\xff\xfe\x80" * 50, "bad.vec: model.vectors.path: cannot be read (***)"),
-    vectors("a folder", Path.mkdir, "bad.vec: model.vectors.path: cannot be read (***Is a directory***)"),
+    vectors("a folder", Path.mkdir, "bad.vec: model.vectors.path: a folder, not a file"),
+    vectors("a pipe", os.mkfifo, "bad.vec: model.vectors.path: a pipe, not a file"),
+    vectors("a device", lambda path: path.symlink_to("/dev/zero"),
+            "bad.vec: model.vectors.path: a device or socket, not a file"),
+    vectors("a line without end", lambda path: sparse(path, 2**22 + 1),
+            "bad.vec:1: model.vectors.path: a line of more than 4,194,304 characters; expected a word and its numbers"),
+
     Case("vectors: truncated gzip", {"bad.vec.gz": gzip.compress(f"fine{' 1' * 8}\n".encode() * 999)[:-20]},
          f"train mine.yaml {VECTORS}.gz", 3, "bad.vec.gz: model.vectors.path: cannot be read (***)"),
     setting("vectors: missing", VECTORS, "bad.vec: model.vectors.path: no such file", code=3),

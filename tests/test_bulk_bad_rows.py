@@ -42,6 +42,7 @@ def test_a_bad_row_ends_the_job_and_once_mended_it_goes_on(
     assert 0 <= summary.pop("seconds") < 60
     assert summary == {
         "output": f"out.{target}", "rows": 7, "skipped": 0, "truncated": 0, "unsure": 0, "tokens": 14, "resumed": 4,
+        "unreadable": 0, "unknown": 0,
     }  # fmt: skip
     assert re.fullmatch(rf"7 rows answered, 4 of them before in \d+\.\d s: out\.{target}\n", done.err)
     assert not Path(f"out.{target}.partial").exists()
@@ -64,12 +65,14 @@ def test_bad_rows_are_left_out_and_listed_where_wanted(small: Callable[[int], No
 
 def test_many_bad_rows_are_counted_and_the_first_are_listed() -> None:
     write("in.jsonl", [{"text": None if i % 2 else "good"} for i in range(1, 3001)])
-    done = bulk("-i", "in.jsonl", "-o", "out.csv", "--on-error", "skip", COLUMNS="60")
+    done = bulk("-i", "in.jsonl", "-o", "out.csv", "--on-error", "skip", COLUMNS="80")
     lines = done.err.splitlines()
-    assert lines[:10] == [f"Warning: in.jsonl:{i}: column 'text' has no text; skipped" for i in range(1, 20, 2)]
+    assert lines[:10] == [
+        f"Warning: in.jsonl:{i}: column 'text' is empty; expected a text; skipped" for i in range(1, 20, 2)
+    ]
     assert lines[10] == "Warning: … and 1,490 more"
     assert lines[11].startswith("1,500 rows answered, 1,500 skipped in ")
-    assert max(map(len, lines)) <= 60
+    assert max(map(len, lines)) <= 80
     assert len(read("out.csv")) == 1500
 
 

@@ -83,7 +83,11 @@ def test_a_bad_row_of_stdin_is_named_as_such(more: list[str]) -> None:
     [
         ("csv", b"", "stdin: empty file; expected a header line with the column names"),
         ("csv", b"id,id\n1,2\n", "stdin:1: a column name stands twice in the header: id, id"),
-        ("csv", b"text\n" + b"good\n" * 9999 + b"na\xefve\n", "stdin:10001: byte 3 of the line (0xef) is not utf-8"),
+        (
+            "csv",
+            b"text\n" + b"gro\xc3\xb6\n" * 9999 + b"na\xefve\n",
+            "stdin:10001: byte 3 of the line (0xef) is not utf-8",
+        ),
         ("jsonl", b"", "stdin: no rows; expected one JSON object a line"),
         ("jsonl", b"{\n", "stdin:1: not JSON: "),
         ("parquet", b"PK", "stdin: not a parquet file"),
@@ -102,7 +106,7 @@ def test_what_is_wrong_with_stdin_is_said_of_stdin(kind: str, stdin: bytes, mess
     ids=["cp1252", "Windows UTF-8", "Windows", "UTF-16"],
 )
 def test_what_windows_writes_is_read(source: str, encoding: str, mark: bytes, end: bytes) -> None:
-    texts = ["naïve", "café – good", "", "end"]
+    texts = ["naïve", "café – good", "-", "end"]
     write(f"in.{source}", [{"text": text, "id": str(i)} for i, text in enumerate(texts)], encoding=encoding)
     raw = Path(f"in.{source}").read_bytes()
     if encoding == "utf-8":
@@ -133,7 +137,8 @@ def test_what_windows_writes_is_read(source: str, encoding: str, mark: bytes, en
         ("-o half.csv", 2, "half.csv.partial: an interrupted run is there; nothing was changed", "--overwrite begins"),
         ("-o a.csv --text-column x", 3, "column 'x' not found in in.csv; columns are: text, id", "--text-column text"),
         ("-o a.csv --encoding latin-99", 3, "unknown encoding 'latin-99'", "--encoding utf-8"),
-        ("-o a.csv -i old.csv -f", 3, "old.csv:2: byte 3 of the line (0xef) is not utf-8", "--encoding cp1252"),
+        ("-o a.csv -i old.csv -f --encoding utf-8", 3,
+         "old.csv:2: byte 3 of the line (0xef) is not utf-8", "--encoding cp1252"),
         ("--attention", 2, "--attention needs --output", ""),
         ("--resume", 2, "--resume needs --output", ""),
     ],

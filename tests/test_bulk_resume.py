@@ -55,8 +55,8 @@ def test_ctrl_c_between_any_two_writes_loses_nothing(monkeypatch: pytest.MonkeyP
         assert Path(f"out.{target}").read_bytes() == whole
         assert files() == sorted([f"in.{source}", f"out.{target}", f"whole.{target}"])
         Path(f"out.{target}").unlink()
-    # Seven rows are three parts, each with its state, and then the whole.
-    assert number == 8
+    # Seven rows are three parts, each with its state, then the state that tells of the whole, and the whole.
+    assert number == 9
 
 
 def test_a_job_goes_on_after_chunks_in_which_every_row_was_bad(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bulk_jobs import bulk, read, write
+from conftest import unsealed
 from inprocess import run as cli
 from torch.nn import functional
 
@@ -83,7 +84,7 @@ def test_texts_that_are_all_right_or_all_wrong_leave_it_finite(rows: int) -> Non
 def edited(run: Path, to: Path, **values: Any) -> Path:
     shutil.copytree(run, to)
     config = json.loads((to / "config.json").read_text())
-    (to / "config.json").write_text(json.dumps({**config, **values}))
+    (unsealed(to) / "config.json").write_text(json.dumps({**config, **values}))
     return to
 
 

@@ -193,9 +193,9 @@ def test_a_stream_that_cannot_say_a_character_gets_its_number(trained_run: Path)
 
 
 def test_json_holds_everything(trained_run: Path) -> None:
-    done = cli("explain", "--model", trained_run, "--json", "--target", "neg", TEXT, "", "x")
+    done = cli("explain", "--model", trained_run, "--json", "--target", "neg", TEXT, "?", "x")
     rows = [json.loads(line) for line in done.out.splitlines()]
-    expected = textattn.load(trained_run).explain([TEXT, "", "x"], target="neg")
+    expected = textattn.load(trained_run).explain([TEXT, "?", "x"], target="neg")
     for row, want in zip(rows, expected, strict=True):
         assert set(row) == {
             "label", "score", "text", "target", "method", "tokens", "offsets", "weights", "attention_weights", "words",
@@ -214,11 +214,11 @@ def test_json_holds_everything(trained_run: Path) -> None:
 
 
 def test_several_texts_stand_apart(trained_run: Path) -> None:
-    done = cli("explain", "--model", trained_run, "-w", "2", stdin=b"good film\n\na bad film\n", COLUMNS="40")
+    done = cli("explain", "--model", trained_run, "-w", "2", stdin=b"good film\nfine\na bad film\n", COLUMNS="40")
     blocks = done.out.split("\n" + "-" * 40 + "\n\n")
     assert len(blocks) == 3
     assert re.sub(r"[\[\]{}]", "", blocks[0]).startswith("good film")
-    assert blocks[1].startswith("(an empty text)\n\nlabel: ")
+    assert blocks[1].startswith("[fine]\n\nlabel: ")
     starts = [line.split(" ")[0] for line in blocks[2].splitlines()[1:4]]
     assert starts == ["", "label:", "contributions:"]
     assert blocks[2].splitlines()[5:7] == ["", "word     weight  attention"]

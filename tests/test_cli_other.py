@@ -36,6 +36,7 @@ COMMANDS = {
     "baseline": ["textattn baseline imdb", "textattn baseline my.yaml data.path=reviews.csv"],
     "compare": ["textattn compare runs/plain runs/faithful", "textattn compare runs/imdb/* --split validation --json"],
     "words": ["textattn words", "textattn words --model runs/imdb --top 30"],
+    "report": ["textattn report", "textattn report runs/tickets --by product --by language", "textattn report --json"],
     "cache": ["textattn cache", "textattn cache --clear"],
     "info": ["textattn info", "textattn info runs/imdb", "textattn info --model runs/imdb --json"],
     "check": ["textattn check quickstart", "textattn check my.yaml data.path=reviews.csv"],

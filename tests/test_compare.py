@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from math import comb
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,59 @@ def test_three_runs_have_three_pairs(tmp_path: Path) -> None:
     assert pairs == [("0", "1"), ("0", "2"), ("1", "2")]
 
 
+def test_better_is_said_only_after_a_correction_for_all_pairs(tmp_path: Path) -> None:
+    """Ten runs that are equally good: some pair looks better by chance, and none is called so."""
+    truth = np.random.default_rng(0).integers(0, 2, 400)
+    runs = [write_run(tmp_path / str(i), truth, answers(truth, 0.8, i), LABELS) for i in range(10)]
+    pairs = compare_runs(runs)["pairs"]
+    ps = [pair["p"] for pair in pairs]
+    assert min(ps) < 0.05
+    # The definition of Holm's procedure, by the smallest p-value.
+    assert min(pair["adjusted_p"] for pair in pairs) == pytest.approx(min(1.0, min(ps) * len(ps)))
+    assert {pair["better"] for pair in pairs} == {None}
+    best = write_run(tmp_path / "best", truth, answers(truth, 0.95, 99), LABELS)
+    found = compare_runs([*runs, best])["pairs"]
+    assert {pair["better"] for pair in found if str(best) in (pair["a"], pair["b"])} == {str(best)}
+    assert not any(line.startswith("  no difference") for line in cli("compare", runs[0], best).out.splitlines())
+
+
+def test_the_p_value_is_that_of_the_metric(tmp_path: Path) -> None:
+    truth = np.random.default_rng(0).integers(0, 2, 300)
+    runs = [
+        write_run(tmp_path / str(i), truth, answers(truth, share, i), LABELS) for i, share in enumerate((0.75, 0.8))
+    ]
+    (pair,) = compare_runs(runs)["pairs"]
+    low, high = pair["interval_95"]
+    z = pair["difference"] / ((high - low) / 2 / 1.96)
+    assert pair["p"] == pytest.approx(2 * NormalDist().cdf(-abs(z)), abs=0.03)
+    for run in runs:
+        metrics = json.loads((run / "metrics.json").read_text())
+        metrics["test"]["headline"] = "accuracy"
+        (run / "metrics.json").write_text(json.dumps(metrics))
+    (pair,) = compare_runs(runs)["pairs"]
+    assert pair["p"] == pair["mcnemar_p"]
+
+
+def test_settings_that_differ_are_listed(tmp_path: Path) -> None:
+    truth = np.arange(40) % 2
+    runs = [write_run(tmp_path / n, truth, answers(truth, 0.8, 1), LABELS) for n in "ab"]
+    for run, rate, encoder in zip(runs, ("0.001", "2e-3"), ("lstm", "gru"), strict=True):
+        (run / "training_config.yaml").write_text(
+            f"data: {{path: x.csv}}\nmodel: {{encoder: {encoder}}}\ntraining: {{learning_rate: {rate}}}\n"
+            f"output: {{dir: {run}}}\n"
+        )
+    found = compare_runs(runs)["settings"]
+    assert found == {"model.encoder": ["lstm", "gru"], "training.learning_rate": [0.001, 0.002]}
+    lines = [line.split() for line in cli("compare", *runs).out.splitlines()]
+    assert ["settings", "that", "differ", "a", "b"] in lines
+    assert ["model.encoder", "lstm", "gru"] in lines
+    assert ["training.learning_rate", "0.001", "0.002"] in lines
+    (runs[0] / "training_config.yaml").write_text("data: [")
+    done = cli("compare", *runs)
+    assert done.code == 3
+    assert "training_config.yaml: damaged" in done.err
+
+
 def test_on_the_command_line(tmp_path: Path) -> None:
     truth = np.arange(200) % 2
     texts = [f"The\nfilm  number {i} " + "is long " * 40 for i in range(200)]
@@ -160,7 +214,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0].split() == ["200", "texts", "of", "test", "x", "y"]
     assert any(line.startswith("y against x: macro_f1 +0.") for line in lines)
-    assert "  y is better: more than chance" in lines
+    assert any(line.startswith("  y is better: more than chance (p = ") for line in lines)
     (example,) = [line for line in lines if line.startswith("  only y: ")]
     assert "The film number" in example
     assert len(example) < 200

@@ -17,8 +17,10 @@ from textattn.config import (
     config_from_mapping,
     config_title,
     dump_config,
+    flat_settings,
     json_schema,
     load_config,
+    override_text,
     shipped_configs,
 )
 from textattn.config.yaml12 import parse_yaml
@@ -169,12 +171,119 @@ def test_an_overridden_path_takes_the_place_of_files_and_the_other_way_round() -
         override("data.files.train=a", "data.path=b")
 
 
-@given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), st.floats(1e-300, 1e300), st.integers(1))
+TEXT_SETTINGS = ["data.label", "data.name", "data.encoding", "data.evidence", "data.train_split"]
+NASTY = [
+    "exp #2",
+    "1",
+    "no",
+    "true",
+    "a: b",
+    "[x].csv",
+    "[a",
+    "{a",
+    "'x'",
+    '"x"',
+    "|",
+    "- a",
+    "*a",
+    "&",
+    "!t",
+    "@",
+    "\t",
+]
+NASTY += [
+    "=",
+    "a=b",
+    " a ",
+    "#",
+    "~",
+    "null ",
+    "1e3",
+    "\n",
+    "%",
+    "?",
+    ",",
+    "[]",
+    "[a] b",
+    "a\\b",
+    "é",
+    "\U0001f600",
+    "\x7f",
+]
+ANY_TEXT = st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(st.sampled_from(TEXT_SETTINGS), ANY_TEXT, st.floats(1e-300, 1e300), st.integers(1, 10**6))
 @settings(deadline=None)
-def test_any_quoted_text_and_any_number_pass_through_an_override(text: str, real: float, whole: int) -> None:
-    quoted = text.replace("'", "''")
-    config = override(f"data.path='{quoted}'", f"training.learning_rate={real!r}", f"training.epochs={whole}")
-    assert (config.data.path, config.training.learning_rate, config.training.epochs) == (text, real, whole)
+def test_any_text_and_any_number_pass_through_an_override(key: str, text: str, real: float, whole: int) -> None:
+    name = key.removeprefix("data.")
+    if text.strip() == "null":
+        text += "x"  # what unsets a setting
+    config = override(f"{key}={text}", f"training.learning_rate={real!r}", f"training.epochs={whole}")
+    assert getattr(config.data, name) == text
+    assert (config.training.learning_rate, config.training.epochs) == (real, whole)
+
+
+@given(ANY_TEXT)
+@settings(deadline=None)
+def test_a_column_can_always_be_named(text: str) -> None:
+    """Where a list is possible too, a text that is not one stands for itself, and `override_text` writes any."""
+    written = override_text(("data", "text"), text)
+    found = override(f"data.text={written}").data.text
+    assert found in (text, [text])
+    assert written == text or text.lstrip().startswith("[")
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("data.text=[a, b]", ["a", "b"]),
+        ("data.text=[1, no, 1e-3, null]", ["1", "no", "1e-3", "null"]),
+        ("data.text=['Review #1', \"b\"]", ["Review #1", "b"]),
+        ("data.text=[Review #1]", "[Review #1]"),
+        ("data.text=[a", "[a"),
+        ("data.text=[[a]]", None),
+        ("data.text=null", "null"),
+        ("data.label_names=[0, 1]", ["0", "1"]),
+        ("data.evidence=null", None),
+        ("data.on_bad_row= skip", "skip"),
+    ],
+)
+def test_lists_texts_and_null(word: str, found: Any) -> None:
+    key = word.partition("=")[0].removeprefix("data.")
+    if word == "data.text=[[a]]":
+        with pytest.raises(ConfigError, match=r"data\.text\[0\]: must be text, got a list"):
+            override(word)
+    else:
+        assert getattr(override(word).data, key) == found
+
+
+def test_quotes_that_reach_an_override_are_part_of_the_text_and_a_warning_says_so() -> None:
+    with pytest.warns(UserWarning, match="the quotes are part of the text"):
+        assert override("data.label='stars'").data.label == "'stars'"
+
+
+PATHS = ["data.path", "data.files.train", "data.unlabelled.path", "data.teacher", "output.dir"]
+
+
+@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize(("text", "found"), [("~", ""), ("~/x #1.csv", "/x #1.csv"), ("~x", None), ("a/~/b", None)])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_tilde_at_the_beginning_of_a_path_is_the_home_directory(
+    key: str, text: str, found: str | None, in_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    others = [] if key == "data.unlabelled.path" else ["data.unlabelled.path=u.csv"]
+    if in_file:
+        values: Any = text
+        for part in reversed(key.split(".")):
+            values = {part: values}
+        base = {} if key.startswith(("data.path", "data.files")) else {"path": "reviews.csv"}
+        values["data"] = base | values.get("data", {})
+        config = config_from_mapping(values, others)
+    else:
+        config = override(f"{key}={text}", *others)
+    assert flat_settings(config)[key] == (text if found is None else f"/home/me{found}")
 
 
 @given(st.sampled_from(["", "data.name=", "training.class_weights=", "data="]), st.text())
@@ -191,12 +300,16 @@ def test_no_override_crashes(key: str, text: str) -> None:
 TRAPS = ["no", "1e-3", "010", "~", "null", "0x1F", "0o7", "12:30", "2024-01-02", ".5", "=", "<<", "a: b", "- a", "#"]
 TRAPS += ["*a", "!a", "'", "\n", " ", "\t", "\x85", "\u2028", "\ufeff", "\x00", "9" * 5000, "x" * 200, "\U0010ffff"]
 TEXTS = st.sampled_from(TRAPS) | st.text(min_size=1)
-FILES = TEXTS | st.lists(TEXTS)
+NAMES = TEXTS.filter(lambda text: "\0" not in text)
+FILES = NAMES | st.lists(NAMES)
 CONFIGS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 2**32 - 1),
         "data": st.fixed_dictionaries(
-            {"path": TEXTS, "label_names": st.none() | st.lists(TEXTS, min_size=2, unique=True)}
+            {
+                "path": TEXTS.filter(lambda text: "\0" not in text),
+                "label_names": st.none() | st.lists(TEXTS, min_size=2, unique=True),
+            }
         )
         | st.fixed_dictionaries({"files": st.fixed_dictionaries({"train": FILES, "test": st.none() | FILES})}),
         "training": st.fixed_dictionaries(

@@ -252,6 +252,8 @@ def test_occlusion_is_what_predict_says_of_the_text_without_the_word() -> None:
         label = classifier.labels.index(explanation.target)
         words = text.split()
         assert [word.text for word in explanation.words] == words
+        if len(words) < 2:
+            continue  # without its only word it is no text
         texts = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
         p = classifier.predict_proba([text, *texts])[:, label]
         same([w.weight for w in explanation.words], np.log(p[0] / (1 - p[0])) - np.log(p[1:] / (1 - p[1:])), 1e-4)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from explain_models import build, same
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from textattn.api import Model
@@ -71,6 +71,7 @@ def borders_of(characters: Sequence[str]) -> set[int]:
 def test_spans_and_gaps_are_the_text_and_no_character_is_split(kind: str, pieces: list[list[str]]) -> None:
     characters = list(itertools.chain.from_iterable(pieces))
     text = "".join(characters)
+    assume(text.strip())
     classifier = CLASSIFIERS[kind]
     for method in ("attention", "occlusion"):
         (explanation,) = classifier.explain(text, method=method)
@@ -92,6 +93,7 @@ def test_spans_and_gaps_are_the_text_and_no_character_is_split(kind: str, pieces
 def test_what_would_flip_an_answer_is_in_whole_characters_too(kind: str, pieces: list[list[str]]) -> None:
     characters = list(itertools.chain.from_iterable(pieces))
     text = "".join(characters)
+    assume(text.strip())
     found = find_flip(CLASSIFIERS[kind], text)
     if found is not None:
         last = 0

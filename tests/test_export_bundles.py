@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,17 @@ def test_a_bundle_is_a_plain_zip_of_what_prediction_needs(
     run, bundle, small, _ = exports
     common = {
         "config.json", "tokenizer.json", "tokenizer_config.json", "training_config.yaml", "metrics.json", "README.md",
+        "checksums.json",
     } | {str(path.relative_to(run)) for path in run.glob("plots/*.png")}  # fmt: skip
     for file, graph_file in ((bundle, "model.onnx"), (small, "model.int8.onnx")):
         with zipfile.ZipFile(file) as members:
             assert members.testzip() is None
             assert set(members.namelist()) == common | {graph_file}
-            for name in members.namelist():
+            checked = json.loads(members.read("checksums.json"))["crc32"]
+            assert set(checked) == {"config.json", "tokenizer.json", "tokenizer_config.json", graph_file}
+            for name, value in checked.items():
+                assert value == f"{zlib.crc32(members.read(name)):08x}"
+            for name in common - {"checksums.json"}:
                 assert members.read(name) == (run / name).read_bytes()
     assert small.stat().st_size < bundle.stat().st_size / 2
 

@@ -88,9 +88,9 @@ def test_whatever_the_csv_module_writes_is_read_back(
             "x.csv:4: 3 fields, but the header has 2 (a, b)",
             (5, "7", "8"),
         ]),
-        ('a,b\n1,2\n"3,4\n5,6\n', [(2, "1", "2"), "x.csv:3: not csv: unexpected end of data (lines 3 to 4)"]),
-        ('a,b\n"1"x,2\n3,4\n', ["x.csv:2: not csv: ',' expected after '\"'", (3, "3", "4")]),
-        ('a,b\n"1,2\n3,4\n"5",6\n7,8\n', [
+        ('a,b\n"1,",2\n"3,4\n5,6\n', [(2, "1,", "2"), "x.csv:3: not csv: unexpected end of data (lines 3 to 4)"]),
+        ('a,b\n"1,"x,2\n3,4\n', ["x.csv:2: not csv: ',' expected after '\"'", (3, "3", "4")]),
+        ('a,b\n"1,2\n3,4\n"5,",6\n7,8\n', [
             "x.csv:2: not csv: ',' expected after '\"' (lines 2 to 4)",
             (5, "7", "8"),
         ]),
@@ -109,7 +109,7 @@ def test_a_bad_csv_row_is_named_and_the_rest_is_read(tmp_path: Path, content: st
         ("text,label,text\na,1,b\n", "x.csv:1: a column name stands twice in the header: text, label, text"),
         ("text, text\na,b\n", "x.csv:1: a column name stands twice in the header: text, text"),
         ('"text,label\na,1\n', "x.csv:1: not csv: unexpected end of data (lines 1 to 2)"),
-        ("text,label\na,1\n".encode("utf-16-le"), "x.csv: text in UTF-16, without its mark"),
+        ("text,label\na,1\n".encode("utf-16-le"), "x.csv: text in UTF-16-LE"),
         (b"text,label\na,1\nna\xefve,2\n", "x.csv:3: byte 3 of the line (0xef) is not utf-8"),
         (b"t\xe9xt,label\na,1\n", "x.csv:1: byte 2 of the line (0xe9) is not utf-8"),
     ],
@@ -143,12 +143,12 @@ def test_other_encodings(tmp_path: Path) -> None:
 def test_a_wrong_encoding_is_an_input_error_with_a_hint(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "text,label\na,1\n")
     assert error(path, encoding="utf-16").startswith("x.csv: not utf-16 (")
-    for name in ("utf-9", "rot13", "\udcff"):
+    for name in ("utf-9", "rot13", "\udcff", "undefined", "idna", "a\0b"):
         for suffix in (".csv", ".jsonl"):
             assert error(write(path.with_suffix(suffix), '{"a": 1}'), encoding=name) == f"unknown encoding {name!r}"
     write(path, "text,label\na,1\n")
     with pytest.raises(InputError) as caught:
-        open_file(write(path, b"caf\xe9\n"))
+        open_file(write(path, b"caf\xe9\n"), "utf-8")
     assert caught.value.hint == "data.encoding=cp1252 (or whatever the file was saved in)"
 
 
@@ -181,7 +181,12 @@ def test_the_first_jsonl_row_need_not_have_every_key(tmp_path: Path) -> None:
     [
         ("", "x.jsonl: no rows; expected one JSON object a line"),
         ("\n\n", "x.jsonl: no rows; expected one JSON object a line"),
-        ('[{"text": "a"}]', 'x.jsonl:1: expected a JSON object such as {"text": …, "label": …}'),
+        ('["text"]\n', 'x.jsonl:1: expected a JSON object such as {"text": …, "label": …}'),
+        ("[]", "x.jsonl: no rows; expected one JSON object a line"),
+        ('[{"text": "a"},\n{"text": "b"}', "x.jsonl:2: not JSON: expected ',' or ']', but the file ends"),
+        ('[{"text": "a"},\n{"text": "b"', "x.jsonl:2: not JSON: Expecting ',' delimiter"),
+        ('[{"text": "a"}] 7', "x.jsonl:1: not JSON: something follows the end of the array"),
+        ('[{"text": ' + "[" * 100_000, "x.jsonl:1: not JSON: nested too deeply"),
         ("text,label\na,1\n", "x.jsonl:1: not JSON: Expecting value at character 1"),
     ],
 )
@@ -210,7 +215,14 @@ def test_parquet_rows_and_the_class_names_of_the_hub(tmp_path: Path) -> None:
     assert rows(path, "both", "text", "label") == [(1, [0, 1], "x", 1), (2, [], None, -1)]
 
 
-@pytest.mark.parametrize("features", ["", "7", "[]", "null", '{"label": 3}'])
+NAMES = '{"label": {"names": %s, "_type": "ClassLabel"}}'
+
+
+@pytest.mark.parametrize(
+    "features",
+    ["", "7", "[]", "null", '{"label": 3}', '{"label": {"_type": "ClassLabel"}}']
+    + [NAMES % names for names in ("5", "[]", "[1, 2]", "null", "[" * 100_000)],
+)
 def test_parquet_without_class_names(tmp_path: Path, features: str) -> None:
     assert open_file(write_parquet(tmp_path / "x.parquet", features, label=[1])).class_names == {}
 
@@ -238,5 +250,5 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path: Path, suffix: str) -
 
 def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
     message = error(write(tmp_path / "x.xlsx", ""))
-    assert message.startswith("x.xlsx: unknown kind of file; readable are .csv, ")
+    assert message.startswith("x.xlsx: unknown kind of file; readable are .txt, .csv, ")
     assert rows(write(tmp_path / "X.CSV", "a\n1\n")) == [(2, "1")]

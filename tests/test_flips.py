@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from textattn.config.schema import TokenizerConfig
+from textattn.errors import InputError
 from textattn.explain import flips
 from textattn.explain.erasure import pack
 from textattn.explain.flips import Flip, find_flip
@@ -250,8 +251,9 @@ def test_an_answer_that_an_empty_text_has_too_cannot_be_flipped() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
-def test_there_is_nothing_to_take_out_of_an_empty_text(text: str) -> None:
-    assert find_flip(build(by_word({"good": 1.0})), text) is None
+def test_an_empty_text_has_no_answer_that_could_flip(text: str) -> None:
+    with pytest.raises(InputError, match=r"is empty; expected a text$"):
+        find_flip(build(by_word({"good": 1.0})), text)
 
 
 def test_a_flip_of_several_labels_is_another_set_of_them() -> None:

@@ -15,6 +15,7 @@ from inprocess import run as cli
 from textattn.errors import ConfigError
 from textattn.storage import cache
 from textattn.storage.run_dir import RunDir
+from textattn.storage.run_folder import begin, check
 
 KEY = "0123456789abcdef" * 4
 TINY = [
@@ -295,15 +296,15 @@ def test_a_run_of_an_earlier_version_is_known_by_files_that_fit_together(work: P
         (work / missing / "RUNDIR.TAG").unlink()
         (work / missing / missing).unlink()
         with pytest.raises(ConfigError, match="nothing was changed"):
-            RunDir(work / missing).begin(overwrite=True)
+            begin(RunDir(work / missing), True)
 
 
 def test_what_a_process_left_that_was_killed_while_it_began_again(work: Path) -> None:
-    RunDir(work / "run").begin(overwrite=False)
+    begin(RunDir(work / "run"), False)
     write(work / "run" / "mine.txt")
-    RunDir(work / "run").check(overwrite=False)
+    check(RunDir(work / "run"), False)
     write(work / "run" / "plots" / "training.png")
     with pytest.raises(ConfigError, match="already contains parts of a run; nothing was changed"):
-        RunDir(work / "run").check(overwrite=False)
+        check(RunDir(work / "run"), False)
     train("run", "--overwrite")
     assert (work / "run" / "mine.txt").read_text() == "mine"

@@ -378,7 +378,7 @@ def test_a_real_model(browse: Browse, trained_run: Path) -> None:
         "Delicious food, friendly staff!",
         "Terrible.\n\nCold   soup <br /> & rude waiter",
         "日本語 👍🏽",
-        "",
+        "?",
         LONG,
     ]
     by_method = [model.explain(written, method=method) for method in METHODS]

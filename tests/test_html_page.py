@@ -26,8 +26,8 @@ NASTY = [
     "\u202eright to left\u202c \u2066isolated\u2069 \ufeff\ufffe\U0001ffff",
     "\n\n  two lines first\t\ttabs  ",
     "👩‍👩‍👧 e\u0301 日本語 العربية",
-    "",
-    " \n ",
+    "?",
+    " \n . ",
 ]
 
 
@@ -130,7 +130,7 @@ def test_real_explanations_of_a_trained_model(trained_run: Path) -> None:
         "Delicious food, friendly staff!",
         "Terrible.\n\nCold   soup <br /> & rude waiter",
         "日本語 👍🏽",
-        "",
+        "?",
         *NASTY,
     ]
     by_method = [model.explain(texts, method=method) for method in METHODS]

@@ -6,8 +6,11 @@ Each ends with its code and a message that says what was kept, and leaves an ear
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -100,7 +103,7 @@ def stopped(
 
 MEASURING = "train mine.yaml data.path=bundled:reviews training.batch_size=32 output.audit_examples=500"
 INTERRUPTED = [
-    *stopped("while reading", f"train mine.yaml {VECTORS}", read_from("pipe"),
+    *stopped("while reading", f"train mine.yaml {FOREVER}", exists("runs/new/owner.json"),
              "interrupted before the run was complete", AGAIN, "runs/new"),
     *stopped("while training", f"train mine.yaml {FOREVER}", exists("runs/new/log.jsonl"),
              "interrupted at step *** of ***; the best model so far (accuracy *** at step ***) is in runs/new", LATER,
@@ -285,3 +288,83 @@ def test_stdin_that_is_closed(place: Path) -> None:
         assert (done.wait(SECONDS), done.stdout.read()) == (2, "")
         assert done.stderr.read().startswith("Usage: textattn predict ")
     assert contents(place) == before
+
+
+# Twice, and where nothing can be said
+
+
+def interrupted_twice(seed: int) -> tuple[int, str]:
+    """A training that gets Ctrl-C twice at random; its exit code and what it says."""
+    chance = random.Random(seed)
+    with process("train", "mine.yaml", FOREVER, stdout=subprocess.DEVNULL) as training:
+        time.sleep(0.3 + 6 * chance.random())
+        for pause in (0.0, chance.choice([0.001, 0.02, 0.3]) * chance.random()):
+            time.sleep(pause)
+            training.send_signal(signal.SIGINT)
+        assert training.stderr is not None
+        said = training.stderr.read()
+        return training.wait(SECONDS), said
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
+def test_ctrl_c_twice_is_ctrl_c(seed: int, place: Path) -> None:
+    code, said = interrupted_twice(seed)
+    assert code == 130, said
+    assert "Traceback" not in said and "ignored" not in said and "bug" not in said
+    assert not list(place.glob("runs/new/owner.*"))
+    # It goes on, or begins if nothing of it was written; so many epochs take too long.
+    with pytest.raises(Killed):
+        train(load_config("mine.yaml", [FOREVER]), resume=True, report=Killer(evaluation=1))
+
+
+@pytest.mark.parametrize("stderr", ["full", "closed", "a pipe that nobody reads"])
+def test_what_cannot_be_said_does_not_end_a_training(stderr: str, place: Path) -> None:
+    end = {"full": "2>/dev/full", "closed": "2>&-", "a pipe that nobody reads": "2> >(exit 0)"}[stderr]
+    command = f"sleep 0.2; exec {shlex.quote(sys.executable)} -m textattn train mine.yaml {end}"
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, timeout=SECONDS * 2, check=False)
+    assert (done.returncode, done.stdout) == (0, b"runs/new\n")
+    assert (place / "runs/new/metrics.json").exists()
+
+
+def test_too_little_memory_is_not_called_a_bug(place: Path) -> None:
+    rows = "text,label\n" + "".join(f"{'word ' * 2000}{i},{i % 2}\n" for i in range(3000))
+    (place / "long.csv").write_text(rows)
+    words = [sys.executable, "-m", "textattn", "predict", "--model", "runs/earlier", "-i", "long.csv"]
+    command = f"ulimit -v 600000; exec {shlex.join(words)}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=SECONDS * 2, check=False)
+    if done.returncode:  # it depends on the libraries how much is too little
+        assert "bug" not in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("std::bad_alloc"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object: Cannot allocate memory"),
+    ],
+)
+def test_a_shortage_of_memory_is_told_as_one(error: Exception, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("textattn.runs.train.prepare", fails)
+    done = cli("train", "mine.yaml")
+    assert done.code == 1
+    assert "Error: there is not enough memory" in done.err and "Hint: " in done.err
+    assert "bug" not in done.err
+
+
+def test_no_folder_for_temporary_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']")
+
+    monkeypatch.setattr("textattn.runs.train.prepare", fails)
+    done = cli("train", "mine.yaml")
+    assert done.code == 1
+    assert done.err.endswith(
+        "Error: no folder for temporary files can be written to (tried ['/tmp', '/var/tmp'])\n"
+        "Hint: name one that can: export TMPDIR=/some/folder\n"
+    )

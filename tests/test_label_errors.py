@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,10 @@ def test_how_they_are_shown(tmp_path: Path) -> None:
     lines = done.out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("label errors: "))
     assert "may have a wrong label" in lines[at]
-    split, row, given, _, rather = lines[at + 1].split()[:5]
-    assert flipped[split, int(row)] == rather
-    assert given == f"{splits[split][int(row)]['label']},"
+    place, given, _, rather = lines[at + 1].split()[:4]
+    split, line = re.fullmatch(r"\S*?(train|validation|test)\S*:(\d+)", place).groups()
+    assert flipped[split, int(line) - 1] == rather
+    assert given == f"{splits[split][int(line) - 1]['label']},"
     assert lines[-1] == "The config is valid, 1 thing to look at; nothing was trained."
 
 

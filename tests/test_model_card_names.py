@@ -58,8 +58,11 @@ def shown(token: Token) -> str:
 
 
 def test_names_add_no_markup(card: str) -> None:
-    kinds = {token.type for token in rendered(card)}
-    assert not kinds & {"html_block", "html_inline", "image", "link_open", "em_open", "strong_open", "s_open", "hr"}
+    tokens = rendered(card)
+    kinds = {token.type for token in tokens}
+    assert not kinds & {"html_block", "html_inline", "image", "em_open", "strong_open", "s_open", "hr"}
+    # The only link is our own, to the report.
+    assert [token.attrs for token in tokens if token.type == "link_open"] == [{"href": "report.html"}]
     headings = [token.map for token in rendered(card) if token.type == "heading_open"]
     lines = card.split("\n---\n", 1)[1].split("\n")
     names = [lines[where[0]].split(":")[0] for where in headings if where]

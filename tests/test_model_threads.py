@@ -24,7 +24,9 @@ def test_many_threads_get_what_one_gets(run: Path, runtime: str) -> None:
     model = textattn.load(run, runtime=runtime)
     generator = random.Random(0)
     vocabulary = [*GOOD, *BAD, "food", "unknown", "😀"]
-    lists = [[" ".join(generator.choices(vocabulary, k=generator.randrange(30))) for _ in range(40)] for _ in range(8)]
+    lists = [
+        [" ".join(generator.choices(vocabulary, k=generator.randrange(1, 30))) for _ in range(40)] for _ in range(8)
+    ]
 
     def answers(texts: list[str]) -> Any:
         return (model.predict(texts), model.explain(texts), model.embed(texts).tolist(), model.predict(texts[0]))

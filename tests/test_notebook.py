@@ -19,7 +19,7 @@ from textattn.explain.html import PageText
 from textattn.inference.classifier import Prediction
 from textattn.inference.notebook import MOST_SHOWN, Answers
 
-TEXTS = ["the food was good and the staff were kind", "not good at all", "", *NASTY]
+TEXTS = ["the food was good and the staff were kind", "not good at all", "?", *(text for text in NASTY if text.strip())]
 
 
 def shown(value: Any) -> Page:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import unsealed
 from inprocess import run as cli
 from stopped_runs import Killed, Killer, outcome, settings, start, write_texts
 
@@ -31,6 +32,7 @@ def old(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from before calibration, plots and several processes."""
     run = tmp_path_factory.mktemp("old") / "run"
     shutil.copytree(trained_run, run)
+    unsealed(run)
     strip(run / "config.json", "temperature")
     strip(run / "metrics.json", "temperature", "reliability", "ece_uncalibrated", "plots")
     strip(run / "environment.json", "processes")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import unsealed
 from export_runs import close
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,7 +186,7 @@ def test_a_model_with_both_is_loaded_as_it_was_trained(tmp_path: Path) -> None:
     assert by_onnx.weights == pytest.approx(by_torch.weights, abs=1e-5)
     config = json.loads((run / "config.json").read_text())
     damaged = {**config, "architecture": {**config.get("architecture", {}), "attention_window": 2}}
-    (run / "config.json").write_text(json.dumps(damaged))
+    (unsealed(run) / "config.json").write_text(json.dumps(damaged))
     done = cli("predict", "x", "--model", str(run), "--runtime", "torch")
     assert done.code == 3
     assert "attention_window must be an odd number" in done.err

@@ -31,7 +31,7 @@ Fr Ra Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 . . La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb . .
 . . Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No . .
 """
-FORMULAS = ["Fe2O3", "FeO", "Cu2O", "NaCl", "Fe(OH)3", "x?", ""]
+FORMULAS = ["Fe2O3", "FeO", "Cu2O", "NaCl", "Fe(OH)3", "x?", "!"]
 
 
 def test_every_element_has_its_place() -> None:
@@ -102,7 +102,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     return textattn.train(
         {
-            "data": {"path": str(folder / "data.csv")},
+            "data": {"path": str(folder / "data.csv"), "test_fraction": 0.0},
             "tokenizer": {"type": "composition"},
             "model": {"embedding_dim": 8, "hidden_size": 8},
             "training": {"epochs": 4, "batch_size": 8, "learning_rate": 0.02},

@@ -81,7 +81,7 @@ def test_several_texts_and_methods_are_numbered(trained_run: Path, tmp_path: Pat
     assert sorted(file.name for file in tmp_path.iterdir()) == [f"w-{n}.png" for n in range(1, 5)]
 
 
-@pytest.mark.parametrize("text", ["", " ", "$x$ and $y", "电影 很好 👩‍🚀 é", "word " * 300, "x" * 500, "a\tb\x00c"])
+@pytest.mark.parametrize("text", ["?", "$x$ and $y", "电影 很好 👩‍🚀 é", "word " * 300, "x" * 500, "a\tb\x00c"])
 def test_any_text_can_be_drawn(trained_run: Path, tmp_path: Path, text: str) -> None:
     run = textattn.load(trained_run)
     file = tmp_path / "x.png"

@@ -113,7 +113,7 @@ def three(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 def losses_and_metrics(run: Path) -> tuple[list[float], list[float]]:
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    (metric,) = {key for entry in log for key in entry if key.startswith("eval_")}
+    (metric,) = {key for entry in log for key in entry if key.startswith("eval_") and key != "eval_loss"}
     return [entry["loss"] for entry in log], [entry[metric] for entry in log]
 
 

@@ -88,7 +88,10 @@ def test_a_few_labels_and_a_teacher_are_as_good_as_the_teacher(folder: Path) -> 
 
 
 def prepared(data: dict[str, Any]) -> Any:
-    config = load_config("quickstart", [*(f"data.{key}={json.dumps(value)}" for key, value in data.items())])
+    config = load_config(
+        "quickstart",
+        [*(f"data.{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in data.items())],
+    )
     return prepare(config, Report())
 
 

@@ -125,16 +125,18 @@ BAD = [
     ({"text": " \t\n", "label": 1}, "column 'text' is empty; expected a text"),
     ({"text": None, "label": 1}, "column 'text' is empty; expected a text"),
     ({"label": 1}, "column 'text' is empty; expected a text"),
-    ({"text": 5, "label": 1}, "column 'text' holds int '5'; expected a text"),
+    ({"text": float("nan"), "label": 1}, "column 'text' is empty; expected a text"),
+    ({"text": True, "label": 1}, "column 'text' holds bool 'True'; expected a text"),
     ({"text": ["a"], "label": 1}, "column 'text' holds list \"['a']\"; expected a text"),
     ({"text": "a"}, "column 'label' is empty; expected a label"),
     ({"text": "a", "label": " "}, "column 'label' is empty; expected a label"),
+    ({"text": "a", "label": float("nan")}, "column 'label' is empty; expected a label"),
     *(
         (
             {"text": "a", "label": label},
-            f"column 'label' holds {label!r}; expected a string, an integer, a boolean or a list of them",
+            f"column 'label' holds {label!r}; expected a string, a number, a boolean or a list of them",
         )
-        for label in (0.5, float("nan"), {"a": 1}, [["a"]], [None], [0.5])
+        for label in (float("inf"), {"a": 1}, [["a"]], [None], [float("nan")])
     ),
 ]
 

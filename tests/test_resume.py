@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from inprocess import run as cli
 from stopped_runs import KINDS, Killed, Killer, merged, outcome, settings, start, write_texts
 
 from textattn.config import config_from_mapping
-from textattn.errors import TrainingError
+from textattn.errors import InputError, TrainingError
 from textattn.report import Evaluation
 from textattn.runs.train import train
 from textattn.training.state import BestWeights, Progress, TrainState
@@ -157,6 +158,23 @@ def test_all_checkpoints_damaged_begins_again(data: Path, undisturbed: dict[str,
     report = Killer()
     assert outcome(start(config, report, resume=True)) == undisturbed
     assert any("so training starts again" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_a_lost_or_damaged_file_of_the_model_is_said_at_once(
+    name: str, content: bytes | None, data: Path, tmp_path: Path
+) -> None:
+    config = settings(data, tmp_path / "run")
+    file = stopped(config) / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    report = Killer()
+    with pytest.raises(InputError, match=rf"run/{re.escape(name)}: (no such file|damaged|not a tokenizer)") as caught:
+        start(config, report, resume=True)
+    assert not report.steps
+    assert "overwrite=True begins again" in str(caught.value.hint)
 
 
 def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(data: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import unsealed
 from inprocess import run as cli
 from safetensors import safe_open
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
@@ -24,13 +25,15 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 import textattn
 from textattn.data.sources import CORPUS
 from textattn.errors import ConfigError, InputError
-from textattn.storage import files, model_files
+from textattn.storage import files
+from textattn.storage.find_model import find_model
 from textattn.storage.run_dir import RunDir
+from textattn.storage.run_folder import begin
 
 FILES = {
-    "RUNDIR.TAG",
+    "RUNDIR.TAG", "checksums.json",
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
-    "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
+    "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md", "report.html",
     "predictions/test.parquet", "attention/test.parquet",
     "plots/training.png", "plots/confusion_matrix.png", "plots/reliability.png",
 }  # fmt: skip
@@ -199,15 +202,15 @@ def test_a_file_that_cannot_keep_its_group_is_not_opened_to_another(mode: int, l
 
 
 def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    RunDir(tmp_path).begin(False)
+    begin(RunDir(tmp_path), False)
     for name in ("metrics.json", "training_config.yaml", "model.safetensors", "mine.txt"):
         (tmp_path / name).write_text(name)
     (tmp_path / "predictions").mkdir()
     with pytest.raises(ConfigError) as caught:
-        RunDir(tmp_path).begin(False)
+        begin(RunDir(tmp_path), False)
     assert caught.value.message == f"output.dir: {tmp_path} already contains a finished run; nothing was changed"
     assert len(list(tmp_path.iterdir())) == 6
-    RunDir(tmp_path).begin(True)
+    begin(RunDir(tmp_path), True)
     assert {p.name for p in tmp_path.iterdir()} == {"RUNDIR.TAG", "mine.txt"}
 
 
@@ -216,14 +219,14 @@ def test_a_folder_that_is_no_run_is_never_emptied(tmp_path: Path, overwrite: boo
     """`--overwrite output.dir=.` in a project must not cost it its README."""
     (tmp_path / "README.md").write_text("my project")
     with pytest.raises(ConfigError, match="already contains files that are not a run; nothing was changed"):
-        RunDir(tmp_path).begin(overwrite)
+        begin(RunDir(tmp_path), overwrite)
     assert (tmp_path / "README.md").read_text() == "my project"
 
 
 def test_the_run_directory_must_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"output\.dir: .*/file is a file"):
-        RunDir(tmp_path / "file").begin(True)
+        begin(RunDir(tmp_path / "file"), True)
 
 
 # Finding
@@ -242,19 +245,22 @@ def fake_run(path: Path, finished_at: int | None) -> Path:
 def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
-        model_files.find_model(None)
+        find_model(None)
     assert caught.value.message == "no model is given, and there is no finished run under runs/"
     assert caught.value.hint == "textattn train quickstart"
     fake_run(tmp_path / "runs" / "a" / "2026-01-01", 300)
     fake_run(tmp_path / "runs" / "a" / "2026-01-02", 100)
     fake_run(tmp_path / "runs" / "b", 200)
     fake_run(tmp_path / "runs" / "c" / "interrupted", None)
-    assert model_files.find_model(None) == Path("runs/a/2026-01-01")
-    assert model_files.find_model("runs/c/interrupted") == Path("runs/c/interrupted")
-    assert model_files.find_model("runs/a") == Path("runs/a/2026-01-01")
+    assert find_model(None) == Path("runs/a/2026-01-01")
+    assert find_model("runs/c/interrupted") == Path("runs/c/interrupted")
+    for folder in ("runs", "runs/a"):
+        with pytest.raises(InputError, match=f"^model: {folder} is not a run, but a folder of runs$") as caught:
+            find_model(folder)
+        assert caught.value.hint == "model='runs/a/2026-01-01'"
     monkeypatch.setenv("TEXTATTN_MODEL", "runs/b")
-    assert model_files.find_model(None) == Path("runs/b")
-    assert model_files.find_model("runs/a/2026-01-02") == Path("runs/a/2026-01-02")
+    assert find_model(None) == Path("runs/b")
+    assert find_model("runs/a/2026-01-02") == Path("runs/a/2026-01-02")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +269,17 @@ def test_the_newest_finished_run_is_the_default(tmp_path: Path, monkeypatch: pyt
         ("nothing", "model: no such folder: nothing"),
         ("empty", "empty: this folder contains no model (config.json and model.safetensors missing)"),
         ("file", "model: file is a file, but not a textattn bundle"),
-        ("no/where", "model: there is no folder 'no/where', and it could not be read from the Hub either: "),
+        ("no/where", "model: no such folder: no/where; a model on the Hub is named hf://no/where"),
+        ("no/where@main", "model: no/where@main could not be read from the Hub: HF_HUB_OFFLINE is set"),
+        ("hf://no/where", "model: no/where could not be read from the Hub: HF_HUB_OFFLINE is set"),
+        ("hf://where", "model: a model on the Hub is named hf://user/name or hf://user/name@revision, got hf://where"),
+        ("runs/where", "model: no such folder: runs/where"),
+        ("runs/where@main", "model: no such folder: runs/where@main"),
+        ("empty/where@main", "model: no such folder: empty/where@main"),
+        ("a/b/c", "model: no such folder: a/b/c"),
+        ("./where", "model: no such folder: ./where"),
+        ("no/model.zip", "model: no such folder: no/model.zip"),
+        ("a\0b", "model: a path must not contain the character NUL (\\0)"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(
@@ -273,7 +289,7 @@ def test_a_model_that_is_not_there_is_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as caught:
-        model_files.find_model(name)
+        find_model(name)
     assert caught.value.message.startswith(message)
 
 
@@ -302,7 +318,7 @@ class Explode:
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a graph cut short": (
         lambda run: (run / "model.onnx").write_bytes((run / "model.onnx").read_bytes()[:-100]),
-        "model.onnx: damaged, or no ONNX model (",
+        "model.onnx: damaged, or not written by textattn (",
     ),
     "weights cut short": (truncate, "model.safetensors: damaged ("),
     "a pickle for weights": (
@@ -348,7 +364,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_a_damaged_model_is_refused_and_the_file_named(what: str, trained_run: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    run = unsealed(Path(shutil.copytree(trained_run, tmp_path / "run")))
     damage, message = DAMAGE[what]
     if "model.safetensors" in message:
         (run / "model.onnx").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def test_without_weights_there_is_no_trace(trained_run: Path, tmp_path: Path) ->
 def test_a_text_has_the_segments_of_the_model() -> None:
     model: Model = build("additive")
     model.tokenizer.num_segments = 2
+    model.config = replace(model.config, text_columns=["title", "body"])
     with pytest.raises(ConfigError, match="expected 2 segments"):
         model.trace(["a", "b", "c"])
     assert model.trace(["good", "food"]).text == "good\tfood"

@@ -18,7 +18,8 @@ from studies import SMALLER, SPACE, outcome, search, summary, write_data, write_
 import textattn
 from textattn.config import load_config
 from textattn.data.sources import CORPUS
-from textattn.storage.model_files import newest_run
+from textattn.errors import InputError
+from textattn.storage.find_model import newest_run
 
 TRIALS = 3
 
@@ -364,7 +365,8 @@ def test_a_model_of_a_search_is_not_the_default(
     best = tmp_path / "runs" / "mine-tune" / "trials" / str(summary(study)["best"]["trial"])
     (best / "metrics.json").touch()  # the newest
     assert newest_run() == Path("runs/mine/1")
-    assert textattn.load("runs/mine-tune").path == Path("runs/mine-tune") / best.relative_to(best.parent.parent)
+    with pytest.raises(InputError, match="runs/mine-tune is not a run, but a folder of runs"):
+        textattn.load("runs/mine-tune")
 
 
 def test_a_missing_tool_is_said_before_a_trial_is_lost(

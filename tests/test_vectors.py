@@ -102,7 +102,7 @@ def test_files_that_are_no_use(tmp_path: Path) -> None:
     assert message(tmp_path / "x.txt") == "FILE: model.vectors.path: no such file"
     assert message(write(tmp_path / "x.txt")) == "FILE: contains no word of the vocabulary"
     assert message(write(tmp_path / "x.txt", "bad 1 2")) == "FILE: contains no word of the vocabulary"
-    assert message(tmp_path).startswith("FILE: model.vectors.path: cannot be read (")
+    assert message(tmp_path) == "FILE: model.vectors.path: a folder, not a file"
     (tmp_path / "y.bin").write_bytes(b"3 2\n\xff\xfe\x00")
     assert message(tmp_path / "y.bin").startswith("FILE: model.vectors.path: cannot be read (")
     (tmp_path / "y.gz").write_bytes(b"good 1 2\n")

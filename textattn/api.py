@@ -47,8 +47,8 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runti
     """Load a trained model. Several threads may use it at the same time.
 
     Args:
-        model: a run directory, a bundle or a Hub id; the default is $TEXTATTN_MODEL or else the newest finished run
-            under runs/.
+        model: a run directory, a bundle or a model on the Hub (`hf://user/name`, `hf://user/name@revision`); the
+            default is $TEXTATTN_MODEL or else the newest finished run under runs/.
         device: the device to compute on; every device except `cpu` needs torch.
         runtime: `onnx` (ONNX Runtime), `int8` (ONNX Runtime with the quantised model) or `torch`; the default is the
             first of these that is available.
@@ -57,7 +57,7 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runti
         textattn.errors.InputError: the model does not exist or is damaged.
         textattn.errors.ConfigError: the device or the runtime does not exist.
     """
-    from textattn.storage.model_files import find_model
+    from textattn.storage.find_model import find_model
 
     return Model.load(find_model(None if model is None else os.fspath(model)), device, runtime)
 

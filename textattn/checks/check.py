@@ -87,7 +87,7 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     facts["forecast"] = _forecast(data, placement, seconds, report) if with_forecast else None
     labelled = data.labelled_by_people()  # findings refer to rows of the user's files
     corpus, tokens = labelled.corpus, labelled.tokens
-    found = lint(corpus, tokenizer, {name: tokens[name] for name in corpus.splits()})
+    found = lint(corpus, tokenizer, {name: tokens[name] for name in corpus.splits()}, config.data)
     if deep:
         with limited_blas(), report.progress("Looking for label errors", num_models(corpus), "models") as advance:
             suspected, facts["label_errors"] = find_label_errors(corpus, tokens, advance, report.note)

@@ -16,8 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.checks.lint import Finding, duplicate_groups
+from textattn.checks.finding import Finding
+from textattn.checks.lint import duplicate_groups
 from textattn.data.read import Corpus
+from textattn.measure.confident_learning import (
+    SUREST,
+    SUSPICIOUS,
+    confident_disagreements,
+    disagreement_of_surest,
+    has_learned,
+)
 from textattn.tokens.token_arrays import TokenArrays
 
 Floats = NDArray[np.float64]
@@ -31,12 +39,6 @@ FEWEST_TEXTS = 2
 MAX_FEATURES = 500_000
 # Examples listed with the finding.
 SHOWN = 10
-# Labels are suspected if at least the share SUSPICIOUS of the most confidently predicted texts (the share SUREST of all
-# texts) was given a different label. In clean data that share is below 2 % (IMDB 0.2 %, TREC 0.3 %, SST-2 1.2 %),
-# whatever the models get wrong in other texts.
-SUREST, SUSPICIOUS = 0.1, 0.02
-# Models can judge labels if their balanced accuracy covers at least this share of the way from chance to 1.
-LEAST_LEARNED = 0.2
 
 
 def num_models(corpus: Corpus) -> int:
@@ -79,7 +81,7 @@ def find_label_errors(
         for number in range(FOLDS):
             _fit(features, column, fold == number, probs)
             on_model(i * FOLDS + number + 1)
-        if not _has_learned(column, probs):
+        if not has_learned(column, probs):
             continue
         judged += 1
         suggested[:, i] = confident_disagreements(column, probs)
@@ -128,40 +130,6 @@ def find_label_errors(
     return [Finding("label_errors", message, hint, len(rows), examples[:SHOWN])], examples
 
 
-def disagreement_of_surest(labels: NDArray[np.int64], probs: Floats) -> float:
-    """The share of texts with a different label than predicted, among the most confidently predicted texts.
-
-    Args:
-        labels: (texts,) the given labels.
-        probs: (texts, labels) probabilities predicted by models that have not seen the texts.
-    """
-    order = np.argsort(-probs.max(axis=1), kind="stable")
-    order = order[: max(1, round(SUREST * len(order)))]
-    return float((probs[order].argmax(axis=1) != labels[order]).mean())
-
-
-def confident_disagreements(labels: NDArray[np.int64], probs: Floats) -> NDArray[np.int64]:
-    """Find the off-diagonal texts of the confident joint.
-
-    Args:
-        labels: (texts,) the given labels.
-        probs: (texts, labels) probabilities predicted by models that have not seen the texts.
-
-    Returns:
-        (texts,) the label that each text should probably have; the given label if nothing speaks against it.
-    """
-    number, num_labels = probs.shape
-    everyone = np.arange(number)
-    sizes = np.bincount(labels, minlength=num_labels)
-    totals = np.bincount(labels, probs[everyone, labels], minlength=num_labels)
-    # A label that was given to no text has no mean, so its threshold is never reached.
-    thresholds = np.where(sizes > 0, totals / np.maximum(sizes, 1), np.inf)
-    reached = probs >= thresholds
-    counted = np.where(reached, probs, -1.0).argmax(axis=1)
-    confident = reached.any(axis=1)
-    return np.where(confident, counted, labels)
-
-
 def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Assign the texts to folds, all texts of a group to the same fold: (texts,)."""
     order = np.random.default_rng(0).permutation(int(groups.max()) + 1)
@@ -205,17 +173,6 @@ def _fit(features: Any, labels: NDArray[np.int64], held_out: NDArray[np.bool_], 
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(solver="newton-cg", C=C, max_iter=50).fit(features[~held_out], labels[~held_out])
     probs[np.ix_(held_out, model.classes_)] = model.predict_proba(features[held_out])
-
-
-def _has_learned(labels: NDArray[np.int64], probs: Floats) -> bool:
-    """Whether the models are much better than chance in balanced accuracy."""
-    present = np.flatnonzero(np.bincount(labels, minlength=probs.shape[1]))
-    if len(present) < 2:
-        return False
-    answers = probs.argmax(axis=1)
-    recall = np.mean([(answers[labels == label] == label).mean() for label in present])
-    chance = 1 / len(present)
-    return bool(recall - chance >= LEAST_LEARNED * (1 - chance))
 
 
 def _names(row: NDArray[np.int64], corpus: Corpus) -> str | list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.checks.finding import Finding
+from textattn.config.schema import DataConfig
+from textattn.data.label_faults import label_faults
 from textattn.data.read import Corpus, Split
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
@@ -43,26 +45,19 @@ FEWEST_NEIGHBOURS, NEIGHBOURS_SHARE, NEIGHBOURS_TIMES = 20, 0.02, 5
 _NO_WORD = re.compile(r"\W+")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something the user should look at before training."""
+def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays], data: DataConfig) -> list[Finding]:
+    """Run all checks; findings that make test metrics wrong come first, then those that make models worse.
 
-    kind: str
-    message: str
-    hint: str
-    count: int
-    """Number of texts, tokens or labels concerned."""
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-
-def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays]) -> list[Finding]:
-    """Run all checks; findings that make test metrics wrong come first, then those that make models worse."""
+    Args:
+        data: the settings that the corpus was read with, which hints extend.
+    """
     splits = corpus.splits()
     hashes = {name: _hashes(split) for name, split in splits.items()}
     found = [
         *_duplicates(splits, hashes),
         *_near_duplicates(splits, tokens, hashes),
         *_neighbours(corpus, tokenizer, tokens["train"]),
+        *(Finding(f.kind, f.message, f.hint, f.count, f.examples) for f in label_faults(corpus, data)),
         *_contradictions(splits, hashes, corpus.labels),
         *_giveaways(corpus, tokenizer, tokens["train"]),
         *_sorted(corpus.train),

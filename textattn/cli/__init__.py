@@ -9,13 +9,17 @@ import signal
 import sys
 import time
 
-from textattn.cli.console import is_debug, print_error, print_trace, tolerate_encodings
+from textattn.cli import interrupts
+from textattn.cli.console import is_debug, note, print_error, print_trace, tolerate_encodings
 from textattn.cli.quick import run_quickly
-from textattn.errors import Elsewhere, InputError, TextattnError
+from textattn.cli.shortages import shortage
+from textattn.errors import ConfigError, Elsewhere, InputError, TextattnError
+from textattn.storage import hub
 
 # What the system does not let us do with a file, wherever we ask for it.
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 ISSUES = "https://github.com/textattn/textattn/issues"
+# In the words of torch.
 # Of the process that says what is wrong, while the others of the same training wait.
 SECONDS_TO_SPEAK = 5.0
 
@@ -27,6 +31,7 @@ def main() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (as long as the process)
     tolerate_encodings()
+    hub.on_read(lambda text: note(text, "Note"))
     # On Linux, torch then puts large tensors on huge pages, and a training step waits less for memory. Torch reads the
     # variable when it is loaded.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -52,23 +57,26 @@ def main() -> None:
             # All is said; what torchrun sends the others of a training need not interrupt the end of this one.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(interrupts.EXIT_CODE)
     except BrokenPipeError:
         # `| head` has seen enough.
         _end_stdout()
         sys.exit(1)
     except Exception as error:
         _trace()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            _end_stdout()
-            if error.errno == errno.EFBIG:
-                what, hint = "a file would grow larger than is allowed here", "ulimit -f shows the limit"
-            else:
-                what, hint = "the disk is full", "free some space, or write to another disk"
-            print_error(TextattnError(what, hint))
-            sys.exit(1)
+        if interrupts.has_come():  # and a library has made another error of it
+            sys.exit(interrupts.EXIT_CODE)
         if isinstance(error, OSError) and error.errno in NOT_OURS and isinstance(error.filename, str):
             print_error(InputError(f"{error.filename}: {error.strerror}"))
             sys.exit(InputError.exit_code)
+        if (known := shortage(error)) is not None:
+            _end_stdout()
+            print_error(known)
+            sys.exit(known.exit_code)
+        if isinstance(error, ValueError) and "embedded null" in str(error):
+            print_error(ConfigError("a path must not contain the character NUL (\\0)"))
+            sys.exit(ConfigError.exit_code)
         report = (
             "report what is printed above"
             if is_debug()

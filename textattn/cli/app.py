@@ -19,6 +19,7 @@ from textattn.cli import (
     export,
     info,
     predict,
+    report,
     train,
     tune,
     words,
@@ -44,6 +45,7 @@ app.command("audit")(audit.audit)
 app.command("baseline")(baseline.baseline)
 app.command("compare")(compare.compare)
 app.command("words")(words.words)
+app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("check")(check.check)

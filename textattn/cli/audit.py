@@ -10,7 +10,7 @@ from textattn.cli.answers import open_model
 from textattn.cli.console import enumerated, note, out, out_json, table
 from textattn.cli.options import Data, DataSettings, Device, Json, Quiet
 from textattn.cli.settings import data_settings
-from textattn.errors import InputError
+from textattn.errors import TextattnError, shell_command
 from textattn.explain.methods import audited_names, method_names
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
     if data is None:
         try:
             kept = keep_audit(classifier, found)
-        except (OSError, InputError) as error:
+        except (OSError, TextattnError) as error:
             note(f"the audit could not be kept in {classifier.path}: {error}", "Warning")
         else:
             if kept is not None:
-                note(f"Kept in {kept}: metrics.json and README.md")
+                note(f"Kept in {kept}: metrics.json and README.md. To show it in report.html too:")
+            note(shell_command("  textattn report {}", kept))
 
 
 def print_audit(result: AuditResult, verdict: str) -> None:

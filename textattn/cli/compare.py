@@ -34,11 +34,12 @@ def compare(
     textattn compare runs/plain runs/faithful
     textattn compare runs/imdb/* --split validation --json
 
-    Metrics side by side; for every pair the difference with its 95 % interval (paired bootstrap), McNemar's test, and
-    texts that only one of them gets right.
+    Metrics side by side with the settings that differ; for every pair the difference with its 95 % interval (paired
+    bootstrap), McNemar's test, and texts that only one of them gets right. A run is called better only if that holds
+    after Holm's correction for all pairs.
     """
     from textattn.measure.compare import compare_runs
-    from textattn.storage.model_files import find_model
+    from textattn.storage.find_model import find_model
 
     found = compare_runs([find_model(run) for run in runs], split, examples=examples)
     if json:
@@ -52,23 +53,38 @@ def compare(
     ]
     for line in table(rows, (f"{found['num_examples']:,} texts of {split}", *names)):
         out(line)
+    if found["settings"]:
+        out("")
+        settings = [(name, *map(_shown, values)) for name, values in found["settings"].items()]
+        for line in table(settings, ("settings that differ", *names)):
+            out(line)
     of = dict(zip((one["run"] for one in found["runs"]), names, strict=True))
     for pair in found["pairs"]:
         out("")
-        _print_pair(pair, of[pair["a"]], of[pair["b"]], found["metric"])
+        _print_pair(pair, of, found["metric"], len(found["pairs"]))
 
 
-def _print_pair(pair: Mapping[str, Any], a: str, b: str, metric: str) -> None:
+def _print_pair(pair: Mapping[str, Any], of: Mapping[str, str], metric: str, num_pairs: int) -> None:
+    """Prints a pair of runs.
+
+    Args:
+        pair: an entry of `pairs`.
+        of: the name that is printed for each run.
+        metric: the headline metric.
+        num_pairs: the number of comparisons for which p-values were corrected.
+    """
     low, high = pair["interval_95"]
-    difference = pair["difference"]
-    sure = low > 0 or high < 0
-    better = b if difference > 0 else a
+    difference, a, b = pair["difference"], of[pair["a"]], of[pair["b"]]
+    p = f"p = {pair['adjusted_p']:.2g}" + (f", corrected for {num_pairs} comparisons" if num_pairs > 1 else "")
     out(f"{b} against {a}: {metric} {difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
     out(
         f"  right: both {pair['both_right']:,}, {a} alone {pair['only_a_right']:,}, {b} alone "
         f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}"
     )
-    out(f"  {better} is better: more than chance" if sure else "  no difference that chance could not make")
+    if pair["better"] is None:
+        out(f"  no difference that chance could not make ({p})")
+    else:
+        out(f"  {of[pair['better']]} is better: more than chance ({p})")
     for side, name in (("only_a_right", f"only {a}"), ("only_b_right", f"only {b}"), ("both_wrong", "neither")):
         for example in pair["examples"][side]:
             text = " ".join(example["text"].split())
@@ -78,6 +94,13 @@ def _print_pair(pair: Mapping[str, Any], a: str, b: str, metric: str) -> None:
 
 def _label(value: str | list[str]) -> str:
     return value if isinstance(value, str) else "+".join(value) or "none"
+
+
+def _shown(value: Any) -> str:
+    """A setting as a config has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _short(runs: list[str]) -> list[str]:

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 # Control characters and turns of direction that JSON may hold as they are.
 _RAW_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CLEAR = "\r\x1b[K"
+STDERR = 2
 _quiet = False
 _debug = False
+_begin_line = ""
+"""Takes away what `waiting` shows, before something else is printed."""
 
 
 def set_quiet(value: bool) -> bool:
@@ -79,11 +83,14 @@ def waiting(text: str) -> Iterator[None]:
     if not is_live():
         yield
         return
+    global _begin_line
     print(text, end="", file=sys.stderr, flush=True)
+    _begin_line = CLEAR
     try:
         yield
     finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        print(_begin_line, end="", file=sys.stderr, flush=True)
+        _begin_line = ""
 
 
 def error_console() -> Console:
@@ -127,7 +134,9 @@ def _stderr(label: str, text: str, color: str) -> None:
     if label:
         begin = f"{label}:"
         text = (f"\x1b[1;{color}m{begin}\x1b[0m" if use_color(sys.stderr) else begin) + " " + text
-    print(text, file=sys.stderr, flush=True)
+    global _begin_line
+    print(_begin_line + text, file=sys.stderr, flush=True)
+    _begin_line = ""
 
 
 def out(text: str) -> None:
@@ -203,6 +212,24 @@ def display_width(text: str) -> int:
     import unicodedata
 
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def tolerate_full_stderr() -> None:
+    """What cannot be written to stderr (a full disk, a terminal that is gone) is lost; what was begun goes on."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):  # None where it is closed, or no file
+        if sys.stderr.fileno() == STDERR:
+            stream = io.BufferedWriter(_Lossy(STDERR, "wb", closefd=False))
+            sys.stderr = io.TextIOWrapper(stream, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
+
+
+class _Lossy(io.FileIO):
+    """A file that takes everything and writes what it can."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(memoryview(content).cast("B"))
 
 
 def tolerate_encodings() -> None:

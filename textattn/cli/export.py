@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from textattn.cli.console import note, out, out_json
 from textattn.cli.options import Json, Model, Quiet
+from textattn.errors import ConfigError, Option
 
 
 def export(
@@ -45,8 +47,7 @@ def export(
     Before anything is written, model.onnx is compared with torch and int8 is measured on the run's validation split.
     """
     from textattn.cli.progress import ConsoleReport
-    from textattn.errors import ConfigError, Option
-    from textattn.storage.model_files import find_model
+    from textattn.storage.find_model import find_model
     from textattn.storage.run_dir import ONNX, ONNX_INT8
 
     run = find_model(model)
@@ -64,11 +65,13 @@ def export(
     report = ConsoleReport()
     facts: dict[str, Any] = {"run": str(run)}
     written = run / ONNX
-    if not written.is_file() or not (int8 or bundle):
-        facts["max_difference"] = export_onnx(run)
-        note(f"{written}: {written.stat().st_size / 1e6:.1f} MB, at most {facts['max_difference']:.1e} from torch")
-    if int8:
-        quantised = export_int8(run, split, max_drop, report)
+    is_missing = not written.is_file()
+    with _writing(run) if is_missing or int8 or not bundle else contextlib.nullcontext():
+        if is_missing or not (int8 or bundle):
+            facts["max_difference"] = export_onnx(run)
+            note(f"{written}: {written.stat().st_size / 1e6:.1f} MB, at most {facts['max_difference']:.1e} from torch")
+        quantised = export_int8(run, split, max_drop, report) if int8 else None
+    if quantised is not None:
         written = run / ONNX_INT8
         facts["int8"] = quantised.to_dict()
         note(
@@ -86,3 +89,10 @@ def export(
         out_json(facts, indent=True)
     else:
         out(str(written))
+
+
+def _writing(run: Path) -> contextlib.AbstractContextManager[object]:
+    """Own the folder of the model while it is written; it need not be the directory of a run."""
+    from textattn.storage.locks import owned
+
+    return owned(run, "exported", "wait until that process has ended", setting=Option("model"))

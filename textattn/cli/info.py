@@ -39,7 +39,8 @@ def info(
     """
     if path is not None and model is not None:
         raise ConfigError("give either MODEL or --model, not both", shell_command("textattn info {}", path))
-    from textattn.storage.model_files import ModelFiles, find_model, read_model_config
+    from textattn.storage.find_model import find_model
+    from textattn.storage.model_files import ModelFiles, read_model_config
     from textattn.storage.run_dir import ENVIRONMENT, METRICS, ONNX, ONNX_INT8, WEIGHTS
 
     files = ModelFiles(find_model(path or model))

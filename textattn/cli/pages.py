@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textattn.cli.split_texts import LabelledTexts
-from textattn.errors import Option
+from textattn.errors import ConfigError, Option
 from textattn.explain.elements import ElementMean
 from textattn.explain.explanations import Explanation
 from textattn.explain.html import PageText, render_page
 from textattn.explain.stored_audit import trust
 from textattn.inference.classifier import Classifier
+from textattn.pages.gather import RunReport
 from textattn.storage.files import atomic_path, check_new, write_text, writing
+from textattn.storage.run_dir import REPORT, RunDir
 
 
 def write_page(
@@ -53,6 +55,30 @@ def _maps(classifier: Classifier, explanations: Sequence[Explanation]) -> Sequen
         return ()
     maps = trace(classifier, attention.text).attention_map
     return () if maps is None else maps.astype(float).tolist()
+
+
+def write_report(file: Path | None, classifier: Classifier, report: RunReport) -> Path:
+    """The report of a run as one HTML page.
+
+    Args:
+        file: where to write it; None: report.html of the run.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ConfigError: the file cannot be written, or it is a link or not in a directory of ours.
+    """
+    from textattn.pages.html import render_report
+
+    run = RunDir(classifier.path)
+    page = render_report(report)
+    if file is None and not (run.is_run() and not run.report.is_symlink()):
+        raise ConfigError(f"{run} is not a run that was trained here, and is not written to", Option("output", REPORT))
+    file = file or run.report
+    with writing(file, Option("output", REPORT)):
+        write_text(file, page)
+    return file
 
 
 def plot_files(file: Path, number: int) -> list[Path]:

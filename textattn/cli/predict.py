@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textattn.cli.answers import check_arguments, note_truncated, note_unsure, open_model, print_predictions
+from textattn.cli.answers import Counts, check_arguments, open_model, print_predictions
 from textattn.cli.console import note, out_bytes, out_json
 from textattn.cli.options import Device, Json, Model, Quiet, Runtime, Texts
-from textattn.errors import ConfigError, Option
+from textattn.errors import ConfigError, InputError, Option
 
 if TYPE_CHECKING:
     from textattn.data.formats import Format
     from textattn.data.table import Table
-    from textattn.inference.bulk import BulkJob, Summary
+    from textattn.inference.bulk import BulkJob
+    from textattn.inference.partial import Summary
 
 
 def predict(  # noqa: PLR0913 (every option of a command is a parameter)
@@ -48,8 +49,22 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         str | None, typer.Option("--output-format", metavar="FORMAT", help="Default: by the suffix; jsonl for stdout.")
     ] = None,
     encoding: Annotated[
-        str, typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files.")
-    ] = "utf-8",
+        str | None,
+        typer.Option("--encoding", metavar="NAME", help="Encoding of txt, csv and similar files; default: recognised."),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            "--delimiter", metavar="CHAR", help="Between the cells of csv files, or the word tab; default: recognised."
+        ),
+    ] = None,
+    quoting: Annotated[
+        str | None,
+        typer.Option("--quoting", metavar="minimal|none", help="Quotation marks in csv files; default: recognised."),
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Csv files without a header: the columns are column_1, column_2, …")
+    ] = False,
     escape_formulas: Annotated[
         bool,
         typer.Option(
@@ -60,7 +75,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         bool, typer.Option("--attention", help="Add the tokens with their positions, weights and contributions.")
     ] = False,
     on_error: Annotated[
-        str, typer.Option("--on-error", metavar="stop|skip", help="What to do with a row that has no text.")
+        str,
+        typer.Option(
+            "--on-error",
+            metavar="stop|skip",
+            help="What to do with a row that has no text. skip: leave it out; without --output, print ? for it.",
+        ),
     ] = "stop",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted --output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace the file of --output.")] = False,
@@ -97,6 +117,14 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         raise ConfigError(
             f"must be stop or skip, got {on_error!r}", Option("on_error", "skip"), setting=Option("on_error")
         )
+    if quoting not in (None, "minimal", "none"):
+        raise ConfigError(
+            f"must be minimal or none, got {quoting!r}", Option("quoting", "none"), setting=Option("quoting")
+        )
+    if delimiter not in (None, "tab") and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ConfigError(
+            f"must be one character or tab, got {delimiter!r}", Option("delimiter", ";"), setting=Option("delimiter")
+        )
     if input and texts:
         raise ConfigError("give either texts or --input, not both")
     if output is None:
@@ -113,21 +141,25 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     if output is not None and texts and list(texts) != ["-"]:
         raise ConfigError("--output needs --input", Option("input", "reviews.csv"))
     require_texts(context, texts or input or [])
-    check_arguments(texts or [])
+    skip = on_error == "skip"
+    check_arguments(texts or [], skip=skip)
     files = input_files(input or ["-"])
     if output is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
         # Answered as they come.
         classifier = open_model(model, device, runtime)
-        print_predictions(classifier, read_texts(texts or []), top_k=top_k, min_score=min_score, json=json)
+        groups = read_texts(texts or [], lambda problem: _on_empty(problem, skip))
+        print_predictions(classifier, groups, top_k=top_k, min_score=min_score, json=json)
         return
+    from textattn.data.formats import ReadOptions
     from textattn.inference.bulk import BulkJob, BulkOptions
 
-    with open_tables(files, input_format, encoding) as tables:
+    delimiter = "\t" if delimiter == "tab" else delimiter
+    reading = ReadOptions(encoding, delimiter, quoting, header=not no_header)
+    with open_tables(files, input_format, reading) as tables:
         classifier = open_model(model, device, runtime)
         columns = text_column or classifier.config.text_columns
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
-        skip = on_error == "skip"
         if output is None:
             texts_of_tables = _texts_of(tables, columns, skip)
             print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
@@ -139,6 +171,13 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
+
+
+def _on_empty(problem: InputError, skip: bool) -> None:
+    """Says that an empty line has no answer; raises the problem where it is not to be skipped."""
+    if not skip:
+        raise InputError(problem.problems, Option("on_error", "skip"))
+    note(f"{problem.message}; skipped", "Warning")
 
 
 def _check_format(option: str, name: str) -> None:
@@ -182,28 +221,31 @@ def _is_stream(output: str) -> bool:
 
 
 def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[list[str]]:
-    """The texts of tables, chunk by chunk.
+    """The texts of tables, chunk by chunk; an empty one in the place of a row that cannot be answered.
 
     Raises:
-        InputError: a row has no text and is not to be skipped.
+        InputError: a row cannot be answered and is not to be skipped.
     """
     from textattn.data.chunks import read_chunks
-    from textattn.errors import InputError
 
     for table in tables:
         for chunk in read_chunks(table, columns):
             if chunk.problems and not skip:
                 # The rows before the one that ends the job are answered.
                 yield chunk.texts[: chunk.places[0]]
-                raise InputError(str(chunk.problems[0]), "--on-error skip leaves such rows out")
-            yield chunk.texts
+                raise InputError(str(chunk.problems[0]), Option("on_error", "skip"))
             for problem in chunk.problems:
                 note(f"{problem}; skipped", "Warning")
+            texts = list(chunk.texts)
+            for place in reversed(chunk.places):
+                texts.insert(place, "")
+            yield texts
 
 
 def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.inference.bulk import partial_folder, predict_to_file, predict_to_stream
+    from textattn.inference.bulk import predict_to_file, predict_to_stream
+    from textattn.inference.partial import partial_folder
 
     report = ConsoleReport()
     started = time.monotonic()
@@ -213,7 +255,9 @@ def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bo
             summary = predict_to_stream(job, out_bytes(), advance)
         else:
             try:
-                summary = predict_to_file(job, Path(output), advance, resume=resume, overwrite=overwrite)
+                summary = predict_to_file(
+                    job, Path(output), advance, resume=resume, overwrite=overwrite, note=report.note
+                )
             except KeyboardInterrupt:
                 if not _is_stream(output) and (kept := partial_folder(Path(output))).is_dir():
                     note(f"Interrupted; what is answered is kept in {kept}, and --resume goes on from there")
@@ -226,15 +270,17 @@ def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json
         note(f"{problem}; skipped", "Warning")
     if summary.skipped > len(summary.problems):
         note(f"… and {summary.skipped - len(summary.problems):,} more", "Warning")
-    note_truncated(job.classifier, summary.truncated, summary.rows)
     resumed = f", {summary.resumed:,} of them before" if summary.resumed else ""
     skipped = f", {summary.skipped:,} skipped" if summary.skipped else ""
     where = "" if output == "-" else f": {output}"
-    note_unsure(job.options.min_score, summary.unsure, summary.rows)
+    Counts(summary.rows, summary.truncated, summary.unsure, summary.unreadable, summary.unknown).note(
+        job.classifier, job.options.min_score
+    )
     note(f"{summary.rows:,} row{'s' * (summary.rows != 1)} answered{resumed}{skipped} in {seconds:.1f} s{where}")
     if json and output != "-":
         out_json(
             {"output": output, "rows": summary.rows, "skipped": summary.skipped, "truncated": summary.truncated}
-            | {"unsure": summary.unsure, "tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
+            | {"unsure": summary.unsure, "unreadable": summary.unreadable, "unknown": summary.unknown}
+            | {"tokens": summary.tokens, "resumed": summary.resumed, "seconds": seconds},
             indent=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from textattn.errors import ConfigError
@@ -13,14 +14,18 @@ def data_settings(data: str | None, settings: list[str] | None) -> tuple[str | N
     Raises:
         ConfigError: a setting is no key=value.
     """
-    from textattn.config.yaml12 import parse_yaml
+    from textattn.config import override_value
 
-    if data is not None and "=" in data:
+    if data is not None and "=" in data and not Path(data).exists():
         settings, data = [data, *(settings or [])], None
     values: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"expected key=value, got {setting!r}")
-        values[key.removeprefix("data.")] = parse_yaml(value, f"override {setting!r}").value
+        name = key.strip().removeprefix("data.")
+        try:
+            values[name] = override_value(("data", name), value)
+        except ConfigError as error:
+            raise ConfigError(f"override {setting!r}: {error.message}") from None
     return data, values

@@ -11,6 +11,7 @@ from textattn.config.load import (
     shipped_configs,
     with_defaults,
 )
+from textattn.config.overrides import override_text, override_value
 from textattn.config.schema import Config
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "given_settings",
     "json_schema",
     "load_config",
+    "override_text",
+    "override_value",
     "shipped_configs",
     "with_defaults",
 ]

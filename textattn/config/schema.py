@@ -5,20 +5,45 @@ The docstring under a field is its help text, which `textattn schema` puts into 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from textattn.parts import part_names
 
 Fraction = Annotated[StrictFloat, Field(ge=0, lt=1)]
-PositiveInt = Annotated[StrictInt, Field(gt=0)]
+# Larger numbers cannot be counted exactly in floating point, and no machine has so many of anything.
+LARGEST = 2**53
+PositiveInt = Annotated[StrictInt, Field(gt=0, le=LARGEST)]
+Count = Annotated[StrictInt, Field(ge=0, le=LARGEST)]
 NonNegative = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[StrictStr, Field(min_length=1)]
-Files = Name | list[Name]
+
+
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain the character NUL (\\0)")
+    # As a shell does it. In YAML and in `output.dir=~/runs` no shell sees it.
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text  # noqa: PTH111 (may be a Hub id)
+
+
+FileName = Annotated[StrictStr, Field(min_length=1), AfterValidator(_path)]
+"""A path of a file or folder; `~` at its beginning is the home directory."""
+Files = FileName | list[FileName]
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 # Only the names of the files are read. Importing them would load torch.
 MODEL = Path(__file__).parents[1] / "model"
@@ -55,7 +80,7 @@ class Unlabelled(Section):
     """Texts without labels, from the labelled data or from elsewhere."""
 
     path: Files | None = None
-    """Files (globs allowed), a folder or a Hub id. null: the same as `data.path`."""
+    """Files (globs allowed), a folder or a data set on the Hub. null: the same as `data.path`."""
     name: Name | None = None
     """Configuration (subset) of a Hub data set."""
     revision: Name | None = None
@@ -78,9 +103,9 @@ class Unlabelled(Section):
 class DataConfig(Section):
     """Where the texts and labels are read from."""
 
-    path: Name | None = None
-    """A Hub id (`stanfordnlp/imdb`), a folder, a file such as a csv, or `bundled:reviews`. Give either `path` or
-    `files`."""
+    path: FileName | None = None
+    """A file such as a csv, a folder, a data set on the Hub (`stanfordnlp/imdb`, or `hf://stanfordnlp/imdb` if the name
+    could also be a path), or `bundled:reviews`. Give either `path` or `files`."""
     files: DataFiles | None = None
     """Files of each split, as an alternative to `path`."""
     name: Name | None = None
@@ -92,10 +117,14 @@ class DataConfig(Section):
     that many training examples are read, plus the buffer from which they are drawn."""
     text: Name | Annotated[list[Name], Field(min_length=1)] = "text"
     """Column that holds the text, or several columns, which are joined as segments with a separator token."""
-    label: Name = "label"
-    """Column that holds the label: a string, an integer, a boolean, or a list of them (multi-label)."""
+    label: Name | Annotated[list[Name], Field(min_length=2)] = "label"
+    """Column that holds the label: a string, a number, a boolean, or a list of them (multi-label). Or a list of columns
+    of 0 and 1 (or false and true), each of which is a label (multi-label)."""
     label_names: Annotated[list[Name], Field(min_length=2)] | None = None
     """Names of the labels 0, 1, … for data whose labels are integers without names."""
+    label_map: dict[StrictStr, Name | None] | None = None
+    """Other names for labels as they stand in the data, such as `{POS: pos, "nan": null}`. null: the row has no label
+    and is left out; of several labels, only this one is left out."""
     evidence: Name | None = None
     """Column with the parts of the text that are the reason for its label: [start, end] pairs of character positions,
     strings, or (with `evidence_tokens`) a 0 or 1 for each token. Used by `textattn audit` and
@@ -124,9 +153,9 @@ class DataConfig(Section):
     the training split is set aside. null: none."""
     unlabelled: Unlabelled | None = None
     """Texts without labels. They are used for the vocabulary and the word vectors and, with `teacher`, for training."""
-    teacher: Name | None = None
-    """Model (run directory, bundle or Hub id) whose predictions become the labels of the texts without labels. These
-    texts are then trained on like the others."""
+    teacher: FileName | None = None
+    """Model (run directory, bundle or `hf://user/name`) whose predictions become the labels of the texts without
+    labels. These texts are then trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of the training split to set aside for validation (seeded, stratified by label) if there is no validation
     split. 0: no validation; the model of the last epoch is kept and is not calibrated."""
@@ -141,11 +170,27 @@ class DataConfig(Section):
     to training texts. With `time` the last rows are chosen whatever their labels."""
     max_train_examples: PositiveInt | None = None
     """Train on at most this many examples, drawn at random (seeded). null: use all examples."""
+    duplicates: Literal["keep", "drop", "error"] = "keep"
+    """What to do with training rows that stand there twice, with the same text and labels, and with texts of the
+    training split that are also in the validation or test split. `drop`: leave them out of the training split; `error`:
+    stop and name them."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a malformed row or one without text or label. `error`: stop and report its file, row and column;
     `skip`: skip the row and count it."""
-    encoding: Name = "utf-8"
-    """Encoding of text files, such as csv and jsonl."""
+    encoding: Name | None = None
+    """Encoding of text files, such as csv and jsonl. null: recognised; a note names it if it is not UTF-8."""
+    delimiter: Name | None = None
+    """Character between the cells of csv and tsv files: `,`, `;`, `|` or another one, or the word `tab`. null:
+    recognised; a note names it if it is not the one that the suffix stands for."""
+    quoting: Literal["minimal", "none"] | None = None
+    """Quotation marks in csv and tsv files. `minimal`: they enclose cells that contain a delimiter or a line break;
+    `none`: they are characters like others, and every line is a row. null: recognised."""
+    escape: Name | None = None
+    r"""Character before a quotation mark inside an enclosed cell of csv and tsv files, usually `\`; `none`: quotation
+    marks are doubled. null: recognised."""
+    header: StrictBool = True
+    """Whether the first line of csv and tsv files names the columns. false: it is a row, and the columns are called
+    `column_1`, `column_2` and so on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +216,11 @@ class DataConfig(Section):
             raise ValueError("data.teacher needs texts without labels: data.unlabelled")
         if self.unlabelled is not None and self.unlabelled.path is None and self.files is not None:
             raise ValueError("data.unlabelled needs data.unlabelled.path if data.files is used")
+        for name, value, word in (("delimiter", self.delimiter, "tab"), ("escape", self.escape, "none")):
+            if value not in (None, word) and (len(value) != 1 or value in '"\r\n\0'):
+                raise ValueError(f"data.{name} must be one character or {word}, got {value!r}")
+        if self.delimiter is not None and self.delimiter == self.escape:
+            raise ValueError("data.delimiter and data.escape are the same character")
         if self.streaming and self.path is None:
             raise ValueError("data.streaming requires data.path")
         texts = [self.text] if isinstance(self.text, str) else self.text
@@ -178,8 +228,15 @@ class DataConfig(Section):
             given = 1 if isinstance(self.unlabelled.text, str) else len(self.unlabelled.text)
             if given != len(texts):
                 raise ValueError(f"data.unlabelled.text names {given} columns, but data.text names {len(texts)}")
-        if self.label in texts:
-            raise ValueError(f"data.text and data.label are both {self.label!r}")
+        labels = [self.label] if isinstance(self.label, str) else self.label
+        if both := [name for name in labels if name in texts]:
+            raise ValueError(f"data.text and data.label are both {both[0]!r}")
+        if len(set(labels)) < len(labels):
+            raise ValueError("data.label names the same column twice")
+        if not isinstance(self.label, str):
+            for key in ("label_names", "label_separator", "label_map"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"data.{key} is for one label column, but data.label names {len(labels)}")
         if len(set(texts)) < len(texts):
             raise ValueError("data.text names the same column twice")
         if self.label_names is not None and len(set(self.label_names)) < len(self.label_names):
@@ -203,9 +260,9 @@ class TokenizerConfig(Section):
     """`char` suits scripts without spaces. `composition` reads a chemical formula as its elements and their shares, so
     that Li2O and Li4O2 are the same; `formula` reads it as it is written. `pretrained` loads the tokenizer at
     `path`."""
-    path: Name | None = None
+    path: FileName | None = None
     """For `pretrained`: a tokenizer.json, a folder that contains one, or a Hub model id."""
-    vocab_size: Annotated[StrictInt, Field(ge=10)] = 30_000
+    vocab_size: Annotated[StrictInt, Field(ge=10, le=LARGEST)] = 30_000
     """Largest size of the vocabulary, including special tokens."""
     min_frequency: PositiveInt = 2
     """How often a token must occur in the texts that train the tokenizer to enter the vocabulary."""
@@ -234,7 +291,7 @@ class VectorsConfig(Section):
     """`file`: read vectors in the text format of word2vec, GloVe or fastText. `skipgram`: train vectors with gensim on
     the texts of the run. `periodic_table`, for tokenizer.type=composition: elements that are close in the periodic
     table start with similar vectors, and so do similar amounts."""
-    path: Name | None = None
+    path: FileName | None = None
     """For `file`: the file of vectors, plain or gzip."""
     epochs: PositiveInt = 5
     """For `skipgram`: number of passes over the texts."""
@@ -314,7 +371,7 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The optimisation."""
 
-    epochs: PositiveInt = 4
+    epochs: Annotated[StrictInt, Field(gt=0, le=10**6)] = 4
     """Passes over the training split."""
     max_steps: PositiveInt | None = None
     """Stop after this many batches, with a final evaluation, unless the epochs end earlier. null: no limit."""
@@ -357,7 +414,7 @@ class TrainingConfig(Section):
     ) = None
     """Validation metric that selects the best checkpoint; the last two are for grades. null: accuracy, micro_f1 for
     multi-label, quadratic_kappa for grades."""
-    cross_validation: Annotated[StrictInt, Field(ge=2)] | None = None
+    cross_validation: Annotated[StrictInt, Field(ge=2, le=LARGEST)] | None = None
     """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
     trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
     predictions of the folds were best. Their metrics are in metrics.json, and they calibrate the model. null: no
@@ -394,19 +451,21 @@ class TrainingConfig(Section):
 class OutputConfig(Section):
     """What a run writes into its directory."""
 
-    dir: Name | None = None
+    dir: FileName | None = None
     """Run directory. null: runs/<config>/<time>."""
     prediction_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose predictions are written to predictions/<split>.parquet."""
     attention_splits: list[Literal["train", "validation", "test"]] = ["test"]
     """Splits whose attention weights and contributions are written to attention/<split>.parquet, token by token."""
-    attention_examples: Annotated[StrictInt, Field(ge=0)] = 1000
+    attention_examples: Count = 1000
     """Largest number of examples whose attention weights are written for each split."""
-    audit_examples: Annotated[StrictInt, Field(ge=0)] = 100
+    audit_examples: Count = 100
     """Number of texts on which the run finally measures how far its explanations can be trusted (`textattn audit`).
     0: no audit."""
     plots: StrictBool = True
     """Draw training, confusion and calibration plots into plots/ and the model card. This takes a second or two."""
+    report: StrictBool = True
+    """Write the report of the run, report.html (`textattn report`). This takes about a second."""
     tracking: list[Literal["tensorboard", "mlflow", "wandb"]] = []
     """Also report the run to these tools. Each is an extra (`pip install 'textattn[mlflow]'`) and reads its usual
     environment variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""

@@ -10,7 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
-from textattn.config.load import FIELDS, config_from_mapping
+from textattn.config.fields import FIELDS
+from textattn.config.load import config_from_mapping
 from textattn.config.schema import Config, Section
 from textattn.config.yaml12 import Document, dump_yaml, parse_yaml
 from textattn.errors import ConfigError, Hint, Option, Problem

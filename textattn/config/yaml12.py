@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +84,14 @@ def parse_yaml(text: str, origin: str) -> Document:
         ) from None
 
 
-def parse_value(text: str) -> Any:
-    """Read one scalar or flow value such as `1e-3`, `[a, b]` or `{a: 1}`. Error messages contain no position."""
+def parse_value(text: str, *, as_texts: bool = False) -> Any:
+    """Read one scalar or flow value such as `1e-3`, `[a, b]` or `{a: 1}`. Error messages contain no position.
+
+    Args:
+        as_texts: take every scalar as text: `[1, no]` holds "1" and "no".
+    """
     try:
-        return _read(text, flow_only=True).value
+        return _read(text, flow_only=True, as_texts=as_texts).value
     except _YamlError as error:
         raise ConfigError("; ".join(what for _, what in error.faults)) from None
 
@@ -103,6 +108,14 @@ def scalar(text: str) -> str | int | float | bool | None:
 def dump_yaml(value: Any) -> str:
     """Write plain Python as YAML that YAML 1.1 and 1.2 readers interpret identically."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
+
+
+def dump_flow(value: Any) -> str:
+    """Write plain Python as YAML in one line: `[a, b]`."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return text.rstrip("\n")
 
 
 class _YamlError(Exception):
@@ -149,7 +162,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _read(text: str, flow_only: bool = False) -> Document:
+def _read(text: str, flow_only: bool = False, as_texts: bool = False) -> Document:
     root = _compose(text)
     unquoted = isinstance(root, yaml.ScalarNode) and root.style is None
     if root is None or (unquoted and root.value == ""):
@@ -160,7 +173,7 @@ def _read(text: str, flow_only: bool = False) -> Document:
         raise _YamlError([((1,), f"expected one value, [a, b] or {{a: b}}; {QUOTE_COLON} or begins with | or >")])
     lines: dict[KeyPath, int] = {}
     faults: list[Fault] = []
-    value = _plain(root, (), _line(root), lines, faults)
+    value = _plain(root, (), lines, faults, (lambda text: text) if as_texts else scalar)
     if faults:
         raise _YamlError(sorted(faults))
     return Document(value, lines)
@@ -204,25 +217,31 @@ def _line(node: yaml.Node) -> int:
     return _position(node.start_mark)[0]
 
 
-def _plain(node: yaml.Node, path: KeyPath, line: int, lines: dict[KeyPath, int], faults: list[Fault]) -> Any:
-    """Convert a node to plain Python, adding the line of each key and item to `lines` and faults to `faults`."""
-    lines[path] = line
+def _plain(
+    node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], faults: list[Fault], read: Callable[[str], Any]
+) -> Any:
+    """Convert a node to plain Python, adding the line of each key and item to `lines` and faults to `faults`.
+
+    Args:
+        read: gives the value of an unquoted scalar.
+    """
+    lines.setdefault(path, _line(node))
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*path, i), _line(item), lines, faults) for i, item in enumerate(node.value)]
+        return [_plain(item, (*path, i), lines, faults, read) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
-        return node.value if node.style else scalar(node.value)
+        return node.value if node.style else read(node.value)
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         here, key = _line(key_node), key_node.value
+        key_path = (*path, key)
         fault = _key_fault(key_node)
         if not fault and key in values:
-            key_path = (*path, key)
-            first = lines[key_path]
-            fault = f"duplicate key '{key}' (first on line {first})"
+            fault = f"duplicate key '{key}' (first on line {lines[key_path]})"
         if fault:
             faults.append(((here,), fault))
         else:
-            values[key] = _plain(value_node, (*path, key), here, lines, faults)
+            lines[key_path] = here
+            values[key] = _plain(value_node, key_path, lines, faults, read)
     return values
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from textattn.data.segments import join_segments
+from textattn.data.formats._dialect import column_name
+from textattn.data.likely import likely_text
+from textattn.data.segments import text_of
 from textattn.data.table import RowProblem, Table
 from textattn.errors import InputError, Option
 
@@ -66,9 +68,15 @@ def read_chunks(
     """
     missing = [column for column in columns if column not in table.columns]
     if missing:
+        if table.looks_like:
+            place = table.columns.index(likely_text(table) or table.columns[0])
+            raise InputError(
+                f"column {missing[0]!r} not found in {table.origin}: {table.looks_like}",
+                (Option("no_header", flag=True), " ", Option("text_column", column_name(place))),
+            )
         raise InputError(
             f"column {missing[0]!r} not found in {table.origin}; columns are: {', '.join(table.columns)}",
-            Option("text_column", table.columns[0]),
+            Option("text_column", likely_text(table) or table.columns[0]),
         )
     if table.batches is not None:
         return _from_batches(table, columns)
@@ -85,7 +93,7 @@ def _from_records(table: Table, columns: Sequence[str], taken: set[str], header:
             problem = RowProblem(table.origin, row.row, row.message)
         else:
             number, record = row
-            text = _joined([record.get(column) for column in columns])
+            text = _text([record.get(column) for column in columns], columns)
             # Where the file has a header these are known beforehand; JSON lines may come up with a key at any time.
             unknown = next((key for key in record if key in taken or (header is not None and key not in header)), None)
             if unknown is not None:
@@ -97,7 +105,7 @@ def _from_records(table: Table, columns: Sequence[str], taken: set[str], header:
                 chunk.records.append(record)
                 characters += len(text)
             else:
-                problem = _no_text(table.origin, number, columns[text])
+                problem = RowProblem(table.origin, number, str(text))
         if problem is not None:
             chunk.add_problem(problem)
             number = problem.row
@@ -116,13 +124,13 @@ def _from_batches(table: Table, columns: Sequence[str]) -> Iterator[Chunk]:
         good: list[bool] = []
         for values in _rows_of(table.origin, number, batch, columns):
             number += 1
-            text = _joined(values)
+            text = _text(values, columns)
             good.append(isinstance(text, str))
             if isinstance(text, str):
                 chunk.texts.append(text)
                 characters += len(text)
             else:
-                chunk.add_problem(_no_text(table.origin, number, columns[text]))
+                chunk.add_problem(RowProblem(table.origin, number, str(text)))
         chunk.batches.append(batch if all(good) else _select(batch, good))
         chunk.last_row = number
         if len(chunk) >= MAX_ROWS or characters >= MAX_CHARACTERS:
@@ -148,17 +156,9 @@ def _select(batch: Any, good: list[bool]) -> Any:
     return table.combine_chunks().to_batches()[0] if table.num_rows else batch.slice(0, 0)
 
 
-def _joined(values: Sequence[Any]) -> str | int:
-    """The text of a row, its segments joined by tabs; or which of the values is no text."""
-    segments = []
-    for place, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return place
-        segments.append(str(value))
-    if len(segments) == 1:
-        return segments[0]
-    return join_segments(segments)
-
-
-def _no_text(origin: str, number: int, column: str) -> RowProblem:
-    return RowProblem(origin, number, f"column {column!r} has no text")
+def _text(values: Sequence[Any], columns: Sequence[str]) -> str | ValueError:
+    """The text of a row, or why it has none."""
+    try:
+        return text_of(values, columns)
+    except ValueError as error:
+        return error

@@ -1,4 +1,4 @@
-"""Data sets from the Hugging Face Hub or a local folder, through `datasets`: downloaded, or read as they come."""
+"""Data sets of `datasets`: from the Hugging Face Hub, downloaded or read as they come, or saved to a folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,32 @@ from urllib.parse import quote
 
 from textattn.data.table import Row, RowProblem, Table, class_names_of, separator_advice
 from textattn.errors import InputError, Setting
-from textattn.storage.hub import first_line, offline_variable
+from textattn.storage.hub import PREFIX, first_line, looks_like_a_path, offline_variable, tell
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Rows held in memory of which one is drawn at a time.
 SHUFFLE_BUFFER = 10_000
 
 
+def load_saved(path: str) -> dict[str, Table]:
+    """The splits of a folder that `datasets.save_to_disk` wrote; a data set without splits is the training split.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    import datasets
+
+    with _explained(path):
+        try:
+            loaded = datasets.load_from_disk(path)
+        except (KeyError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error})", setting="data.path") from None
+        splits = loaded if isinstance(loaded, dict) else {"train": loaded}
+        return {str(split): _table(path, str(split), rows, None, rows._fingerprint) for split, rows in splits.items()}
+
+
 def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, Table]:
-    """The splits of a Hub data set or a local folder, memory-mapped by `datasets`.
+    """The splits of a Hub data set, memory-mapped by `datasets`.
 
     Raises:
         InputError: not found, not readable, no network, or only available as a loading script.
@@ -28,11 +45,15 @@ def load_splits(path: str, name: str | None, revision: str | None) -> dict[str, 
     import datasets
 
     with _explained(path):
-        loaded = datasets.load_dataset(path, name=name, revision=None if _is_local(path) else revision)
-        return {
+        source = path.removeprefix(PREFIX)
+        loaded = datasets.load_dataset(source, name=name, revision=revision)
+        tables = {
             str(split): _table(path, str(split), rows, _commit(rows), rows._fingerprint)
             for split, rows in loaded.items()
         }
+    for commit in {table.revision for table in tables.values() if table.revision is not None}:
+        tell("dataset", "data set", source, commit)
+    return tables
 
 
 def stream_splits(
@@ -52,9 +73,12 @@ def stream_splits(
     from huggingface_hub import HfApi
 
     with _explained(path):
+        repo_id = path.removeprefix(PREFIX)
         # What is read, and goes by that name in the cache, must not change on the way.
-        commit = HfApi().dataset_info(path, revision=revision).sha
-        loaded = datasets.load_dataset(path, name=name, revision=commit, streaming=True)
+        commit = HfApi().dataset_info(repo_id, revision=revision).sha
+        loaded = datasets.load_dataset(repo_id, name=name, revision=commit, streaming=True)
+        if commit is not None:
+            tell("dataset", "data set", repo_id, commit)
         tables = {}
         for split, rows in loaded.items():
             limit = at_most.get(str(split))
@@ -92,6 +116,11 @@ def _explained(path: str) -> Iterator[None]:
         raise _unreachable(path, error) from None
     except datasets.exceptions.DatasetGenerationError as error:
         raise InputError(f"{path}: could not be read: {error.__cause__ or error}", setting="data.path") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        # Of a feature type, such as a label without names, that somebody wrote by hand.
+        raise InputError(
+            f"{path}: damaged description of its columns ({type(error).__name__}: {error})", setting="data.path"
+        ) from None
     except (ValueError, RuntimeError, OSError) as error:
         # `datasets` raises these for an unknown subset or revision, a folder without data, a loading script.
         message = " ".join(str(error).split("\nExample of usage")[0].split("\n"))
@@ -144,13 +173,28 @@ def _check_repo_id(path: str) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
+    repo_id = path.removeprefix(PREFIX)
     try:
-        validate_repo_id(path)
+        validate_repo_id(repo_id)
+        is_valid = True
     except HFValidationError:
-        looks_local = True
-    if looks_local:
-        raise InputError(f"no such file or folder: {path}", setting="data.path")
+        is_valid = False
+    if is_valid and repo_id != path:
+        return
+    name, at, revision = repo_id.partition("@")
+    if at and repo_id != path:
+        raise InputError(
+            f"the revision of a data set on the Hub stands in data.revision, got {path}",
+            (Setting("data.path", PREFIX + name), " ", Setting("data.revision", revision)),
+            setting="data.path",
+        )
+    if not is_valid or looks_like_a_path(path):
+        on_hub = is_valid and path.count("/") == 1
+        raise InputError(
+            f"no such file or folder: {path}",
+            (Setting("data.path", PREFIX + path), " asks the Hub") if on_hub else None,
+            setting="data.path",
+        )
 
 
 def _unreachable(path: str, error: Exception) -> InputError:

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
-from textattn.data.cells import check_column, check_columns, label_problem, text_columns, text_problem
+from textattn.data.cells import LabelReader, check_column, check_columns, label_columns, shown_label, text_columns
 from textattn.data.evidence import Spans, parse_evidence
+from textattn.data.label_column import refuse_column
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.row_info import InfoWriter, RowInfo, columns_in
-from textattn.data.segments import join_segments
+from textattn.data.segments import as_segment, text_of
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
-from textattn.data.table import RowProblem, Table
+from textattn.data.table import RowProblem, Table, reading_notes
 from textattn.data.texts import Texts, TextsWriter
 from textattn.errors import InputError, Option, Setting
 
@@ -53,6 +54,10 @@ class Split:
     def place(self, row: int) -> str:
         """How a user finds a row: its id, its file and line, or else its number in the split."""
         return self.info.place(row) if self.info is not None else f"{self.name} {row}"
+
+    def places(self) -> list[str]:
+        """The names of all rows, see `place`."""
+        return [self.place(row) for row in range(len(self))]
 
     def fingerprint(self) -> str:
         """SHA-256 of texts and labels in their order: the same wherever they were read from."""
@@ -112,6 +117,16 @@ class _Rows:
         assert self.info is not None
         return self.info.origins[self.info.table[row]], int(self.info.number[row])
 
+    def without(self, rows: list[int]) -> _Rows:
+        """The same rows but these."""
+        kept = np.setdiff1d(np.arange(len(self.labels)), rows)
+        return _Rows(
+            self.texts.take(kept),
+            [self.labels[i] for i in kept],
+            self.info and self.info.take(kept),
+            self.evidence and [self.evidence[i] for i in kept],
+        )
+
 
 def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -> Corpus:
     """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
@@ -138,23 +153,25 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
         column = getattr(config, key)
         if column is not None:
             check_column(tables[config.train_split][0], column, key, config)
-    rows = {
-        role: _read_rows(tables[split], config, notes)
-        for role, split in named.items()
-        if split is not None and split in tables
-    }
-    class_names = _class_names(tables[config.train_split], config)
+    rows = {"train": _read_rows(tables[config.train_split], config, notes)}
     multi_label = any(isinstance(label, list) for label in rows["train"].labels)
+    for role, split in named.items():
+        if role != "train" and split is not None and split in tables:
+            rows[role] = _read_rows(tables[split], config, notes, multi_label)
+    class_names = _class_names(tables[config.train_split], config)
     try:
-        label_map = build_label_map(rows["train"].labels, class_names, multi_label)
+        merged = config.label_map is not None
+        label_map = build_label_map(rows["train"].labels, class_names, multi_label, merged=merged)
     except InputError as error:
-        raise InputError(f"{rows['train'].place(0)[0]}: column {config.label!r}: {error.message}", error.hint) from None
+        raise InputError(f"{rows['train'].place(0)[0]}: {shown_label(config)}: {error.message}", error.hint) from None
     _check_separator(rows["train"], config)
     splits = {
         role: _resolve(role, raw, for_table(label_map, _class_names(tables[named[role] or ""], config)), config, notes)
         for role, raw in rows.items()
     }
     _check_occurring(splits["train"], label_map, config)
+    if not multi_label:
+        refuse_column(label_map.names, splits["train"].labels, f"{rows['train'].place(0)[0]}: {shown_label(config)}")
     return Corpus(
         train=splits["train"],
         validation=splits.get("validation"),
@@ -190,21 +207,38 @@ def read_split(
     if found not in tables:
         raise InputError(f"no split {split!r}; splits are: {', '.join(tables)}", Option("split", next(iter(tables))))
     notes: list[str] = []
-    rows = _read_rows(tables[found], config, notes)
-    names = _class_names(tables[found], config) or config.label_names
-    label_map = for_table(by_name(labels, multi_label), names)
+    rows = _read_rows(tables[found], config, notes, multi_label)
+    label_map = for_table(by_name(labels, multi_label), _class_names(tables[found], config))
     return _resolve(split, rows, label_map, config, notes), notes
 
 
-def _class_names(tables: list[Table], config: DataConfig) -> list[str] | None:
+def _own_class_names(tables: list[Table], config: DataConfig) -> list[str] | None:
+    """The names of the labels 0, 1, … by the config or the data."""
+    if not isinstance(config.label, str):
+        return config.label
     return config.label_names or tables[0].class_names.get(config.label)
 
 
-def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labelled: bool = True) -> _Rows:
-    """Texts and labels of a split; with `labelled` false texts only, and no label column is needed."""
+def _class_names(tables: list[Table], config: DataConfig) -> list[str | None] | None:
+    """The same after `data.label_map`; None in the place of a name that is mapped to null."""
+    names = _own_class_names(tables, config)
+    return None if names is None else [(config.label_map or {}).get(name, name) for name in names]
+
+
+def _read_rows(
+    tables: list[Table], config: DataConfig, notes: list[str], multi_label: bool | None = None, *, labelled: bool = True
+) -> _Rows:
+    """Texts and labels of a split.
+
+    Args:
+        multi_label: whether a text may have several labels, so that an empty cell means none of them; None: if a row
+            of these tables has a list.
+        labelled: false: texts only, and no label column is needed.
+    """
     texts_of = text_columns(config)
-    columns = [*texts_of, config.label] if labelled else texts_of
+    columns = [*texts_of, *label_columns(config)] if labelled else texts_of
     evidence_of = columns_in(tables, [config.evidence, config.evidence_tokens]) if labelled else []
+    reader = LabelReader(config, _own_class_names(tables, config)) if labelled else None
     texts = TextsWriter()
     labels: list[Any] = []
     known: dict[Any, Any] = {}
@@ -212,6 +246,9 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
     also = info.columns if info is not None else []
     evidence: list[Spans | None] = []
     problems: list[RowProblem] = []
+    empty: list[int] = []
+    left_out = 0
+    notes += reading_notes(tables)
     for table in tables:
         check_columns(table, columns, config, "data" if labelled else "data.unlabelled")
         if info is not None:
@@ -221,26 +258,52 @@ def _read_rows(tables: list[Table], config: DataConfig, notes: list[str], labell
                 problems.append(item)
                 continue
             number, values = item
-            segments, label = values[: len(texts_of)], values[len(columns) - 1]
-            message = text_problem(segments, texts_of) or (labelled and label_problem(label, config.label))
-            if evidence_of and not message:
-                try:
-                    evidence.append(parse_evidence(segments[0], *values[len(columns) + len(also) :]))
-                except ValueError as error:
-                    message = f"column {config.evidence!r}: {error}"
-            if message:
-                problems.append(RowProblem(table.origin, number, message))
+            try:
+                text = text_of(values[: len(texts_of)], texts_of)
+                value = reader.read(values[len(texts_of) : len(columns)]) if reader is not None else None
+                if value is LabelReader.LEFT_OUT:
+                    left_out += 1
+                    continue
+                spans = _evidence(values[0], values[len(columns) + len(also) :], config) if evidence_of else None
+            except ValueError as error:
+                problems.append(RowProblem(table.origin, number, str(error)))
                 continue
-            texts.append(_join(segments))
-            if info is not None:
-                value = _split_label(label, config.label_separator)
+            texts.append(text)
+            if reader is not None and info is not None:
+                if value is LabelReader.EMPTY:
+                    empty.append(len(labels))
                 labels.append(value if isinstance(value, list) else known.setdefault((type(value), value), value))
                 info.append(number, values[len(columns) : len(columns) + len(also)])
-    found = texts.finish()
-    _report(problems, config, notes, len(found) + len(problems))
-    if not len(found):
+                evidence.append(spans)
+    found = _Rows(texts.finish(), labels, None if info is None else info.finish(), evidence if evidence_of else None)
+    if empty:
+        if multi_label is None:
+            multi_label = any(isinstance(label, list) for label in labels)
+        if multi_label:
+            for row in empty:
+                labels[row] = []
+        else:
+            what = f"{shown_label(config)} is empty; expected a label"
+            problems += [RowProblem(*found.place(row), what) for row in empty]
+            # In the order of the rows again.
+            order = {table.origin: i for i, table in enumerate(tables)}
+            problems.sort(key=lambda problem: (order[problem.origin], problem.row))
+            found = found.without(empty)
+    _report(problems, config, notes, len(found.texts) + len(problems) + left_out)
+    if left_out:
+        rows = len(found.texts) + len(problems) + left_out
+        notes.append(f"left out {left_out:,} of {rows:,} rows, whose labels data.label_map maps to null")
+    if not len(found.texts):
         raise InputError(f"{tables[0].origin}: no rows that can be used")
-    return _Rows(found, labels, None if info is None else info.finish(), evidence if evidence_of else None)
+    return found
+
+
+def _evidence(text: Any, values: list[Any], config: DataConfig) -> Spans | None:
+    """What is marked in a text; raises ValueError, which names the column."""
+    try:
+        return parse_evidence(as_segment(text) or "", *values)
+    except ValueError as error:
+        raise ValueError(f"column {config.evidence!r}: {error}") from None
 
 
 def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, notes: list[str]) -> list[Texts]:
@@ -254,34 +317,25 @@ def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, not
     return found
 
 
-def _join(segments: list[Any]) -> str:
-    return str(segments[0]) if len(segments) == 1 else join_segments(segments)
-
-
-def _split_label(label: Any, separator: str | None) -> Any:
-    if separator is None or not isinstance(label, str):
-        return label
-    return [part.strip() for part in label.split(separator) if part.strip()]
-
-
 def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, notes: list[str]) -> Split:
     ids: list[tuple[int, ...]] = []
-    known: dict[Any, tuple[int, ...]] = {}
+    known: dict[Any, tuple[int, ...] | str] = {}
     bad: dict[int, RowProblem] = {}
     for i, value in enumerate(raw.labels):
-        try:
-            if isinstance(value, list):
-                ids.append(tuple(label_map.of(value)))
-                continue
-            key = (type(value), value)
-            if key not in known:
+        key = tuple((type(part), part) for part in value) if isinstance(value, list) else (type(value), value)
+        if key not in known:
+            try:
                 known[key] = tuple(label_map.of(value))
-            ids.append(known[key])
-        except (ValueError, TypeError) as error:
-            bad[i] = RowProblem(*raw.place(i), f"column {config.label!r}: {error}")
+            except (ValueError, TypeError) as error:
+                known[key] = f"{shown_label(config)}: {error}"
+        found = known[key]
+        if isinstance(found, str):
+            bad[i] = RowProblem(*raw.place(i), found)
+        else:
+            ids.append(found)
     if not ids and role != "train" and all(plain(label) == UNLABELLED for label in raw.labels):
         raise InputError(
-            f"{raw.place(0)[0]}: column {config.label!r}: all labels are -1, which means unlabelled",
+            f"{raw.place(0)[0]}: {shown_label(config)}: all labels are -1, which means unlabelled",
             f"data.{role}_split=null",
         )
     _report(list(bad.values()), config, notes, len(raw.labels))
@@ -289,8 +343,8 @@ def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, not
         raise InputError(f"{raw.place(0)[0]}: no rows that can be used")
     texts, evidence, info = raw.texts, raw.evidence, raw.info
     if bad:
-        kept = np.setdiff1d(np.arange(len(raw.labels)), list(bad))
-        texts, evidence, info = texts.take(kept), evidence and [evidence[i] for i in kept], info and info.take(kept)
+        kept = raw.without(list(bad))
+        texts, evidence, info = kept.texts, kept.evidence, kept.info
     return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label), evidence, info)
 
 
@@ -314,7 +368,7 @@ def _check_separator(train: _Rows, config: DataConfig) -> None:
         isinstance(labels, list) and len(labels) < 2 for labels in train.labels
     ):
         raise InputError(
-            f"{train.place(0)[0]}: column {config.label!r}: data.label_separator {config.label_separator!r} "
+            f"{train.place(0)[0]}: {shown_label(config)}: data.label_separator {config.label_separator!r} "
             "separates nothing: no row has several labels",
             "data.label_separator=null",
         )

@@ -45,7 +45,7 @@ class RowInfo:
         """How a user finds a row: its id, or its file and line."""
         if self.ids is not None:
             return self.ids[row]
-        return f"{self.origins[self.table[row]]}:{self.number[row]}"
+        return name_of_row(self.origins[self.table[row]], int(self.number[row]))
 
     def take(self, rows: Int64s) -> RowInfo:
         """The rows at these indices, in that order."""
@@ -106,8 +106,7 @@ class InfoWriter:
         self._number.append(number)
         rest = iter(values)
         if self._ids:
-            value = next(rest)
-            self._id_values.append(f"{self._origins[-1]}:{number}" if value in (None, "") else str(value))
+            self._id_values.append(name_of_row(self._origins[-1], number, next(rest)))
         if self._groups:
             self._group_values.append(next(rest))
         if self._times:
@@ -133,6 +132,11 @@ class InfoWriter:
         except TimeProblem as problem:
             place = f"{info.origins[info.table[problem.row]]}:{info.number[problem.row]}"
             raise InputError(f"{place}: column {self._time!r}: {problem}", setting="data.time") from None
+
+
+def name_of_row(origin: str, number: int, id_value: Any = None) -> str:
+    """How a user finds a row: by its id or, where it has none, by its file and line."""
+    return f"{origin}:{number}" if id_value is None or id_value == "" else str(id_value)
 
 
 def columns_in(tables: Sequence[Table], names: Sequence[str | None]) -> list[str]:

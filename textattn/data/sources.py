@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import itertools
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from textattn.config.schema import DataConfig, DataFiles
-from textattn.data.files import open_file, refuse_pipe
-from textattn.data.formats import is_table
+from textattn.data.files import open_file, refuse_special
+from textattn.data.folders import CARD, data_files, is_saved, split_files
+from textattn.data.formats import ReadOptions, is_table
 from textattn.data.table import Table
 from textattn.errors import InputError
+from textattn.storage.hub import PREFIX
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 BUNDLED = "bundled:"
+# Of a folder, as many names are compared with a misspelt one.
+MOST_NAMES = 1000
 # Split name -> its tables.
 Tables = dict[str, list[Table]]
 
@@ -72,11 +78,12 @@ def open_tables(config: DataConfig, seed: int = 0) -> Tables:
     Args:
         seed: of the rows drawn where `streaming` reads a part.
     """
+    options = read_options(config)
     if config.files is not None:
         listed = config.files.model_dump()
         renamed = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
         return {
-            renamed.get(split) or split: [open_file(path, config.encoding) for path in _expand(files)]
+            renamed.get(split) or split: [open_file(path, options) for path in _expand(files)]
             for split, files in listed.items()
             if files is not None
         }
@@ -89,15 +96,43 @@ def open_tables(config: DataConfig, seed: int = 0) -> Tables:
             raise InputError(f"no bundled corpus {path!r}; there is bundled:reviews", setting="data.path")
         return {split: [replace(t, origin=f"{path}[{split}]") for t in tables] for split, tables in found.items()}
     if is_file(path):
-        return {config.train_split: [open_file(file, config.encoding) for file in _expand(path)]}
-    from textattn.data.hub import load_splits, stream_splits
+        return {config.train_split: [open_file(file, options) for file in _expand(path)]}
+    if Path(path).is_dir() and not is_saved(Path(path)):
+        return _open_folder(Path(path), config.name, options)
+    from textattn.data.hub import load_saved, load_splits, stream_splits
 
+    if Path(path).is_dir():
+        return {split: [table] for split, table in load_saved(path).items()}
     if config.streaming and is_on_hub(config):
         at_most = {config.train_split: config.max_train_examples}
         splits = stream_splits(path, config.name, config.revision, at_most, seed)
     else:
         splits = load_splits(path, config.name, config.revision)
     return {split: [table] for split, table in splits.items()}
+
+
+def _open_folder(folder: Path, name: str | None, options: ReadOptions) -> Tables:
+    splits, note = split_files(folder, name)
+    tables = {split: [open_file(file, options) for file in files] for split, files in splits.items()}
+    if note is not None:
+        first, *others = tables["train"]
+        tables["train"] = [replace(first, notes=(*first.notes, note)), *others]
+    return tables
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """How the files of a config are written, as far as the config says."""
+    delimiter = "\t" if config.delimiter == "tab" else config.delimiter
+    return ReadOptions(config.encoding, delimiter, config.quoting, config.escape, config.header)
+
+
+def is_named(file: Path, config: DataConfig) -> bool:
+    """Whether a file is one of those that a config names."""
+    if config.path is not None and not is_file(config.path):
+        return False
+    with contextlib.suppress(InputError, OSError):
+        return any(file.samefile(named) for named in source_files(config))
+    return False
 
 
 def is_on_hub(config: DataConfig) -> bool:
@@ -120,13 +155,16 @@ def source_files(config: DataConfig) -> list[Path]:
     if is_file(config.path):
         return _expand(config.path)
     folder = Path(config.path)
-    found = [file for file in folder.rglob("*") if file.is_file()]
-    # `datasets` does not look at hidden ones either.
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+    if is_saved(folder):
+        return sorted(file for file in folder.rglob("*") if file.is_file())
+    card = folder / CARD
+    return [*data_files(folder), *([card] if card.is_file() else [])]
 
 
 def is_file(path: str) -> bool:
     """Whether `data.path` means a file (or a pattern of files), not a folder or a Hub data set."""
+    if path.startswith(PREFIX):
+        return False
     return Path(path).is_file() or (is_table(path) and not Path(path).is_dir())
 
 
@@ -139,11 +177,14 @@ def _expand(files: str | Sequence[str]) -> list[Path]:
             raise InputError(f"{pattern}: no such file", f"there is {' and '.join(near)}" if near else None)
         paths += map(Path, found)
     for path in paths:
-        refuse_pipe(path)
+        with contextlib.suppress(OSError):  # said where the file is opened
+            refuse_special(path)
     return paths
 
 
 def _similar_files(path: Path) -> list[str]:
     if not path.parent.is_dir():
         return []
-    return get_close_matches(path.name, sorted(file.name for file in path.parent.iterdir()), n=3)
+    # In a folder of very many files nobody waits until all have been compared.
+    names = sorted(file.name for file in itertools.islice(path.parent.iterdir(), MOST_NAMES))
+    return get_close_matches(path.name, names, n=3)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
+from textattn.data.duplicates import without_duplicates
 from textattn.data.read import Corpus, Split
 from textattn.errors import ConfigError
 
@@ -24,11 +25,14 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
     """Sets a test split and a validation split aside where there is none, and limits the training split.
 
     What is set aside depends on the seed, `data.group`, `data.time` and `data.validation_rows`. Where the rows are too
-    few for one of each label, or none is wanted, training goes without, and a note says so.
+    few for one of each label, or none is wanted, training goes without, and a note says so. What `data.duplicates` says
+    comes first, and again after splits were made here.
 
     Raises:
         ConfigError: `max_train_examples` leaves a single label, or `data.group` a single group.
+        InputError: see `without_duplicates`.
     """
+    corpus = without_duplicates(corpus, data.duplicates)
     train, test, validation = corpus.train, corpus.test, corpus.validation
     notes = list(corpus.notes)
     if data.time is not None and (corpus.test is None or corpus.validation is None):
@@ -73,7 +77,7 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
             notes.append(f"no validation split: {len(aside)} of {len(train)} training rows are set aside for it")
             train, validation = _divided(train, aside, "validation")
             is_drawn = data.validation_rows == "random" and data.group is None and data.time is None
-    return replace(
+    drawn = replace(
         corpus,
         train=train,
         validation=validation,
@@ -82,6 +86,8 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
         validation_is_drawn=is_drawn,
         test_fraction=used,
     )
+    # The same text with two labels may now stand on both sides.
+    return without_duplicates(drawn, data.duplicates)
 
 
 def _test_fraction(corpus: Corpus, data: DataConfig) -> tuple[float, str | None]:

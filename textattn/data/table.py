@@ -37,6 +37,10 @@ class Table:
     """Label names by column, where the data give them."""
     advice: str | None = None
     """What to do about columns that were probably read wrongly."""
+    looks_like: str | None = None
+    """Why they were, where that is known."""
+    notes: tuple[str, ...] = ()
+    """How the file was read, where it is not written as most files of its format are."""
     revision: str | None = None
     """Commit of a Hub data set."""
     fingerprint: str | None = None
@@ -59,15 +63,32 @@ def separator_advice(columns: Sequence[str]) -> str | None:
     return None
 
 
+def reading_notes(tables: Sequence[Table]) -> list[str]:
+    """The notes of tables, each once, with the table or the number of tables that it is about."""
+    origins: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.notes:
+            origins.setdefault(note, []).append(table.origin)
+    return [
+        f"{about[0]}{f' and {len(about) - 1:,} more' if len(about) > 1 else ''}: {note}"
+        for note, about in origins.items()
+    ]
+
+
 def class_names_of(schema: Any) -> dict[str, list[str]]:
-    """Label names by column, from the Hub's feature types in the metadata of an Arrow schema."""
+    """Label names by column, from the Hub's feature types in the metadata of an Arrow schema.
+
+    Anybody may write anything there: what is not as it should be is passed over, and the labels stay numbers.
+    """
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return {}
     names = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
         inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
-            names[column] = list(inner["names"])
+            found = inner.get("names")
+            if isinstance(found, list) and found and all(isinstance(name, str) for name in found):
+                names[column] = found
     return names

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from textattn.errors import ConfigError, Option, shell_command
+from textattn.errors import ConfigError, InputError, Option, shell_command
 from textattn.explain.erasure import pack
 from textattn.explain.forward_pass import ForwardPass
 from textattn.explain.methods import default_method, find_method, is_signed
 from textattn.explain.targets import Targets
-from textattn.inference.classifier import Classifier, Prediction, Text
+from textattn.inference.classifier import RUNTIMES, Classifier, Prediction, Text
 from textattn.inference.words import Word, WordSpans, find_words
+from textattn.storage.run_dir import WEIGHTS
 from textattn.tokens.tokenizer import TokenizedText
 
 
@@ -146,7 +147,7 @@ class AnsweredTexts:
         Raises:
             ConfigError: unknown method or label, the method does not apply to this model, or the label explained,
                 which may be the predicted one, is `question.against`.
-            InputError: the method needs PyTorch weights and the model has none.
+            InputError: the method needs PyTorch weights and the model has none, or they are damaged.
         """
         classifier, labels = self.forward.classifier, self.forward.classifier.labels
         question = question.of(classifier)
@@ -167,6 +168,11 @@ class AnsweredTexts:
         method = find_method(question.method)
         method.check_model(classifier)
         given = method.attribute(self.forward, targets, seed=question.seed)
+        if not all(np.isfinite(scores).all() for scores in given.scores):
+            file = WEIGHTS if classifier.files.has(WEIGHTS) else RUNTIMES[classifier.runtime]
+            raise InputError(
+                f"damaged (its scores by {question.method} are not finite numbers)", place=classifier.files.where(file)
+            )
         errors = given.completeness_error
         by_label, sums = self._divided(targets) if question.method == "contributions" else (None, None)
         return [

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from itertools import groupby, pairwise
 from pathlib import Path
 from string import Template
 
 from textattn.explain.explanations import Explanation
-from textattn.explain.marks import SHADES, hue, marked_words, number, strengths, sum_html
+from textattn.explain.marked_text import Shape, body_html, counted
+from textattn.explain.marks import SHADES, hue, number, sum_html
 from textattn.explain.methods import find_method, is_signed
 from textattn.inference.classifier import Prediction
-from textattn.inference.markup import shown, visible
+from textattn.inference.markup import shown
 
-# A passage with a word of this strength is telling.
-TELLING = 0.5
-# Of a text of more words than this only the telling passages are unfolded; fewer words than the second never fold.
-SHOWN_IN_FULL = 150
-LEAST_FOLDED = 15
-# A sentence of more words than this is cut into passages of so many.
-LONGEST_PASSAGE = 50
 # Rows in the table of the strongest words.
 TABLE_ROWS = 10
-
-# Words as they are counted for people: one for each Chinese or Japanese character; long runs count as several.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]{1,20}")
-_SENTENCE_END = re.compile(r"(?:<br ?/?>\s*)+|\n\s*|[.!?…؟।]+[\"'”’»)\]]*\s+|[。！？｡]+[”’」』）]*\s*")
 
 
 @dataclass(frozen=True)
@@ -76,8 +62,10 @@ def render_page(texts: Sequence[PageText], verdicts: Mapping[str, str], *, label
         _article(number, text, methods, gold.values[number - 1], given.values[number - 1])
         for number, text in enumerate(texts, 1)
     )
-    return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(
-        title=shown(f"{model}: {_counted(len(texts), 'text')} explained"),
+    return Template(asset("page.html")).substitute(
+        colors=asset("colors.css"),
+        marks=asset("marks.css"),
+        title=shown(f"{model}: {counted(len(texts), 'text')} explained"),
         model=shown(model),
         facts=_facts(len(texts), answers),
         about="\n".join(_about(i, method, verdicts.get(method), marked) for i, method in enumerate(methods)),
@@ -85,9 +73,14 @@ def render_page(texts: Sequence[PageText], verdicts: Mapping[str, str], *, label
         right=_select("right", "Answers", "all", right),
         gold=_select("gold", "True label", "any", gold.counts),
         given=_select("given", "Predicted", "any", given.counts),
-        count=_counted(len(texts), "text"),
+        count=counted(len(texts), "text"),
         texts="\n".join(articles),
     )
+
+
+def asset(name: str) -> str:
+    """A file beside this module: a template, or a style that several pages share."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 class _Choices:
@@ -103,14 +96,10 @@ class _Choices:
         self.values = [" ".join(value[name] for name in names or ()) for names in rows]
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _facts(num_texts: int, answers: Sequence[bool]) -> str:
     of = "" if len(answers) == num_texts else f" of {len(answers):,} with a known label"
     right = f" · {sum(answers):,}{of} right ({100 * sum(answers) / len(answers):.1f}\u00a0%)" if answers else ""
-    return f"{_counted(num_texts, 'text')} explained{right}"
+    return f"{counted(num_texts, 'text')} explained{right}"
 
 
 def _about(index: int, method: str, verdict: str | None, evidence: bool) -> str:
@@ -159,7 +148,7 @@ def _select(name: str, title: str, unset: str, choices: Mapping[str, tuple[str, 
 
 def _article(number: int, text: PageText, methods: Sequence[str], gold: str, given: str) -> str:
     right = "" if text.right is None else str(int(text.right))
-    shape = _Shape(text)
+    shape = Shape(text.explanations, text.evidence)
     panels = (
         _panel(
             methods.index(explanation.method),
@@ -191,7 +180,7 @@ def _marker(text: PageText) -> str:
     return f'<p class="marker wrong">✗ wrong: {gold if text.gold else "<bdi>no label</bdi>"}</p>'
 
 
-def _panel(index: int, explanation: Explanation, shape: _Shape, maps: str) -> str:
+def _panel(index: int, explanation: Explanation, shape: Shape, maps: str) -> str:
     notes = ["The text is longer than the model reads; the rest was left out. "] if explanation.truncated else []
     if (error := explanation.completeness_error) is not None:
         figure = f"{100 * error:.1f}\u00a0%" if math.isfinite(error) else "not defined"
@@ -202,7 +191,7 @@ def _panel(index: int, explanation: Explanation, shape: _Shape, maps: str) -> st
     hidden = " hidden" if index else ""
     return (
         f'<section data-method="{index}"{hidden}><p class="why"><b>{shown(explanation.method)}</b> '
-        f'<span>{_why(explanation)}</span></p><div class="text" dir="auto">{_body(explanation, shape)}</div>'
+        f'<span>{_why(explanation)}</span></p><div class="text" dir="auto">{body_html(explanation, shape)}</div>'
         f"{total}{note}{_table(explanation)}{maps}</section>"
     )
 
@@ -215,135 +204,6 @@ def _why(explanation: Explanation) -> str:
     score = "" if given else f' <span class="score">{prediction.scores[explanation.target]:.3f}</span>'
     against = "" if explanation.against is None else f" rather than <bdi>{shown(explanation.against)}</bdi>"
     return f"why <bdi>{shown(explanation.target)}</bdi>{score}{against}"
-
-
-@dataclass(frozen=True)
-class _Passage:
-    start: int
-    end: int
-    num_words: int
-    read: bool
-    folded: bool
-
-
-class _Shape:
-    """What the panels of a text have in common, so that they can be compared: passages, and what people marked."""
-
-    def __init__(self, page_text: PageText) -> None:
-        first = page_text.explanations[0]
-        self.evidence = _merged(page_text.evidence)
-        self.visible = visible(first.text)
-        self.unread = _unread(first)
-        self._starts = [match.start() for match in _WORD.finditer(first.text)]
-        if self._count(0, len(first.text)) <= SHOWN_IN_FULL:
-            cuts = sorted({0, *self.unread, len(first.text)})
-            self.passages = [self._passage(a, b, False) for a, b in pairwise(cuts)]
-        else:
-            self.passages = list(self._fold(page_text))
-
-    def _count(self, start: int, end: int) -> int:
-        return bisect_left(self._starts, end) - bisect_left(self._starts, start)
-
-    def _passage(self, start: int, end: int, folded: bool) -> _Passage:
-        count = self._count(start, end)
-        read = not self.unread or not self.unread[0] <= start < self.unread[1]
-        return _Passage(start, end, count, read, folded and count >= LEAST_FOLDED)
-
-    def _fold(self, page_text: PageText) -> Iterator[_Passage]:
-        """Passages with strong words of any method, or with evidence, and between them folded ones."""
-        strong = sorted(
-            word.start
-            for explanation in page_text.explanations
-            for word, strength in zip(explanation.words, strengths(explanation), strict=True)
-            if abs(strength) >= TELLING
-        )
-        cuts = self._cuts(page_text.explanations[0])
-        # Of a text with nothing to tell the beginning is shown.
-        telling = strong if strong or self.evidence else [0]
-
-        def kind(span: tuple[int, int]) -> tuple[bool, bool]:
-            start, end = span
-            tells = bisect_left(telling, end) > bisect_left(telling, start)
-            tells = tells or any(a < end and start < b for a, b in self.evidence)
-            return tells, self._passage(start, end, False).read
-
-        for (tells, _), group in groupby(pairwise(cuts), kind):
-            spans = list(group)
-            yield self._passage(spans[0][0], spans[-1][1], not tells)
-
-    def _cuts(self, explanation: Explanation) -> list[int]:
-        """Ends of sentences and lines, and of too long a passage in between; never inside a word."""
-        text = explanation.text
-        ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-        cuts = {*ends, *self.unread}
-        for start, end in pairwise(ends):
-            first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
-            cuts.update(self._starts[first + LONGEST_PASSAGE : last : LONGEST_PASSAGE])
-        words, starts = explanation.words, [word.start for word in explanation.words]
-        return sorted(place for place in cuts if (i := bisect_left(starts, place)) == 0 or words[i - 1].end <= place)
-
-
-def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """In order and apart."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted((int(start), int(end)) for start, end in spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        elif start < end:
-            merged.append((start, end))
-    return merged
-
-
-def _unread(explanation: Explanation) -> tuple[int, int] | tuple[()]:
-    """Characters that the model did not read: of a truncated text the longest stretch without words."""
-    if not explanation.truncated:
-        return ()
-    words = explanation.words
-    starts, ends = [word.start for word in words], [word.end for word in words]
-    return max(zip([0, *ends], [*starts, len(explanation.text)], strict=True), key=lambda gap: gap[1] - gap[0])
-
-
-def _body(explanation: Explanation, shape: _Shape) -> str:
-    """The text in passages, those in pieces that people marked or not, those in words."""
-    marked = list(marked_words(explanation))
-    ends = [word.end for word, _, _ in marked]
-
-    def words(start: int, end: int) -> Iterator[str]:
-        position = start
-        for i in range(bisect_right(ends, start), len(marked)):
-            word, shade, weight = marked[i]
-            if word.start >= end:
-                break
-            a, b = max(word.start, start), min(word.end, end)
-            yield escape(shape.visible[position:a], quote=False)
-            yield f'<mark class="{shade}" title="{weight}">{escape(shape.visible[a:b], quote=False)}</mark>'
-            position = b
-        yield escape(shape.visible[position:end], quote=False)
-
-    def pieces(start: int, end: int) -> Iterator[str]:
-        position = start
-        for a, b in shape.evidence:
-            a, b = max(a, start), min(b, end)
-            if a < b:
-                yield from words(position, a)
-                yield f'<span class="ev">{"".join(words(a, b))}</span>'
-                position = b
-        yield from words(position, end)
-
-    return "".join(_folded(passage, "".join(pieces(passage.start, passage.end))) for passage in shape.passages)
-
-
-def _folded(passage: _Passage, content: str) -> str:
-    if not passage.read:
-        content = f'<span class="unread">{content}</span>'
-    if not passage.folded:
-        return content
-    # The button's text is made by the style, so that it is no part of the text that is searched and copied.
-    name = _counted(passage.num_words, "word") + ("" if passage.read else " not read")
-    return (
-        f'<button type="button" class="fold" aria-expanded="false" data-at="{passage.start}" aria-label="{name}">'
-        f'</button><span class="rest">{content}</span>'
-    )
 
 
 def _table(explanation: Explanation) -> str:

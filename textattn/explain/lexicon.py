@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from textattn.explain.explanations import Explanation, explain_texts
+from textattn.explain.explanations import explain_texts
 from textattn.inference.classifier import Classifier
+from textattn.inference.words import Word
 from textattn.tokens.formulas import element_of
 
 # A word in fewer texts is chance.
@@ -74,22 +76,48 @@ def lexicon(
     Raises:
         ConfigError, InputError: as `Classifier.explain`.
     """
+
+    def weighed() -> Iterator[WeighedText]:
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            group = list(texts[first : first + TEXTS_AT_ONCE])
+            for explanation in explain_texts(classifier, group, method):
+                yield WeighedText(explanation.prediction.label, explanation.words, explanation.signed)
+            if on_texts is not None:
+                on_texts(first + len(group))
+
+    return lexicon_of(weighed(), texts, golds, classifier, top=top)
+
+
+class WeighedText(NamedTuple):
+    """A text whose words have been weighed."""
+
+    label: str
+    """The label it got."""
+    words: Sequence[Word]
+    signed: bool
+    """Whether weights are for the label or against it; if not, they are shares of attention."""
+
+
+def lexicon_of(
+    weighed: Iterable[WeighedText],
+    texts: Sequence[str],
+    golds: Sequence[Sequence[str]],
+    classifier: Classifier,
+    *,
+    top: int,
+) -> dict[str, list[Entry]]:
+    """The same as `lexicon`, of texts whose words have been weighed already."""
     seen: dict[str, dict[str, _Seen]] = {label: defaultdict(_Seen) for label in classifier.labels}
     texts_with: dict[str, list[int]] = defaultdict(list)
     formulas = classifier.tokenizer.reads_formulas
-    for first in range(0, len(texts), TEXTS_AT_ONCE):
-        group = list(texts[first : first + TEXTS_AT_ONCE])
-        for number, explanation in enumerate(explain_texts(classifier, group, method), first):
-            label = explanation.prediction.label
-            sums: dict[str, float] = defaultdict(float)
-            for word, score, neighbours in _words(explanation, formulas):
-                sums[word] += score
-                seen[label][word].neighbours[neighbours] += 1
-            for word, total in sums.items():
-                seen[label][word].scores.append(total)
-                texts_with[word].append(number)
-        if on_texts is not None:
-            on_texts(first + len(group))
+    for number, text in enumerate(weighed):
+        sums: dict[str, float] = defaultdict(float)
+        for word, score, neighbours in _words(text, formulas):
+            sums[word] += score
+            seen[text.label][word].neighbours[neighbours] += 1
+        for word, total in sums.items():
+            seen[text.label][word].scores.append(total)
+            texts_with[word].append(number)
     found: dict[str, list[Entry]] = {}
     for label, words in seen.items():
         against = {number for number, gold in enumerate(golds) if label not in gold}
@@ -102,13 +130,13 @@ def lexicon(
     return found
 
 
-def _words(explanation: Explanation, formulas: bool) -> Iterator[tuple[str, float, tuple[str, str]]]:
+def _words(text: WeighedText, formulas: bool) -> Iterator[tuple[str, float, tuple[str, str]]]:
     """Word, score, and the words before and after it. Attention counts from an equal share on."""
-    words = [word for word in explanation.words if word.text.strip()]
+    words = [word for word in text.words if word.text.strip()]
     # Co is no CO; and O2, O3 and O are one element.
     names = [element_of(word.text) or word.text if formulas else word.text.casefold() for word in words]
     names = ["", *names, ""]
-    share = 0.0 if explanation.signed else 1 / max(len(words), 1)
+    share = 0.0 if text.signed else 1 / max(len(words), 1)
     for i, word in enumerate(words):
         yield names[i + 1], word.weight - share, (names[i], names[i + 2])
 

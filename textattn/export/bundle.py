@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from textattn.errors import ConfigError, Option
+from textattn.storage.checksums import CHECKSUMS, checksum, to_bytes
 from textattn.storage.files import atomic_path, check_new
 from textattn.storage.model_files import ModelFiles
 from textattn.storage.run_dir import (
@@ -56,6 +57,7 @@ def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
     pictures = sorted(path.relative_to(run).as_posix() for path in (run / PLOTS).glob("*.png"))
     optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD, *pictures) if files.has(name)]
     contents = {name: files.read(name) for name in (*needed, *optional)}
+    contents[CHECKSUMS] = to_bytes({name: checksum(contents[name]) for name in needed})
     try:
         with atomic_path(file) as temporary:
             with zipfile.ZipFile(temporary, "w") as bundle:

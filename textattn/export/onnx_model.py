@@ -21,7 +21,7 @@ from textattn.inference.torch_session import TorchSession
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.model.classifier import TextClassifier
 from textattn.report import Report
-from textattn.storage.files import write_bytes
+from textattn.storage.checksums import replace_file_of_model
 from textattn.storage.model_files import ModelFiles, model_metadata, read_model_config
 from textattn.storage.run_dir import ONNX, ONNX_INT8, TOKENIZER
 
@@ -74,7 +74,7 @@ def export_onnx(run: Path) -> float:
     torch = TorchSession.load(files, config)
     with _export_of(files.where(ONNX)):
         content = _content(torch.model, metadata, int8=False)
-        onnx = OnnxSession(content, files.where(ONNX))
+        onnx = OnnxSession.checked(content, files.where(ONNX), config)
         vocab_size = config.architecture["vocab_size"]
         difference, where = largest_difference(torch, onnx, vocab_size)
         allowed = TOLERANCE
@@ -91,7 +91,7 @@ def export_onnx(run: Path) -> float:
             HINT,
             place=files.where(ONNX),
         )
-    write_bytes(run / ONNX, content)
+    replace_file_of_model(run, ONNX, content)
     return difference
 
 
@@ -150,7 +150,7 @@ def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quant
             return measure(classifier, rows, split, advance)
 
     before = result(ONNX)
-    classifier.session = OnnxSession(content, files.where(ONNX_INT8))
+    classifier.session = OnnxSession.checked(content, files.where(ONNX_INT8), config)
     after = result(ONNX_INT8)
     metric = before["headline"]
     quantised = Quantised(split, len(rows), metric, before[metric], after[metric], files.size(ONNX), len(content))
@@ -161,7 +161,7 @@ def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quant
             Option("max_drop", float(np.ceil(quantised.drop * 10) / 10)),
             place=files.where(ONNX_INT8),
         )
-    write_bytes(run / ONNX_INT8, content)
+    replace_file_of_model(run, ONNX_INT8, content)
     return quantised
 
 

@@ -1,18 +1,16 @@
 """Predictions for files of any size: chunk by chunk, in order, in bounded memory, and resumable.
 
-During a job the answers lie in the folder OUTPUT.partial/, one part for each chunk, beside a state.json that says which
-rows they belong to; both are written atomically. At the end the parts are joined to OUTPUT. A job that was killed goes
-on after the last part; the rows of the existing parts are read again, but only to check that they are the same.
+During a job the answers lie in the folder OUTPUT.partial/, one part for each chunk (see `partial`). At the end the
+parts are joined to OUTPUT. A job that was killed goes on after the last part; the rows of the existing parts are read
+again, but only to check that they are the same, or if a part is damaged.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,52 +19,26 @@ import numpy as np
 from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.table import Table
-from textattn.errors import ConfigError, InputError, Option, Part
+from textattn.errors import ConfigError, InputError, Option, Part, TextattnError
 from textattn.inference.classifier import Classifier
+from textattn.inference.partial import OUTPUT, OVERWRITE, RESUME, Partial, State, Summary
+from textattn.inference.partial import Part as AnsweredPart
 from textattn.inference.session import run_in_batches
-from textattn.storage.files import (
-    atomic_path,
-    check_new,
-    is_stream,
-    open_stream,
-    read_json,
-    replace_file,
-    target_of,
-    write_json,
-)
+from textattn.inference.visible import MOSTLY
+from textattn.storage.files import check_new, is_stream, open_stream
 
 if TYPE_CHECKING:
     from textattn.data.formats import Column
 
-STATE = "state.json"
-RESUME, OVERWRITE = Option("resume", flag=True), Option("overwrite", flag=True)
-# What lies in the folder of a job that is going on, half-written files included.
-OURS = re.compile(r"state\.json|joined|\d{6}\.\w+|\..*\.tmp")
+# What the system says of a full disk, and of a file that may not grow.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # In front of a column name of ours that the input already uses.
 PREFIX = "predicted_"
 # Skipped rows that are named one by one.
 NAMED_PROBLEMS = 10
 # Called with about how many rows were read.
 Advance = Callable[[int], None]
-
-
-@dataclass
-class Summary:
-    """Counts of a job."""
-
-    rows: int = 0
-    """Rows answered."""
-    skipped: int = 0
-    tokens: int = 0
-    """Tokens read by the model."""
-    truncated: int = 0
-    """Texts longer than the model reads."""
-    unsure: int = 0
-    """Rows whose most probable label is less probable than `min_score`."""
-    resumed: int = 0
-    """Rows, of those answered, that an earlier job answered."""
-    problems: list[str] = field(default_factory=list)
-    """The first of the rows skipped."""
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -166,12 +138,16 @@ class BulkJob:
         probs = classifier.logits_to_probabilities(outputs.logits)
         top = classifier.task.top(probs)
         scores = probs[np.arange(len(probs)), top]
-        sure = scores >= min_score
-        summary.unsure += int(np.count_nonzero(~sure))
+        predictions = classifier.predictions(texts, tokens, probs, min_score)
+        readable = np.array([prediction.is_readable for prediction in predictions], np.bool_)
+        sure = (scores >= min_score) & readable
+        summary.unsure += int(np.count_nonzero(scores < min_score))
+        summary.unreadable += int(np.count_nonzero(~readable))
+        summary.unknown += sum(prediction.unknown > MOSTLY for prediction in predictions)
         labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
         values: list[Column] = [labels, scores]
         if classifier.config.multi_label:
-            values.append([classifier.prediction(row, min_score).labels for row in probs])
+            values.append([prediction.labels for prediction in predictions])
         values += [probs[:, i] for i in range(probs.shape[1])]
         if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
@@ -197,7 +173,7 @@ class BulkJob:
             chunk.records,
             chunk.batches,
             dict(zip(self.added_columns(), values, strict=True)),
-            lambda: (classifier.prediction(row, min_score).line(min_score) for row in probs),
+            lambda: (prediction.line(min_score) for prediction in predictions),
         )
 
     def _count_problems(self, chunk: Chunk, summary: Summary) -> None:
@@ -227,16 +203,21 @@ def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summa
     return summary
 
 
-def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool) -> Summary:
+def predict_to_file(
+    job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool, note: Note = lambda _: None
+) -> Summary:
     """Answers every row in a file that appears when all are answered; a pipe or device gets the answers as they come.
 
     Args:
         resume: go on where an interrupted job stopped.
         overwrite: replace the file and the parts of an interrupted job.
+        note: called with what the user should know, such as that a part was damaged.
 
     Raises:
-        ConfigError: the output or parts of it exist, and neither is given; or the interrupted job is another one.
+        ConfigError: the output or parts of it exist, and neither is given; the interrupted job is another one; or
+            another process writes to the same output.
         InputError: a file cannot be read, or a row cannot be answered; what was answered before is kept.
+        TextattnError: the disk is full; what was answered before is kept.
     """
     if is_stream(output):
         try:
@@ -246,144 +227,105 @@ def predict_to_file(job: BulkJob, output: Path, advance: Advance, *, resume: boo
             raise ConfigError(problem, Option("output", "answers.jsonl"), setting=Option("output")) from None
         with stream:
             return predict_to_stream(job, stream, advance)
-    parts = _Parts(output, job)
     if output.is_dir():
         raise ConfigError(
-            f"{output} is a folder",
-            Option("output", output / f"predictions.{job.format.name}"),
-            setting=Option("output"),
+            f"{output} is a folder", Option("output", output / f"predictions.{job.format.name}"), setting=OUTPUT
         )
     if output.exists() and any(output.samefile(table.origin) for table in job.tables if Path(table.origin).exists()):
-        raise ConfigError(f"{output} is the input; nothing was changed", "another name", setting=Option("output"))
-    check_new(output, overwrite or (resume and parts.exist()), Option("output"))
-    if not resume:
-        parts.clear(overwrite)
-    summary, digest, count = parts.state()
-    parts.create()
-    chunks = job.chunks(advance)
-    read_again = ""
-    for _ in range(count):
-        read_again = _digest(read_again, next(chunks, Chunk("")))
-    if read_again != digest:
-        raise ConfigError(
-            f"{parts.folder}: rows that were answered before have changed since; nothing was changed",
-            (OVERWRITE, " begins again"),
-        )
-    try:
-        for chunk in chunks:
-            answers = job.answer(chunk, summary)
-            digest = _digest(digest, chunk)
-            parts.add(count, answers)
-            count += 1
-            parts.save(summary, digest, count)
-    except InputError as error:
-        if not count:
-            parts.remove()
-            raise
-        hint: list[Part] = [
-            "correct it and continue with ", RESUME, f": {summary.rows:,} rows are answered in {parts.folder}",
-        ]  # fmt: skip
-        raise InputError(error.problems, [*hint, "; or ", *error.hint_parts] if error.hint_parts else hint) from None
-    if not count:
-        # An input without rows gives a file without rows, but with all columns.
-        parts.add(count, job.answer(Chunk(""), summary))
-        count = 1
-    parts.join(output, count)
-    return summary
+        raise ConfigError(f"{output} is the input; nothing was changed", "another name", setting=OUTPUT)
+    partial = Partial(output, job.format, job.output_columns(), job.settings())
+
+    def check_output() -> None:
+        check_new(output, overwrite or (resume and partial.exists()), OUTPUT)
+
+    check_output()
+    with partial.owned():
+        check_output()  # another job may have ended in the meantime
+        if not resume:
+            partial.clear(overwrite)
+        state = partial.state()
+        if partial.exists() and not state.parts:
+            note(f"{partial.folder} is of an earlier version, which kept no digests; all rows are answered again")
+        return _PartByPart(job, partial, state, note).run(advance)
 
 
-def partial_folder(output: Path) -> Path:
-    """Where the answers of a job lie until it is done: beside the file that a link leads to, on the same disk."""
-    file = target_of(output) if output.is_symlink() else output
-    return file.with_name(f"{file.name}.partial")
+class _PartByPart:
+    """A job that is written part by part."""
 
+    def __init__(self, job: BulkJob, partial: Partial, state: State, note: Note) -> None:
+        self.job, self.partial, self.state, self.note = job, partial, state, note
 
-class _Parts:
-    """The folder of a job that is going on."""
-
-    def __init__(self, output: Path, job: BulkJob) -> None:
-        self.folder = partial_folder(output)
-        self.job = job
-        self.settings = job.settings()
-
-    def exist(self) -> bool:
-        return (self.folder / STATE).is_file()
-
-    def clear(self, overwrite: bool) -> None:
-        strange = self._strangers()
-        if strange:
-            raise ConfigError(
-                f"{self.folder}: holds {strange[0]!r}, which no prediction left there; nothing was changed",
-                Option("output", "another-name"),
-            )
-        if self.exist() and not overwrite:
-            raise ConfigError(
-                f"{self.folder}: an interrupted run is there; nothing was changed",
-                (RESUME, " continues it, ", OVERWRITE, " begins again"),
-            )
-        self.remove()
-
-    def _strangers(self) -> list[str]:
-        """Files in the folder that are not ours."""
-        if self.folder.is_file():
-            return [self.folder.name]
-        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        return [name for name in names if not OURS.fullmatch(name)]
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def create(self) -> None:
+    def run(self, advance: Advance) -> Summary:
+        """Answer what is not answered yet, and put the parts together."""
+        state, partial = self.state, self.partial
+        if partial.is_joined(state):  # killed while the parts were removed
+            partial.remove()
+            return state.summary
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
+            chunks = self.job.chunks(advance)
+            self._check_parts(chunks)
+            self._answer(chunks)
+            if not state.parts:
+                # An input without rows gives a file without rows, but with all columns.
+                self._add(Chunk(""), self.job.answer(Chunk(""), state.summary))
+            partial.join(state)
         except OSError as error:
-            raise ConfigError(
-                f"{self.folder} cannot be written: {error.strerror or error}",
-                Option("output", "/some/other/file"),
-                setting=Option("output"),
+            if error.errno not in NO_ROOM:
+                raise
+            kept = _rows(partial.state().summary.rows)
+            raise TextattnError(
+                f"cannot be written ({error.strerror}); {kept} answered before are kept there",
+                ("free some space there, then run the same command with ", RESUME),
+                place=str(partial.folder),
             ) from None
+        return state.summary
 
-    def state(self) -> tuple[Summary, str, int]:
-        """The summary of the job that left the folder, the digest of the rows it answered, and its number of parts."""
-        if not self.exist():
-            return Summary(), "", 0
-        value = read_json(self.folder / STATE)
+    def _answer(self, chunks: Iterator[Chunk]) -> None:
+        """Answer the rest of the rows, one part for each chunk."""
+        summary = self.state.summary
         try:
-            for name, default in (("min_score", 0.0), ("escape_formulas", False)):
-                value["settings"].setdefault(name, default)  # from before this setting existed
-            changed = [name for name, setting in self.settings.items() if value["settings"].get(name) != setting]
-            summary, digest, count = Summary(**value["summary"]), str(value["digest"]), int(value["parts"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{self.folder / STATE}: damaged ({error!r})", (OVERWRITE, " begins again")) from None
-        if changed:
-            before = "; ".join(f"{name} was {value['settings'].get(name)!r}" for name in changed)
-            raise ConfigError(
-                f"not the same job as in {self.folder}: {before}; nothing was changed",
-                (OVERWRITE, " begins again"),
-                setting=Option("resume"),
-            )
-        summary.resumed = summary.rows
-        return summary, digest, count
+            for chunk in chunks:
+                self._add(chunk, self.job.answer(chunk, summary))
+                self.partial.save(self.state)
+        except InputError as error:
+            if not self.state.parts:
+                self.partial.remove()
+                raise
+            hint: list[Part] = [
+                "correct it and continue with ", RESUME,
+                f": {summary.rows:,} rows are answered in {self.partial.folder}",
+            ]  # fmt: skip
+            more = ["; or ", *error.hint_parts] if error.hint_parts else []
+            raise InputError(error.problems, [*hint, *more]) from None
 
-    def add(self, number: int, rows: AnsweredRows) -> None:
-        with atomic_path(self._part(number)) as temporary, temporary.open("wb") as file:
-            self.job.format.write(rows, file)
+    def _add(self, chunk: Chunk, rows: AnsweredRows) -> None:
+        written = self.partial.write(len(self.state.parts), rows)
+        self.state.parts.append(AnsweredPart(len(chunk), _digest(self.state.read, chunk), written))
 
-    def save(self, summary: Summary, digest: str, count: int) -> None:
-        state = {"settings": self.settings, "summary": asdict(summary), "digest": digest, "parts": count}
-        write_json(self.folder / STATE, state)
+    def _check_parts(self, chunks: Iterator[Chunk]) -> None:
+        """Check that the rows which are answered are still the same; those of a damaged part are answered again."""
+        read, repaired = "", False
+        for number, part in enumerate(self.state.parts):
+            chunk = next(chunks, Chunk(""))
+            read = _digest(read, chunk)
+            if read != part.read:
+                raise ConfigError(
+                    f"{self.partial.folder}: rows that were answered before have changed since; nothing was changed",
+                    (OVERWRITE, " begins again"),
+                )
+            if not self.partial.is_whole(number, part):
+                self.note(
+                    f"{self.partial.where(number)} is missing or damaged; its {_rows(len(chunk))} are answered again"
+                )
+                written = self.partial.write(number, self.job.answer(chunk, Summary()))
+                self.state.parts[number] = replace(part, written=written)
+                repaired = True
+        if repaired:
+            self.partial.save(self.state)
 
-    def join(self, output: Path, count: int) -> None:
-        # In the folder, so that a job that is killed now leaves nothing beside the output.
-        joined = self.folder / "joined"
-        self.job.format.join([self._part(number) for number in range(count)], self.job.output_columns(), joined)
-        replace_file(joined, output)
-        self.remove()
 
-    def _part(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.{self.job.format.name}"
+def _rows(number: int) -> str:
+    return f"{number:,} row{'s' * (number != 1)}"
 
 
 def _digest(before: str, chunk: Chunk) -> str:

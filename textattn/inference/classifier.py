@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.data.segments import SEGMENT_SEPARATOR, join_segments
 from textattn.errors import ConfigError, InputError, Option, shell_command
+from textattn.inference.given_texts import given_texts
 from textattn.inference.session import Floats, Session, run_in_batches
-from textattn.inference.visible import one_line
+from textattn.inference.visible import UNSURE, one_line
 from textattn.storage.model_files import ModelFiles, SavedConfig, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from textattn.tasks import Task, task_of
@@ -30,12 +29,9 @@ if TYPE_CHECKING:
     from textattn.inference.torch_session import TorchSession
 
 T = TypeVar("T")
-Text = str | Sequence[str]
+Text = str | Sequence[str] | Mapping[str, str]
 # Name -> the file it runs, in the order of preference.
 RUNTIMES = {"onnx": ONNX, "int8": ONNX_INT8, "torch": WEIGHTS}
-# Printed in the place of a label where none is probable enough.
-UNSURE = "?"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -50,12 +46,17 @@ class Prediction:
     """Probability of every label."""
     labels: list[str]
     """The labels given: the one above, or for a multi-label model all from their thresholds on. None of them with a
-    probability below `min_score`, so that there may be no label."""
+    probability below `min_score`, so that there may be no label. None either if the text cannot be read."""
+    unknown: float = 0.0
+    """The share of the tokens of the text that are not in the vocabulary."""
+    is_readable: bool = True
+    """Whether the text is of the kind that the model reads: not if a model of formulas is given something else."""
 
     def line(self, min_score: float = 0.0) -> str:
         """`label<TAB>score` of the labels given, several joined by commas; `?` and the score of the most probable label
-        where even that is less probable than `min_score`. A line break inside a label is escaped: `\\n`."""
-        if self.score < min_score:
+        where even that is less probable than `min_score` or the text cannot be read. A line break inside a label is
+        escaped: `\\n`."""
+        if self.score < min_score or not self.is_readable:
             return f"{UNSURE}\t{self.score:.4f}"
         return f"{one_line(','.join(self.labels))}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
 
@@ -165,14 +166,30 @@ class Classifier:
         For a model of several text columns, a text is a sequence of strings, or one string with tabs between them.
 
         Args:
+            texts: any iterable, also a column of a data frame, or a data frame with the text columns of the model.
             min_score: where the most probable label is less probable than this, `labels` is empty.
 
         Raises:
+            InputError: a text is missing (None, NaN), empty or no text at all; the message names its position.
             ConfigError: a text has the wrong number of segments.
         """
         from textattn.inference.notebook import Answers
 
-        return Answers(self.prediction(row, min_score) for row in self.predict_proba(texts))
+        rows = self.normalise(texts)
+        tokens = self.tokenizer.encode(rows)
+        return Answers(self.predictions(rows, tokens, self.probabilities(tokens), min_score))
+
+    def predictions(
+        self, texts: Sequence[str], tokens: TokenArrays, probs: NDArray[np.float64], min_score: float = 0.0
+    ) -> list[Prediction]:
+        """The answers to texts from their tokens and their probabilities, (texts, labels)."""
+        found = []
+        for text, row, unknown in zip(texts, probs, tokens.unknown_shares(self.tokenizer.unk_id), strict=True):
+            prediction = replace(self.prediction(row, min_score), unknown=float(unknown))
+            if not self.tokenizer.can_read(text):
+                prediction = replace(prediction, labels=[], is_readable=False)
+            found.append(prediction)
+        return found
 
     def predict_proba(self, texts: Text | Iterable[Text]) -> NDArray[np.float64]:
         """(texts, labels) probabilities; rows sum to 1 unless the model is multi-label."""
@@ -229,27 +246,13 @@ class Classifier:
         return digest.hexdigest()
 
     def normalise(self, texts: Text | Iterable[Text]) -> list[str]:
-        """One string a text, its segments joined by tabs.
+        """One string a text, its segments joined by tabs; see `given_texts` for what may be given.
 
         Raises:
+            InputError: a text is missing, empty or no text at all; the message names its position.
             ConfigError: a text has the wrong number of segments.
         """
-        rows = [texts] if isinstance(texts, str) else list(texts)
-        wanted = self.tokenizer.num_segments
-        joined = []
-        for row in rows:
-            if not isinstance(row, str):
-                row = join_segments(row)
-            found = row.count(SEGMENT_SEPARATOR) + 1
-            if wanted > 1 and found != wanted:
-                start = row if len(row) <= 40 else row[:40] + "…"
-                raise ConfigError(
-                    f"expected {wanted} segments separated by tabs, got {found}: {start!r}",
-                    "$'first segment\\tsecond segment'",
-                )
-            # Lone surrogates are no text: no tokenizer takes them, and no file can hold them.
-            joined.append(_SURROGATES.sub("\ufffd", row))
-        return joined
+        return given_texts(texts, self.config.text_columns)
 
 
 class _Background(Generic[T]):
@@ -302,4 +305,4 @@ def _open_session(files: ModelFiles, config: SavedConfig, device: str, runtime: 
         return TorchSession.load(files, config, device)
     from textattn.inference.onnx_session import OnnxSession
 
-    return OnnxSession.load(files, RUNTIMES[runtime], config.architecture["num_outputs"])
+    return OnnxSession.load(files, RUNTIMES[runtime], config)

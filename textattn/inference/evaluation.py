@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from textattn.config import Config, config_from_mapping
 from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
-from textattn.data.sources import open_hub
+from textattn.data.sources import is_named, open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError, Option
+from textattn.inference.original_data import Origin
 from textattn.storage.run_dir import ENVIRONMENT, TRAINING_CONFIG
 
 if TYPE_CHECKING:
@@ -71,17 +72,35 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     if data is not None:
         # These settings are about the place of the training data.
         values |= {"path": str(data), "files": None, "name": None, "revision": None}
+        if base is None or not is_named(Path(data), base.data):
+            # Another file is written in its own way.
+            values |= {"encoding": None, "delimiter": None, "quoting": None, "escape": None, "header": True}
     # Texts without labels are not read again: nobody says what is right for them.
     values |= {"unlabelled": None, "teacher": None}
     config = config_from_mapping({"data": values | settings}).data
     # Of a streamed data set the seed decides which rows are drawn, and of others which are set aside.
     seed = base.seed if data is None and base is not None else 0
+    notes: list[str] = []
+    if data is None:
+        original = origin_of(classifier).locate(config)
+        if original != config:
+            notes.append("the training data are read from the directory of the training")
+        config = original
     if data is None and split in ("train", "validation", "test"):
         corpus = prepare_splits(read_corpus(config, open_hub(config, seed)), config, seed)
         rows = _own_split(classifier, corpus, split)
-        return LoadedSplit(rows, corpus.notes, _change_since_training(classifier, rows))
-    rows, notes = read_split(config, split, classifier.labels, classifier.config.multi_label, seed)
-    return LoadedSplit(rows, notes)
+        return LoadedSplit(rows, notes + corpus.notes, _change_since_training(classifier, rows))
+    rows, more = read_split(config, split, classifier.labels, classifier.config.multi_label, seed)
+    return LoadedSplit(rows, notes + more)
+
+
+def origin_of(classifier: Classifier) -> Origin:
+    """Where the data of a model were when it was trained."""
+    files = classifier.files
+    try:
+        return Origin.of(files.path, files.read_json(ENVIRONMENT) if files.has(ENVIRONMENT) else None)
+    except InputError:
+        return Origin(files.path)  # damaged; what it says is not needed where the data are in their place
 
 
 def _own_split(classifier: Classifier, corpus: Corpus, split: str) -> Split:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.errors import InputError
-from textattn.inference.session import BatchOutput
-from textattn.storage.model_files import ModelFiles
+from textattn.inference.graph_check import Content, Refused, check_graph
+from textattn.inference.session import BatchOutput, check_finite
+from textattn.storage.model_files import ModelFiles, SavedConfig
 from textattn.training.processors import available_processors
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class OnnxSession:
     threads: Callable[[int], AbstractContextManager[Executor]] | None = None
 
     def __init__(self, model: bytes | Path, where: str) -> None:
-        """Reads the graph.
+        """Read a graph that `check_graph` has accepted.
 
         Args:
             model: the file, or its content.
@@ -50,14 +50,14 @@ class OnnxSession:
         Raises:
             InputError: it is damaged or no model of textattn.
         """
-        if _names_files(model):
-            raise InputError(f"{where}: not written by textattn (its weights lie in other files)")
         onnxruntime = _without_telemetry()
         onnxruntime.set_default_logger_severity(FATAL)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = FATAL
+        # Not its own format, whatever the file is called.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(model) if isinstance(model, Path) else model,
@@ -86,17 +86,43 @@ class OnnxSession:
         self.workers = available_processors()
 
     @classmethod
-    def load(cls, files: ModelFiles, name: str, num_outputs: int) -> OnnxSession:
+    def load(cls, files: ModelFiles, name: str, config: SavedConfig) -> OnnxSession:
         """The graph in the file `name` of a model.
 
         Raises:
-            InputError: it is missing or damaged, or has another number of outputs.
+            InputError: it is missing or damaged, was not written by textattn, or has another number of outputs.
         """
-        # A file is read by the library itself, without a copy in between.
-        session = cls(files.read(name) if files.is_bundle else files.path / name, files.where(name))
-        if session.num_outputs != num_outputs:
-            raise InputError(f"{session.where}: {session.num_outputs} outputs, but config.json says {num_outputs}")
+        with files.view(name) as content:
+            # A file is read by the library itself, without a copy in between.
+            model = content if isinstance(content, bytes) else files.path / name
+            session = cls.checked(content, files.where(name), config, model)
+        if session.num_outputs != config.architecture["num_outputs"]:
+            raise InputError(
+                f"{session.where}: {session.num_outputs} outputs, "
+                f"but config.json says {config.architecture['num_outputs']}"
+            )
         return session
+
+    @classmethod
+    def checked(
+        cls, content: Content, where: str, config: SavedConfig, model: bytes | Path | None = None
+    ) -> OnnxSession:
+        """Read a graph after checking it.
+
+        Args:
+            content: the content of the file.
+            where: its name, for messages.
+            config: the config of the model, which bounds the size of the graph.
+            model: where ONNX Runtime reads it from; by default `content`.
+
+        Raises:
+            InputError: it is damaged or was not written by textattn.
+        """
+        try:
+            check_graph(content, config.architecture["num_layers"])
+        except Refused as error:
+            raise InputError(f"{where}: damaged, or not written by textattn ({error})") from None
+        return cls(bytes(content) if model is None else model, where)
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], *, with_contributions: bool = False
@@ -112,12 +138,15 @@ class OnnxSession:
             output = BatchOutput(*self._session.run(wanted, inputs, self._run_options))
         except Exception as error:
             raise InputError(f"{self.where}: damaged ({str(error).strip().splitlines()[0]})") from None
+        if not all(isinstance(array, np.ndarray) for array in output if array is not None):
+            raise InputError(f"{self.where}: damaged (outputs that are no tensors)")
         batch, seq = input_ids.shape
         shapes = ((batch, self.num_outputs), (batch, seq), (batch, *output.context.shape[1:2]))
         expected = shapes + (len(wanted) - len(shapes)) * ((batch, seq, self.num_outputs),)
         found = [array for array in output if array is not None]
         if tuple(array.shape for array in found) != expected or any(array.dtype != np.float32 for array in found):
             raise InputError(f"{self.where}: damaged (outputs of the wrong shape)")
+        check_finite(output, self.where)
         return output
 
 
@@ -137,31 +166,3 @@ def _without_telemetry() -> Any:
             os.environ[TELEMETRY] = before
     onnxruntime.disable_telemetry_events()
     return onnxruntime
-
-
-def _names_files(model: bytes | Path) -> bool:
-    """Whether a graph asks for weights in other files: a stranger's could ask for any, and some versions would read it.
-
-    In the file such a place is an entry with the key "location": ten, eight (its length), and the word.
-    """
-    if isinstance(model, bytes):
-        return _has_location(model)
-    try:
-        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _has_location(content)
-    except FileNotFoundError:
-        raise InputError(f"{model}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{model}: {error.strerror or error}") from None
-    except ValueError:  # an empty file
-        return False
-
-
-def _has_location(content: bytes | mmap.mmap) -> bool:
-    place = content.find(b"location")
-    while place > 0:
-        # The length in one byte, or the last byte of a length that takes several.
-        if content[place - 1] in (8, 0):
-            return True
-        place = content.find(b"location", place + 1)
-    return False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.errors import InputError
 from textattn.tokens.batches import collate, sorted_batches
 from textattn.tokens.token_arrays import TokenArrays
 
@@ -31,6 +32,19 @@ class BatchOutput(NamedTuple):
     """(batch, seq, num_outputs) the logits divided among the tokens; see `TextClassifier.contributions`"""
     ngram_contributions: Floats | None = None
     """(batch, seq, num_outputs) the part of the n-grams in them; None without n-grams"""
+
+
+def check_finite(output: BatchOutput, where: str) -> None:
+    """Check that everything in a batch is a finite number.
+
+    Raises:
+        InputError: it is not, so the weights are damaged.
+    """
+    with np.errstate(invalid="ignore"):
+        for name, array in zip(output._fields, output, strict=True):
+            # A sum of fp32 numbers in float64 is finite only if all of them are, and is faster than a look at each.
+            if array is not None and not np.isfinite(array.sum(dtype=np.float64)):
+                raise InputError(f"damaged (its {name.replace('_', ' ')} are not finite numbers)", place=where)
 
 
 class Session(Protocol):

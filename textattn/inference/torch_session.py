@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textattn.errors import ConfigError, InputError, Option
-from textattn.inference.session import BatchOutput
+from textattn.inference.session import BatchOutput, check_finite
 from textattn.storage.model_files import ModelFiles, SavedConfig
+from textattn.storage.reading import parse_json
 from textattn.storage.run_dir import CONFIG, WEIGHTS
 from textattn.training.processors import available_processors
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Padding counted; of a batch that one thread computes.
 MAX_TOKENS_OF_A_THREAD = 8192
+# Bytes; a header has about a hundred for each tensor.
+LARGEST_HEADER = 2**20
 
 
 class TorchSession:
@@ -32,7 +35,15 @@ class TorchSession:
 
     max_tokens = 32_768
 
-    def __init__(self, model: TextClassifier, device: str = "cpu") -> None:
+    def __init__(self, model: TextClassifier, device: str = "cpu", where: str | None = None) -> None:
+        """Take a model.
+
+        Args:
+            model: the model; it is moved to the device.
+            device: where it computes.
+            where: the file of its weights, which is called damaged if an answer is not a finite number. By default
+                answers are not checked.
+        """
         import torch
 
         from textattn.training.slices import lone_threads
@@ -45,6 +56,7 @@ class TorchSession:
             # As in ONNX Runtime: a batch for each thread is faster than several threads for a batch.
             self.workers, self.max_tokens = available_processors(), MAX_TOKENS_OF_A_THREAD
             self.threads = lone_threads
+        self.where = where
         self.metadata: Mapping[str, str] = {}
         self.gives_contributions = self.model.attention.additive
 
@@ -56,7 +68,9 @@ class TorchSession:
             InputError: they are damaged or do not fit config.json.
             ConfigError: there is no such device.
         """
-        content = files.read(WEIGHTS)  # or say at once that there are none
+        with files.view(WEIGHTS) as view:  # or say at once that there are none
+            metadata = _check_header(view, files.where(WEIGHTS))
+            content = bytes(view)
 
         import torch
         from safetensors import SafetensorError
@@ -84,8 +98,8 @@ class TorchSession:
             raise InputError(f"{files.where(CONFIG)}: damaged architecture ({error})") from None
         _compare(files, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, found)
         model.load_state_dict(tensors)
-        session = cls(model, place)
-        session.metadata = _metadata(content)
+        session = cls(model, place, files.where(WEIGHTS))
+        session.metadata = metadata
         return session
 
     def run(
@@ -101,7 +115,10 @@ class TorchSession:
             if with_contributions:
                 parts = self.model.contributions(output, ids, mask)
                 found += [parts.total] if parts.ngrams is None else [parts.total, parts.ngrams]
-        return BatchOutput(*(tensor.float().cpu().numpy() for tensor in found))
+        answer = BatchOutput(*(tensor.float().cpu().numpy() for tensor in found))
+        if self.where is not None:
+            check_finite(answer, self.where)
+        return answer
 
 
 def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
@@ -114,10 +131,28 @@ def _compare(files: ModelFiles, wanted: dict[str, tuple[int, ...]], found: dict[
         )
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """What stands beside the tensors in the header of a safetensors file."""
-    length = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+def _check_header(content: bytes | mmap, where: str) -> dict[str, str]:
+    """Check that a safetensors file is as large as its header says, before all of it is read into memory.
+
+    Returns:
+        The metadata, which stand beside the tensors in the header.
+
+    Raises:
+        InputError: it is not.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    try:
+        if not 8 < start <= min(len(content), LARGEST_HEADER):
+            raise ValueError(f"a header of {start - 8:,} bytes")
+        tensors = parse_json(content[8:start])
+        metadata: dict[str, str] = tensors.pop("__metadata__", {})
+        end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+        if start + end != len(content):
+            raise ValueError(f"{len(content):,} bytes, but its header says {start + end:,}")
+        if not isinstance(metadata, dict):
+            raise ValueError("metadata")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(f"{where}: damaged ({error})") from None
     return metadata
 
 

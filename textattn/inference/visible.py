@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 
+# Printed in the place of a label where there is none.
+UNSURE = "?"
+# With a larger share of unknown tokens, a text is said to be mostly unknown.
+MOSTLY = 0.5
 # A control character is shown as a picture of itself, or as the replacement character where there is none. Tab and line
 # feed are layout. As long as the text, so that positions in it stay right.
 CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.tokens.tokenizer import TokenizedText, between_flags, grapheme_boundaries
+from textattn.tokens.pieces import between_flags, grapheme_boundaries
+from textattn.tokens.tokenizer import TokenizedText
 
 # Characters whose graphemes are looked at in one go, and the longest grapheme that may cross a passage's border.
 PASSAGE = 2_000

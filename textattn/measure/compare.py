@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from textattn.config import config_from_mapping, flat_settings
+from textattn.config.yaml12 import parse_yaml
 from textattn.errors import ConfigError, InputError, shell_command
 from textattn.measure.metrics import BOOTSTRAP_SAMPLES, Labels, headline_value
+from textattn.measure.multiple_tests import LEVEL, holm
 from textattn.storage.run_dir import RunDir
 
 SCORE = "score:"
@@ -36,6 +40,8 @@ class Predictions:
     """Probabilities, (rows, labels)."""
     metrics: dict[str, Any]
     """Metrics of the split, from metrics.json."""
+    places: list[str] | None = None
+    """The names of the rows; None in runs of earlier versions."""
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -55,10 +61,13 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
         seed: of the bootstrap.
 
     Returns:
-        `runs` with the metrics of each, `metric` (the headline of the first run) and `pairs`. In a pair, `difference`
-        is b minus a. `interval_95` is its percentile interval when the same resampled texts are used for both runs
-        (paired bootstrap; Berg-Kirkpatrick et al. 2012). `mcnemar_p` is the exact two-sided test on the texts that only
-        one of the two predicted correctly.
+        `runs` with the metrics of each, `settings` that are not the same in all runs (see `differing_settings`),
+        `metric` (the headline of the first run) and `pairs`. In a pair, `difference` is b minus a. `interval_95` is its
+        percentile interval when the same resampled texts are used for both runs (paired bootstrap; Berg-Kirkpatrick et
+        al. 2012). `mcnemar_p` is the exact two-sided test on the texts that only one of the two predicted correctly.
+        `p` is of a two-sided test of the difference: for accuracy McNemar's, for other metrics that of a normal
+        distribution with the standard error of the bootstrap. `adjusted_p` is `p` after Holm's correction for all
+        pairs, and `better` is the run that is better by more than chance according to it, or null.
 
     Raises:
         ConfigError: fewer than two runs are given.
@@ -70,12 +79,17 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
     for other in loaded[1:]:
         _check_same_texts(loaded[0], other, split)
     metric = str(loaded[0].metrics["headline"])
+    pairs = [compare_pair(a, b, metric, examples, seed) for a, b in combinations(loaded, 2)]
+    for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        better = pair["b"] if pair["difference"] > 0 else pair["a"]
+        pair |= {"adjusted_p": adjusted, "better": better if adjusted <= LEVEL and pair["difference"] else None}
     return {
         "split": split,
         "num_examples": len(loaded[0].texts),
         "metric": metric,
         "runs": [{"run": str(one.run), "metrics": one.metrics} for one in loaded],
-        "pairs": [compare_pair(a, b, metric, examples, seed) for a, b in combinations(loaded, 2)],
+        "settings": differing_settings(runs),
+        "pairs": pairs,
     }
 
 
@@ -98,7 +112,8 @@ def load_predictions(run: Path, split: str) -> Predictions:
         labels = [name.removeprefix(SCORE) for name in table.column_names if name.startswith(SCORE)]
         scores = np.column_stack([table[SCORE + label].to_numpy() for label in labels])
         truth, decided = (_ids(table[name], labels) for name in ("label", "prediction"))
-        return Predictions(run, table["text"], labels, truth, decided, scores, metrics[split])
+        places = table["id"].to_pylist() if "id" in table.column_names else None
+        return Predictions(run, table["text"], labels, truth, decided, scores, metrics[split], places)
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"damaged ({error})", place=str(path)) from None
 
@@ -144,12 +159,15 @@ def compare_pair(a: Predictions, b: Predictions, metric: str, examples: int, see
         differences.append(value(b, rows) - value(a, rows))
     low, high = np.percentile(differences, [2.5, 97.5])
     everything = slice(None)
+    difference = value(b, everything) - value(a, everything)
+    mcnemar = float(binomtest(int(only_b.sum()), apart).pvalue) if apart else 1.0
     return {
         "a": str(a.run),
         "b": str(b.run),
-        "difference": value(b, everything) - value(a, everything),
+        "difference": difference,
         "interval_95": [float(low), float(high)],
-        "mcnemar_p": float(binomtest(int(only_b.sum()), apart).pvalue) if apart else 1.0,
+        "mcnemar_p": mcnemar,
+        "p": mcnemar if metric == "accuracy" else _p_value(difference, float(np.std(differences))),
         "both_right": int((right_a & right_b).sum()),
         "only_a_right": int(only_a.sum()),
         "only_b_right": int(only_b.sum()),
@@ -160,6 +178,38 @@ def compare_pair(a: Predictions, b: Predictions, metric: str, examples: int, see
             "both_wrong": _examples(a, b, ~right_a & ~right_b, examples),
         },
     }
+
+
+def _p_value(difference: float, standard_error: float) -> float:
+    """Of a two-sided test whether a normally distributed difference is zero."""
+    if not standard_error:
+        return 0.0 if difference else 1.0
+    return math.erfc(abs(difference) / standard_error / math.sqrt(2))
+
+
+def differing_settings(runs: Sequence[Path]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all runs: by dotted name, the value in each run; without `output`.
+
+    A setting that a run does not have, because its version did not know it, is null.
+
+    Raises:
+        InputError: a training_config.yaml is damaged.
+    """
+    settings = [_settings(run) for run in runs]
+    names = [name for name in dict.fromkeys(chain(*settings)) if not name.startswith("output.")]
+    values = {name: [own.get(name) for own in settings] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    file = RunDir(run).training_config
+    try:
+        content = parse_yaml(file.read_text(encoding="utf-8"), str(file)).value
+        return flat_settings(config_from_mapping(content, origin=str(file), of_finished_run=True))
+    except FileNotFoundError:
+        return {}
+    except (ConfigError, OSError, UnicodeDecodeError, AttributeError) as error:
+        raise InputError(f"damaged ({error})", place=str(file)) from None
 
 
 def _examples(right: Predictions, wrong: Predictions, rows: NDArray[np.bool_], number: int) -> list[dict[str, Any]]:

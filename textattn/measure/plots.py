@@ -6,7 +6,6 @@ The same values give the same bytes. Colours are suitable for colour-blind reade
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.measure.intervals import wilson
 from textattn.measure.metrics import CALIBRATION_BINS
 from textattn.storage.files import atomic_path
 
@@ -191,14 +191,6 @@ def draw_reliability(measured: dict[str, Any], split: str, file: Path) -> None:
         bottom.set_xlim(0, 1)
         for axes in (top, bottom):
             _tidy(axes)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of Wilson (1927) for a share of `count` cases."""
-    z = 1.959964
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 @contextlib.contextmanager

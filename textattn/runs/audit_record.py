@@ -9,6 +9,7 @@ from typing import Any
 from textattn.inference.classifier import Classifier
 from textattn.inference.evaluation import training_config
 from textattn.runs.model_card import model_card
+from textattn.storage.locks import owned
 from textattn.storage.run_dir import ENVIRONMENT, RunDir
 
 
@@ -21,17 +22,19 @@ def keep_audit(classifier: Classifier, audit: dict[str, Any]) -> Path | None:
 
     Raises:
         InputError: a file of the run is damaged.
+        ConfigError: another process writes to the run.
         OSError: the run directory cannot be written to.
     """
     run = RunDir(classifier.path)
     if classifier.files.is_bundle or not (run.is_run() and run.is_finished()) or run.links():
         return None
-    metrics = run.metrics()
-    metrics["audit"] = audit
-    config = training_config(classifier)
-    if config is not None and classifier.files.has(ENVIRONMENT):
-        run.write_card(model_card(config, classifier.config, metrics, run.environment()))
-    # metrics.json is written last, as at the end of training.
-    json.dumps(audit, allow_nan=False)
-    run.write_metrics(metrics)
+    with owned(run.path, "changed", "wait until that process has ended, then run the audit again"):
+        metrics = run.metrics()
+        metrics["audit"] = audit
+        config = training_config(classifier)
+        if config is not None and classifier.files.has(ENVIRONMENT):
+            run.write_card(model_card(config, classifier.config, metrics, run.environment()))
+        # metrics.json is written last, as at the end of training.
+        json.dumps(audit, allow_nan=False)
+        run.write_metrics(metrics)
     return run.path

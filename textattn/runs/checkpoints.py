@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,18 @@ from textattn.errors import ConfigError, InputError, Option
 from textattn.report import Evaluation, Report
 from textattn.runs.training_data import TrainingData
 from textattn.storage.files import write_bytes
-from textattn.storage.run_dir import BEGIN_AGAIN, CHECKPOINTS, OVERWRITE, RESUME, TOKENIZER, RunDir
+from textattn.storage.model_files import ModelFiles, SavedConfig, read_model_config
+from textattn.storage.run_dir import (
+    BEGIN_AGAIN,
+    CHECKPOINTS,
+    CONFIG,
+    OVERWRITE,
+    RESUME,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    RunDir,
+)
+from textattn.tokens.tokenizer import TextTokenizer
 from textattn.training.processes import Processes, number_of_processes
 from textattn.training.state import BestWeights, TrainState
 
@@ -98,6 +111,50 @@ def _newest(run: RunDir, report: Report) -> TrainState | None:
     return None
 
 
+def check_model_files(run: RunDir) -> None:
+    """Check the files of the model that a run with checkpoints has written before training and will need after it.
+
+    Raises:
+        InputError: one of them is missing or damaged.
+    """
+    if not _named(run, STEP):  # training starts again and writes them anew
+        return
+    files = ModelFiles(run.path)
+    with _needed_later():
+        read_model_config(files)
+        tokenizer, settings = files.read(TOKENIZER), files.read(TOKENIZER_CONFIG)
+        TextTokenizer.from_files(tokenizer, settings, str(run))
+
+
+def check_model_config(run: RunDir, config: SavedConfig) -> None:
+    """Check that config.json describes the model that is trained.
+
+    Raises:
+        InputError: it describes another one.
+    """
+    found = read_model_config(ModelFiles(run.path))
+    # A run that was killed while it was measured has these two from its own validation split.
+    found = replace(found, temperature=config.temperature, thresholds=config.thresholds)
+    with _needed_later():
+        if found != config:
+            raise InputError(
+                "damaged (it describes another model than the one that is trained)", place=_place(run, CONFIG)
+            )
+
+
+@contextlib.contextmanager
+def _needed_later() -> Iterator[None]:
+    """Add to an error about a file of an unfinished run what can be done."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.problems, ("put the file back from a copy; or ", *BEGIN_AGAIN)) from None
+
+
+def _place(run: RunDir, name: str) -> str:
+    return str(run.path / name)
+
+
 def check_same_config(run: RunDir, config: Config) -> None:
     """Check that a run is resumed with settings that give the same results.
 
@@ -152,6 +209,8 @@ def check_same_data(run: RunDir, data: TrainingData, report: Report) -> None:
         found.append("data.unlabelled: the texts have changed")
     if not found and run.tokenizer() != data.tokenizer.to_files()[TOKENIZER].encode():
         found.append("tokenizer: the vocabulary has changed")
+    if not found:
+        _check_tokenizer_settings(run, data.tokenizer)
     _refuse(run, found)
     begun = environment.packages.get("torch"), environment.threads, environment.processes
     current = torch.__version__, torch.get_num_threads(), number_of_processes()
@@ -161,6 +220,15 @@ def check_same_data(run: RunDir, data: TrainingData, report: Report) -> None:
             "of its results may differ"
             + (", and dropout will draw different random numbers" if begun[2] != current[2] else "")
         )
+
+
+def _check_tokenizer_settings(run: RunDir, now: TextTokenizer) -> None:
+    files = ModelFiles(run.path)
+    before = TextTokenizer.from_files(files.read(TOKENIZER), files.read(TOKENIZER_CONFIG), str(run))
+    with _needed_later():
+        if before.to_files() != now.to_files():
+            problem = "damaged (these are not the settings of the tokenizer that the model is trained with)"
+            raise InputError(problem, place=_place(run, TOKENIZER_CONFIG))
 
 
 def _in_words(version: str | None, threads: int, processes: int) -> str:

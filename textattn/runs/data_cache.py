@@ -50,7 +50,9 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
     for source, tables in zip(sources(data), opened, strict=True):
         if tables is None:
             try:
-                content.append(cache.content_of(source_files(source)))
+                files = source_files(source)
+                # In a folder the names tell the splits.
+                content.append([[str(file) for file in files], cache.content_of(files)])
             except OSError:
                 return None
         elif any(table.fingerprint is None for t in tables.values() for table in t):

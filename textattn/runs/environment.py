@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 from textattn import __version__
+from textattn.config import Config, given_settings
 from textattn.data.read import Corpus
 from textattn.runs.setup import Setup
 from textattn.storage.records import DatasetRecord, Environment, SplitRecord
@@ -23,12 +25,13 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def environment_of(setup: Setup, command: str | None) -> Environment:
+def environment_of(setup: Setup, command: str | None, given: Config) -> Environment:
     """Describe the environment of a run that starts now.
 
     Args:
         setup: the data and the model of the run.
         command: the command line; the default is that of this process.
+        given: the config before the recipe was applied.
     """
     return Environment(
         textattn=__version__,
@@ -43,6 +46,8 @@ def environment_of(setup: Setup, command: str | None) -> Environment:
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         dataset=_dataset(setup.data.corpus),
         word_vectors=setup.vector_facts,
+        directory=str(Path.cwd()),
+        settings=given_settings(given),
     )
 
 

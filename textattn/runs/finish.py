@@ -16,6 +16,9 @@ from textattn.inference.classifier import Classifier
 from textattn.inference.session import Floats
 from textattn.measure.calibration import fit_temperature
 from textattn.measure.plots import draw_plots
+from textattn.pages.answers import SplitAnswers
+from textattn.pages.gather import gather, selective_of
+from textattn.pages.html import render_report
 from textattn.report import Report
 from textattn.runs.dumps import write_attention, write_predictions
 from textattn.runs.model_card import model_card
@@ -56,6 +59,7 @@ def finish(
     logits = _answer(classifier, data, report)
     _calibrate(classifier, data, logits, folds)
     run.write_model_config(classifier.config)
+    run.seal()
     probs = {name: classifier.logits_to_probabilities(found) for name, found in logits.items()}
     measured = _measure(classifier, data, logits, probs)
     splits = data.corpus.splits()
@@ -84,8 +88,13 @@ def finish(
         metrics["baseline"] = baseline
     if output.audit_examples:
         metrics["audit"] = audit_briefly(classifier, data, report)
+    answers = {name: SplitAnswers.of(classifier, splits[name], probs[name]) for name in measured}
+    if (found := selective_of({name: one.scored for name, one in answers.items()})) is not None:
+        metrics["selective"] = found
     if output.plots:
         metrics["plots"] = _draw(metrics, history, run, report)
+    if output.report:
+        _write_report(run, metrics, classifier, answers.get("test") or answers.get("validation"), report)
     metrics["seconds"]["total"] = round(time.time() - started, 1)
     run.write_card(model_card(data.config, setup.model_config, metrics, run.environment()))
     run.write_metrics(metrics)
@@ -185,6 +194,16 @@ def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, repo
         report.note(error.message)
         return None
     return facts | {"against": against_baseline(corpus, facts, baseline, probs, measured)}
+
+
+def _write_report(
+    run: RunDir, metrics: dict[str, Any], classifier: Classifier, answers: SplitAnswers | None, report: Report
+) -> None:
+    """Write report.html. An error must not end a run whose model is trained; `textattn report` shows it again."""
+    try:
+        run.write_report(render_report(gather(run, metrics, classifier, answers)))
+    except Exception as error:
+        report.note(f"the report could not be written ({type(error).__name__}: {error})")
 
 
 def _draw(metrics: dict[str, Any], history: History, run: RunDir, report: Report) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from textattn.errors import Elsewhere, Setting, TrainingError
 from textattn.inference.session import run_in_batches
 from textattn.inference.torch_session import TorchSession
-from textattn.measure.metrics import GREATER_IS_BETTER
+from textattn.measure.metrics import GREATER_IS_BETTER, log_loss
 from textattn.report import Evaluation, Report, Step
 from textattn.runs.checkpoints import save_state
 from textattn.runs.setup import Setup
@@ -52,6 +52,8 @@ class _Fitting:
         self.log: list[dict[str, Any]] = []
         self.best: Evaluation | None = None
         self.step: Step | None = None
+        self.validation_loss: float | None = None
+        """The log loss of the last evaluation, in nats."""
 
     def run_loop(self, state: TrainState | None, stop_after: float | None) -> History:
         """Train to the end."""
@@ -104,7 +106,9 @@ class _Fitting:
         logits = np.zeros((len(validation), share.shape[1]), np.float32)
         logits[rows] = share
         self.processes.sum(torch.from_numpy(logits))
-        return task.selection_value(self.metric, validation.labels, task.probabilities(logits))
+        probs = task.probabilities(logits)
+        self.validation_loss = log_loss(validation.labels, probs)
+        return task.selection_value(self.metric, validation.labels, probs)
 
     def _on_evaluation(self, event: Evaluation) -> None:
         if event.is_best:
@@ -123,7 +127,7 @@ class _Fitting:
         if self.step is not None:
             entry["learning_rate"] = self.step.learning_rate
         if not np.isnan(event.metric):  # there is a validation split
-            entry |= {f"eval_{self.metric}": event.metric, "best": event.is_best}
+            entry |= {f"eval_{self.metric}": event.metric, "eval_loss": self.validation_loss, "best": event.is_best}
         return entry | {"seconds": round(event.seconds, 3)}
 
     def _save(self, state: TrainState) -> None:

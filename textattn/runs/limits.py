@@ -7,6 +7,9 @@ from textattn.model.attention import attention_class
 from textattn.model.passages import LARGEST_WINDOW
 from textattn.runs.training_data import TrainingData
 
+# Bytes. No ONNX file is larger than two gigabytes.
+LARGEST_TABLE = 2**31
+
 
 def check_limits(data: TrainingData) -> None:
     """Check the settings against each other and against the data, before training starts.
@@ -17,6 +20,7 @@ def check_limits(data: TrainingData) -> None:
     _check_task(data)
     _check_cross_validation(data)
     _ = data.metric  # raises an error if the metric is not defined
+    _check_ngrams(data)
     _check_attention(data)
 
 
@@ -45,6 +49,18 @@ def _check_cross_validation(data: TrainingData) -> None:
             f"{rows} training rows are too few for {number} folds",
             f"training.cross_validation={rows // 2 if rows >= 4 else 'null'}",
             setting="training.cross_validation",
+        )
+
+
+def _check_ngrams(data: TrainingData) -> None:
+    m = data.config.model
+    size = 4 * m.ngram_buckets * data.task.num_outputs
+    if m.ngrams and size >= LARGEST_TABLE:
+        raise ConfigError(
+            f"{m.ngram_buckets:,} buckets with a weight for each of {data.task.num_outputs:,} labels are "
+            f"{size / 1e9:.1f} GB, but a model file holds less than {LARGEST_TABLE / 1e9:.1f} GB",
+            "model.ngrams=0",
+            setting="model.ngrams",
         )
 
 

@@ -107,6 +107,7 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
     lines += [
         *_against(metrics.get("baseline")),
         "",
+        *(["[report.html](report.html) tells more: errors, thresholds, slices.", ""] if config.output.report else []),
         "## How to use it",
         "",
         "```",

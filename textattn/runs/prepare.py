@@ -16,7 +16,7 @@ from textattn.runs.data_cache import Tokenised
 from textattn.runs.pseudo_labels import with_pseudo_labels
 from textattn.runs.recipe import resolve_recipe
 from textattn.runs.training_data import TrainingData, vocabulary_texts
-from textattn.storage.model_files import find_model
+from textattn.storage.find_model import find_model
 from textattn.tokens.train_tokenizer import train_tokenizer
 
 

@@ -24,6 +24,11 @@ WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u3
 MOST = 0.9
 
 
+# n-grams have a weight for each bucket and label. If that is more weights than this (1 GiB), they are left out.
+MOST_NGRAM_WEIGHTS = 2**28
+LONG_BUCKETS = 524_288
+
+
 class Facts(NamedTuple):
     """Facts about a training split by which its recipe is chosen."""
 
@@ -118,9 +123,13 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         }
     # The number of texts to train on in all epochs together, and the minimum number of epochs.
     shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
+    buckets = LONG_BUCKETS if kind == "long" else config.model.ngram_buckets
+    if "ngram_buckets" in config.model.model_fields_set:
+        buckets = config.model.ngram_buckets
+    too_many = buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
     settings: dict[str, Any] = {
         # Balanced sampling repeats the texts of rare labels, and their n-grams would be memorised.
-        "model.ngrams": 0 if config.training.sampling == "balanced" else 2,
+        "model.ngrams": 0 if config.training.sampling == "balanced" or too_many else 2,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
         "training.epochs": _clamp(shown / facts.num_texts, least, 15),
@@ -131,7 +140,7 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         return settings | {
             "tokenizer.max_length": 400,
             "tokenizer.truncation": "head_tail",
-            "model.ngram_buckets": 524_288,
+            "model.ngram_buckets": LONG_BUCKETS,
             "training.ngram_learning_rate": 0.2,
             "training.evaluations_per_epoch": 2,
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from textattn.report import Report
 from textattn.runs.train import train
 from textattn.storage.files import write_json
 from textattn.storage.run_dir import RUNS, SEEDS, RunDir
+from textattn.storage.run_folder import in_order, new_directory
 from textattn.training.placement import choose_placement
 from textattn.training.processes import join_processes
 
@@ -50,8 +51,11 @@ def train_seeds(
         TextattnError: one of the trainings raised it; the finished runs are kept.
     """
     report = report or Report()
-    with join_processes(choose_placement(config.training).device.type) as processes:
-        folder = Path(processes.first(lambda: str(_choose_dir(config, name, resume))))
+    with (
+        contextlib.ExitStack() as ownership,
+        join_processes(choose_placement(config.training).device.type) as processes,
+    ):
+        folder = Path(processes.first(lambda: str(_choose_dir(config, name, resume, ownership))))
         processes.first(lambda: _check_dir(folder))
         runs: list[Path] = []
         for seed in range(config.seed, config.seed + number):
@@ -105,10 +109,10 @@ def _check_dir(folder: Path) -> None:
         )
 
 
-def _choose_dir(config: Config, name: str, resume: bool) -> Path:
+def _choose_dir(config: Config, name: str, resume: bool, ownership: contextlib.ExitStack) -> Path:
     if config.output.dir is not None:
         return Path(config.output.dir)
     parent = RUNS / f"{name}-seeds"
-    if resume and (earlier := sorted(path for path in parent.glob("*") if any(path.glob(f"{PREFIX}*")))):
+    if resume and (earlier := [path for path in in_order(parent) if any(path.glob(f"{PREFIX}*"))]):
         return earlier[-1]
-    return parent / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    return new_directory(parent, ownership)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,13 +138,17 @@ def _architecture(data: TrainingData) -> Architecture:
     )
 
 
+TOO_LARGE = re.compile("allocate memory|overflow", re.I)
+
+
 def _new_model(architecture: Architecture) -> TextClassifier:
     try:
         return TextClassifier(architecture)
     except ValueError as error:
         raise ConfigError(str(error), setting="model") from None
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        # What torch says of sizes that are too large depends on how far they are too large.
+        if not isinstance(error, (MemoryError, OverflowError)) and not TOO_LARGE.search(str(error)):
             raise
         default = ModelConfig()
         raise ConfigError(

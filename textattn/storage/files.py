@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from textattn.errors import ConfigError, InputError, Option
+from textattn.storage.reading import parse_json, read_regular
 
 TEMPORARY = ".tmp"
+# Bytes of a JSON file of a run. The history in trainer_state.json grows with the number of evaluations.
+LARGEST_RECORD = 2**28
 # The open files of a process by their numbers. They are streams even where they lead to an ordinary file: that file is
 # held open by whoever started us, and would not notice that another one has its name.
 OPEN_FILES = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
@@ -159,10 +162,10 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, or contains a number that is not finite.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_regular(path, LARGEST_RECORD))
     except FileNotFoundError:
         raise InputError("no such file", place=str(path)) from None
     except (OSError, ValueError) as error:

@@ -1,27 +1,37 @@
-"""Find a model and read its files, from a run directory or from a bundle. Importing this module is fast."""
+"""Read the files of a model, from a run directory or from a bundle. Importing this module is fast."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import mmap
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import Hint, InputError, Option
-from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, TOKENIZER, WEIGHTS
+from textattn.errors import Hint, InputError, shell_command
+from textattn.storage.checksums import CHECKSUMS, checksum, damaged, from_bytes
+from textattn.storage.reading import LARGEST_JSON, check_regular, parse_json, read_regular, too_large
+from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS
 
 FORMAT_VERSION = 1
-MODEL = Option("model")
 OUTPUTS = ("softmax", "sigmoid", "ordinal")
+# The entries of the architecture that every version has written, with their types.
+ARCHITECTURE = {
+    "vocab_size": int, "num_outputs": int, "embedding_dim": int, "hidden_size": int, "num_layers": int,
+    "encoder": str, "attention": str, "bidirectional": bool,
+}  # fmt: skip
+LARGEST_SIZE = 2**31
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
-# Limits for the unpacked size of a bundle's members, against damaged and malicious files. Graphs consist of weights,
-# which hardly compress, and the ONNX format limits them to 2 GiB. All other members are small texts.
-LARGEST_GRAPH = 2**31
+# Limits for the size of files, in bytes, against damaged and malicious ones. The ONNX format limits graphs to 2 GiB.
+# All files but the weights are small: the largest tokenizers have 34 MB.
+LARGEST = {ONNX: 2**31, ONNX_INT8: 2**31, WEIGHTS: 2**33, TOKENIZER: 2**26, CHECKSUMS: 2**16}
+LARGEST_OTHER = LARGEST_JSON
+# Graphs consist of weights, which hardly compress in a bundle.
 LARGEST_GRAPH_RATIO = 20
-LARGEST_TEXT = 2**26
 
 
 class ModelFiles:
@@ -57,25 +67,75 @@ class ModelFiles:
         """Read a file.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: the file is missing, is no ordinary file, is too large, or has changed since it was written.
         """
-        try:
-            return (self.path / name).read_bytes() if self._names is None else self._read_member(name)
-        except (FileNotFoundError, KeyError):
-            raise InputError("no such file", place=self.where(name)) from None
-        except OSError as error:
-            raise InputError(error.strerror or str(error), place=self.where(name)) from None
+        content = self._read(name)
+        self._verify(name, content)
+        return content
+
+    @contextlib.contextmanager
+    def view(self, name: str) -> Iterator[bytes | mmap.mmap]:
+        """Provide the content of a file without reading all of it into memory; only a bundle's must be.
+
+        Raises:
+            InputError: as for `read`.
+        """
+        if self.is_bundle:
+            yield self.read(name)
+            return
+        with self._errors_named(name):
+            check_regular(self.path / name, _limit(name))
+            file = (self.path / name).open("rb")
+        with file:
+            try:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError:
+                raise self._damaged(name, "empty") from None
+            except OSError as error:
+                raise InputError(error.strerror or str(error), place=self.where(name)) from None
+            with content:
+                self._verify(name, content)
+                yield content
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: as for `read`, or the content is not JSON or contains a number that is not finite.
         """
         try:
-            return json.loads(self.read(name).decode("utf-8"))
-        except (ValueError, RecursionError) as error:
+            return parse_json(self.read(name))
+        except ValueError as error:
             raise self._damaged(name, error) from None
+
+    @cached_property
+    def _checksums(self) -> Mapping[str, str]:
+        """The stored checksums by file name; empty for models of earlier versions."""
+        return from_bytes(self._read(CHECKSUMS), self.where(CHECKSUMS)) if self.has(CHECKSUMS) else {}
+
+    def _verify(self, name: str, content: bytes | mmap.mmap) -> None:
+        expected = self._checksums.get(name)
+        if expected is not None and expected != checksum(content):
+            raise damaged(self.where(name), hint=self._remedy(name))
+
+    def _remedy(self, name: str) -> Hint:
+        """What helps against a damaged graph: it can be written again. None for other files."""
+        if name not in (ONNX, ONNX_INT8) or self.is_bundle or not self.has(WEIGHTS):
+            return None
+        return shell_command("textattn export --model {}", self.path) + " --int8" * (name == ONNX_INT8)
+
+    def _read(self, name: str) -> bytes:
+        with self._errors_named(name):
+            return read_regular(self.path / name, _limit(name)) if self._names is None else self._read_member(name)
+
+    @contextlib.contextmanager
+    def _errors_named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, KeyError):
+            raise InputError("no such file", place=self.where(name)) from None
+        except OSError as error:
+            raise InputError(error.strerror or str(error), place=self.where(name)) from None
 
     def _damaged(self, name: str, why: object) -> InputError:
         return InputError(f"damaged ({why})", place=self.where(name))
@@ -94,10 +154,12 @@ class ModelFiles:
         try:
             with self._open_bundle() as bundle:
                 info = bundle.getinfo(name)
-                is_graph = name in (ONNX, ONNX_INT8)
-                limit = min(LARGEST_GRAPH, LARGEST_GRAPH_RATIO * info.compress_size) if is_graph else LARGEST_TEXT
+                if info.file_size > _limit(name):
+                    raise too_large(info.file_size, _limit(name), self.where(name))
+                packed = LARGEST_GRAPH_RATIO * info.compress_size
+                is_bomb = name in (ONNX, ONNX_INT8) and info.file_size > packed
                 # The size in the header may be wrong: it must be plausible, and no more than that is unpacked.
-                if info.file_size > limit or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                if is_bomb or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise self._damaged(name, f"a size of {info.file_size:,} bytes is not plausible")
                 with bundle.open(info) as member:
                     content: bytes = member.read(info.file_size + 1)
@@ -107,6 +169,10 @@ class ModelFiles:
         # zipfile and its decompressors raise several classes of exceptions for damaged files.
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
             raise self._damaged(name, error) from None
+
+
+def _limit(name: str) -> int:
+    return LARGEST.get(name, LARGEST_OTHER)
 
 
 @dataclass(frozen=True)
@@ -187,6 +253,7 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
         )
         if not 0 < config.temperature < float("inf"):
             raise ValueError(f"temperature {config.temperature}")
+        _check_architecture(config.architecture)
         outputs = config.architecture["num_outputs"]
         if value["problem_type"] not in PROBLEM_TYPES or config.output not in OUTPUTS:
             raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
@@ -204,93 +271,18 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
     return config
 
 
-def is_model(path: Path) -> bool:
-    """Whether a directory contains a model that can be loaded, even if its run is not finished."""
-    return (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, ONNX, ONNX_INT8))
-
-
-def newest_run(root: Path = RUNS) -> Path | None:
-    """The run under `root` that finished last, or None if there is none."""
-    finished = [path.parent for path in root.glob(f"*/{METRICS}")] + [
-        path.parent for depth in ("*/*", "*/*/*") for path in root.glob(f"{depth}/{METRICS}")
-    ]
-    finished = [run for run in finished if is_model(run)]
-    if root == RUNS:
-        # The trials of a search are trained to be compared, not to be used.
-        finished = [run for run in finished if not (run.parent.parent / STUDY).is_file()]
-    return max(finished, key=lambda run: (run / METRICS).stat().st_mtime_ns, default=None)
-
-
-def find_model(name: str | None) -> Path:
-    """Find the run directory or bundle of a model.
-
-    Args:
-        name: a run directory, a folder of runs, a bundle, or a Hub repository (`user/name` or `user/name@revision`);
-            the default is $TEXTATTN_MODEL or else the newest finished run under runs/.
-
-    Raises:
-        InputError: there is no such model.
-    """
-    name = name or os.environ.get("TEXTATTN_MODEL") or None
-    if name is None:
-        newest = newest_run()
-        if newest is None:
-            raise InputError("no model is given, and there is no finished run under runs/", "textattn train quickstart")
-        return newest
-    path = Path(name)
-    if is_model(path):
-        return path
-    if path.is_file():
-        if not _is_bundle(path):
-            raise InputError(
-                f"{path} is a file, but not a textattn bundle", Option("model", path.parent), setting=MODEL
-            )
-        return path
-    if path.is_dir():
-        newest = newest_run(path)
-        if newest is not None:
-            return newest
-        missing = [file for file in (CONFIG, WEIGHTS) if not (path / file).is_file()]
-        raise InputError(f"this folder contains no model ({' and '.join(missing)} missing)", place=str(path))
-    return _from_hub(name)
-
-
-def _instead() -> Hint:
-    """A hint that names the newest model, or how to train one if there is none."""
-    newest = newest_run()
-    return "textattn train quickstart" if newest is None else Option("model", newest)
-
-
-def _is_bundle(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
-
-
-def _from_hub(name: str) -> Path:
-    repo_id, _, revision = name.removeprefix("hf://").partition("@")
-    if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
-        raise InputError(f"no such folder: {name}", _instead(), setting=MODEL)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=[*OWN_FILES, "*.zip"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        from textattn.storage.hub import first_line, offline_variable
-
-        variable = offline_variable()
-        raise InputError(
-            f"there is no folder {name!r}, and it could not be read from the Hub either: "
-            + (f"{variable} is set" if variable else first_line(error)),
-            _instead(),
-            setting=MODEL,
-        ) from None
-    bundles = list(path.glob("*.zip"))
-    if not is_model(path) and len(bundles) == 1:
-        return bundles[0]
-    if not is_model(path):
-        raise InputError(f"{name!r} on the Hub is not a textattn model", setting=MODEL)
-    return path
+def _check_architecture(architecture: Mapping[str, Any]) -> None:
+    """Raises ValueError where a value has another type than `Architecture` gives it."""
+    for name, kind in ARCHITECTURE.items():
+        value = architecture[name]
+        # True is an int to isinstance.
+        is_kind = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if not is_kind or (isinstance(value, int) and kind is int and not 0 < value < LARGEST_SIZE):
+            raise ValueError(f"architecture.{name} {value!r}")
+    # Earlier versions had no n-grams.
+    longest = architecture.get("ngrams", 0)
+    if type(longest) is not int or longest < 0:
+        raise ValueError(f"architecture.ngrams {longest!r}")
 
 
 def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:

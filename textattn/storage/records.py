@@ -48,6 +48,10 @@ class Environment:
     """ISO 8601, UTC."""
     dataset: DatasetRecord
     word_vectors: dict[str, Any]
+    directory: str | None = None
+    """The working directory, from which relative paths of the config start. None in runs of earlier versions."""
+    settings: dict[str, Any] | None = None
+    """The settings that the config and the command gave, by dotted name; None in runs of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""

@@ -3,13 +3,15 @@
 RUNDIR.TAG                                                                 written first; marks the directory as ours
 config.json  model.safetensors  tokenizer.json  tokenizer_config.json      the model
 model.onnx  model.int8.onnx                                                the model in the form that `predict` loads
+checksums.json                                                             checksums of these files
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
 cross_validation.json                                                      the results of cross-validation
 checkpoints/                                                               the checkpoints of an unfinished run
 metrics.json                                                               written last; marks the run as finished
 predictions/<split>.parquet  attention/<split>.parquet                     predictions and attention weights
-README.md  plots/                                                          the model card and its plots
+README.md  plots/  report.html                                             the model card with its plots; the report
 tracking.json  tensorboard/  wandb/                                        data of experiment trackers
+owner.lock  owner.json                                                     who writes to the run, while that is so
 
 Only files of these names, in directories that are ours, are ever removed or replaced. `OWN_FILES` and `OWN_FOLDERS`
 list the names, so a new file of a run must be added there. Symbolic links of these names are not written to.
@@ -20,12 +22,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textattn.errors import ConfigError, InputError, Option
+from textattn.errors import InputError, Option
+from textattn.storage import locks
+from textattn.storage.checksums import CHECKSUMS, forget_checksums, write_checksums
 from textattn.storage.files import TEMPORARY, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ METRICS = "metrics.json"
 SEEDS = "seeds.json"
 STUDY = "study.db"
 MODEL_CARD = "README.md"
+REPORT = "report.html"
 PREDICTIONS = "predictions"
 ATTENTION = "attention"
 CHECKPOINTS = "checkpoints"
@@ -59,8 +64,10 @@ TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
-    METRICS, MODEL_CARD, TRACKING, CROSS_VALIDATION,
+    METRICS, MODEL_CARD, REPORT, TRACKING, CROSS_VALIDATION, CHECKSUMS,
 )  # fmt: skip
+# The files that predictions depend on. Their checksums are in checksums.json.
+MODEL_FILES = (CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG)
 # The folders of a run, each with the names of its files.
 OWN_FOLDERS = {
     PREDICTIONS: re.compile(r"(train|validation|test)\.parquet"),
@@ -71,12 +78,10 @@ OWN_FOLDERS = {
     # It contains a folder for each run of the tool. These are found by the identifier in tracking.json.
     WANDB: re.compile(r"(?!)"),
 }
-TRACKED_FOLDER = r"(offline-)?run-\d{8}_\d{6}-"
 
 RUNS = Path("runs")
 OVERWRITE, RESUME = Option("overwrite", flag=True), Option("resume", flag=True)
 BEGIN_AGAIN = (OVERWRITE, " begins again")
-ELSEWHERE = "output.dir=runs/my-run"
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,11 @@ class RunDir:
     def model_card(self) -> Path:
         """The model card."""
         return self.path / MODEL_CARD
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML page."""
+        return self.path / REPORT
 
     @property
     def metrics_file(self) -> Path:
@@ -209,8 +219,16 @@ class RunDir:
         return value
 
     def tokenizer(self) -> bytes:
-        """Read the content of tokenizer.json."""
-        return (self.path / TOKENIZER).read_bytes()
+        """Read the content of tokenizer.json.
+
+        Raises:
+            InputError: the file is missing or cannot be read.
+        """
+        path = self.path / TOKENIZER
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(error.strerror or str(error), BEGIN_AGAIN, place=str(path)) from None
 
     def tracking(self) -> dict[str, str]:
         """Read tracking.json, the run's identifier in each experiment tracker; empty if it is missing or damaged."""
@@ -226,11 +244,13 @@ class RunDir:
 
     def write_tokenizer(self, files: Mapping[str, str]) -> None:
         """Write the files of the tokenizer, by name as `TextTokenizer.to_files` returns them."""
+        forget_checksums(self.path)
         for name, content in files.items():
             write_text(self.path / name, content)
 
     def write_model_config(self, config: SavedConfig) -> None:
         """Write config.json."""
+        forget_checksums(self.path)
         write_json(self.path / CONFIG, config.to_json())
 
     def write_environment(self, environment: Environment) -> None:
@@ -243,11 +263,16 @@ class RunDir:
 
     def write_weights(self, content: bytes) -> None:
         """Write model.safetensors."""
+        forget_checksums(self.path)
         write_bytes(self.weights, content)
+
+    def seal(self) -> None:
+        """Write checksums.json; this must follow the last of the files that predictions depend on."""
+        write_checksums(self.path, MODEL_FILES)
 
     def write_log(self, entries: list[dict[str, Any]]) -> None:
         """Write log.jsonl, one evaluation per line."""
-        write_text(self.path / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
+        write_text(self.path / LOG, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries))
 
     def write_history(self, history: History) -> None:
         """Write trainer_state.json."""
@@ -261,74 +286,26 @@ class RunDir:
         """Write the model card."""
         write_text(self.model_card, content)
 
+    def write_report(self, content: str) -> None:
+        """Write the report."""
+        write_text(self.report, content)
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json; this must be the last file of a run, because it marks the run as finished."""
         write_json(self.metrics_file, metrics)
 
     # The directory itself
 
-    def check(self, overwrite: bool) -> None:
-        """Check whether a new run may write to this directory; changes nothing.
-
-        Raises:
-            ConfigError: the path is a file, the directory contains a run and `overwrite` is not set, it is not ours and
-                contains other files, one of its files or folders is a symbolic link, or it cannot be accessed.
-        """
-        with self._writable():
-            self._check(overwrite)
-
-    def begin(self, overwrite: bool) -> None:
-        """Create an empty run directory; the files of an earlier run are removed only with `overwrite`.
-
-        Raises:
-            ConfigError: as for `check`, or the directory cannot be written to.
-        """
-        import tempfile
-
-        with self._writable():
-            self.check(overwrite)
-            with contextlib.suppress(FileNotFoundError):
-                self.path.stat()  # says what is wrong with a link to itself; mkdir would say that it exists
-            self.path.mkdir(parents=True, exist_ok=True)
-            # The mark is written before anything is removed, so that a partly removed run remains ours.
-            write_text(self.path / TAG, TAG_CONTENT)
-            # metrics.json is removed first, so that a partly removed run does not look finished. training_config.yaml,
-            # which makes the directory a run, is removed last.
-            (self.path / METRICS).unlink(missing_ok=True)
-            self._remove_tracked_folders()  # while tracking.json still names them
-            for name in OWN_FILES:
-                if name != TRAINING_CONFIG:
-                    (self.path / name).unlink(missing_ok=True)
-            for name in OWN_FOLDERS:
-                self._remove_folder(name)
-            self.training_config.unlink(missing_ok=True)
-            self.remove_leftovers()
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-
     def links(self) -> list[Path]:
         """The files and folders of the run that are symbolic links. To write to them would change other files."""
-        paths = [self.path / name for name in (TAG, *OWN_FILES, *OWN_FOLDERS)]
+        paths = [self.path / name for name in (TAG, *locks.NAMES, *OWN_FILES, *OWN_FOLDERS)]
         for folder in OWN_FOLDERS:
             paths += self.files_in(folder)
         return [path for path in paths if path.is_symlink()]
 
-    def check_links(self) -> None:
-        """Check that the files of the run are in this directory, because a run writes nowhere else.
-
-        Raises:
-            ConfigError: one of them, or one of its folders, is a symbolic link.
-        """
-        if links := self.links():
-            raise ConfigError(
-                f"{links[0]} is a symbolic link, and a run writes only to files of its own; nothing was changed",
-                ELSEWHERE,
-                setting="output.dir",
-            )
-
     def remove_leftovers(self) -> None:
         """Remove temporary files that a killed process left, but only those of a run's files."""
-        for path in [self.path / name for name in _names(self.path) if _is_leftover(name)]:
+        for path in [self.path / name for name in names_in(self.path) if is_leftover(name)]:
             path.unlink(missing_ok=True)
         for folder in OWN_FOLDERS:
             for path in self.files_in(folder):
@@ -338,7 +315,7 @@ class RunDir:
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints."""
         with contextlib.suppress(OSError):
-            self._remove_folder(CHECKPOINTS)
+            self.remove_folder(CHECKPOINTS)
 
     def files_in(self, folder: str) -> list[Path]:
         """The files that runs have written to one of their folders, also unfinished ones; empty if it is a link."""
@@ -347,89 +324,25 @@ class RunDir:
             return []
         return [
             path / name
-            for name in sorted(_names(path))
-            if (pattern.fullmatch(name) or _is_leftover(name, pattern)) and not (path / name).is_dir()
+            for name in sorted(names_in(path))
+            if (pattern.fullmatch(name) or is_leftover(name, pattern)) and not (path / name).is_dir()
         ]
 
-    def _remove_folder(self, folder: str) -> None:
+    def remove_folder(self, folder: str) -> None:
         """Remove the files that a run has written to a folder, and the folder if nothing else is in it."""
         path = self.path / folder
         for file in self.files_in(folder):
             file.unlink(missing_ok=True)
-        if path.is_dir() and not path.is_symlink() and not _names(path):
+        if path.is_dir() and not path.is_symlink() and not names_in(path):
             path.rmdir()
 
-    def _remove_tracked_folders(self) -> None:
-        """Remove what Weights & Biases has written to wandb/ for this run, and the links to it."""
-        import shutil
 
-        folder, tracked = self.path / WANDB, self.tracking().get("wandb")
-        if tracked is None or folder.is_symlink():
-            return
-        named = re.compile(TRACKED_FOLDER + re.escape(str(tracked)))
-        names = _names(folder)
-        removed = {name for name in names if named.fullmatch(name) and not (folder / name).is_symlink()}
-        for name in removed:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for link in [folder / name for name in names if (folder / name).is_symlink()]:
-            if removed & set(link.readlink().parts):
-                link.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _writable(self) -> Iterator[None]:
-        """Turn an error of the operating system into one that the user can act on."""
-        try:
-            yield
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path} cannot be written: {error.strerror or error}",
-                "output.dir=/some/other/folder",
-                setting="output.dir",
-            ) from None
-
-    def _check(self, overwrite: bool) -> None:
-        path = self.path
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file", ELSEWHERE, setting="output.dir")
-        # A process may have been killed before it wrote the first file of a run.
-        if not path.is_dir() or all(name == TAG or _is_leftover(name) for name in _names(path)):
-            return
-        if not self.is_ours():
-            # Even with `overwrite`: a folder of another kind may contain its own README.md or config.json.
-            what = (
-                f"{path} contains a {TRAINING_CONFIG}, but it is not the directory of a run"
-                if self.training_config.is_file()
-                else f"{path} already contains files that are not a run"
-            )
-            raise ConfigError(f"{what}; nothing was changed", ELSEWHERE, setting="output.dir")
-        self.check_links()
-        if not self.training_config.is_file() and not overwrite:
-            # The rest is not ours if a process was killed before it wrote the first file of a run.
-            if any((path / name).exists() for name in OWN_FILES) or any(map(self.files_in, OWN_FOLDERS)):
-                raise ConfigError(
-                    f"{path} already contains parts of a run; nothing was changed", BEGIN_AGAIN, setting="output.dir"
-                )
-            return
-        if not overwrite:
-            if self.is_finished():
-                raise ConfigError(
-                    f"{path} already contains a finished run; nothing was changed",
-                    (OVERWRITE, ", or another output.dir=…"),
-                    setting="output.dir",
-                )
-            raise ConfigError(
-                f"{path} already contains an unfinished run; nothing was changed",
-                (RESUME, " continues it, ", OVERWRITE, " begins again"),
-                setting="output.dir",
-            )
-
-
-def _names(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     """The names of what is in a folder; empty if there is no such folder."""
     return {item.name for item in path.iterdir()} if path.is_dir() else set()
 
 
-def _is_leftover(name: str, pattern: re.Pattern[str] | None = None) -> bool:
+def is_leftover(name: str, pattern: re.Pattern[str] | None = None) -> bool:
     """Whether this is a temporary file that a killed process may have left while writing a file of a run.
 
     Args:

@@ -140,6 +140,12 @@ def read_formula(formula: str) -> list[Part]:
     return parts + [Part(UNREAD, "", [Place(start, end, 1.0)]) for start, end in unread]
 
 
+def is_formula(text: str) -> bool:
+    """Whether every piece of a text can be read as part of a chemical formula."""
+    parts = read_formula(text)
+    return bool(parts) and all(part.symbol != UNREAD for part in parts)
+
+
 def _rounded(share: float) -> str:
     return _NAMES[bisect_left(_BETWEEN, share)]
 

@@ -67,6 +67,14 @@ class TokenArrays:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def unknown_shares(self, unk_id: int) -> NDArray[np.float64]:
+        """(num_texts,) the share of the tokens of each text that are not in the vocabulary."""
+        if not len(self):
+            return np.zeros(0)
+        # Every text has a token, so no sum is empty.
+        unknown = np.add.reduceat(self.ids[:] == unk_id, self.starts[:-1], dtype=np.int64)
+        return np.asarray(unknown / self.lengths)
+
     def take(self, rows: NDArray[np.int64]) -> TokenArrays:
         """Select the texts at `rows`, in that order. The counts of the result are 0."""
         ids = np.concatenate([np.zeros(0, ID), *(self.ids[self.starts[i] : self.starts[i + 1]] for i in rows)])

@@ -6,18 +6,19 @@ separate token of the vocabulary, so offsets always refer to this one string.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tokenizers import Encoding, Regex, Tokenizer, pre_tokenizers
+from tokenizers import Encoding, Tokenizer
 
 from textattn.data.segments import SEGMENT_SEPARATOR
 from textattn.errors import InputError
+from textattn.storage.reading import parse_json
+from textattn.tokens.backend import damage_named, load_backend
+from textattn.tokens.pieces import Piece, last_space, next_space
 from textattn.tokens.token_arrays import TokenArrays, TokenWriter
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ T = TypeVar("T")
 COMPOSITION = "composition"
 PAD, UNK = "[PAD]", "[UNK]"
 TRUNCATIONS = ("head", "tail", "head_tail")
-_SPACE = re.compile(r"\s+")
-# Number of characters to search for white space to cut at. If there is none, the cut is made anyway.
-FARTHEST_SPACE = 1000
-_GRAPHEMES = pre_tokenizers.Split(Regex(r"\X"), "isolated")
 # Number of texts in each call into Rust: enough to keep all cores busy, few enough to bound memory.
 CHUNK = 512
 # A text with more characters than this for each token that is kept counts as long: only its ends are tokenised.
@@ -38,10 +35,6 @@ LONG = 32
 # An end of this many characters is not enlarged further even if it yields too few tokens. A larger one would hardly
 # yield more: such texts consist of spaces or of one huge word.
 LARGEST_END = 100_000
-# Within this many characters of a cut, tokens may differ from those of the whole text, because the cut may split
-# "<br />", "don't" or an emoji.
-MARGIN = 64
-_FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 @dataclass(frozen=True)
@@ -100,6 +93,14 @@ class TextTokenizer:
         """Whether texts are chemical formulas rather than language."""
         return self.kind in (COMPOSITION, "formula")
 
+    def can_read(self, text: str) -> bool:
+        """Whether a text is of the kind that the model reads: a formula, for a model of formulas."""
+        if not self.reads_formulas:
+            return True
+        from textattn.tokens.formulas import is_formula
+
+        return all(map(is_formula, text.split(SEGMENT_SEPARATOR)))
+
     def encode(self, texts: Iterable[str]) -> TokenArrays:
         """Tokenise and truncate many texts. A text without any token becomes one unknown token.
 
@@ -151,7 +152,7 @@ class TextTokenizer:
         for chunk in _chunks(texts):
             short = iter(self._encode([text for text in chunk if not self._is_long(text)]))
             for text in chunk:
-                pieces, truncated = self._ends(text) if self._is_long(text) else ([_Piece(next(short), text, 0)], False)
+                pieces, truncated = self._ends(text) if self._is_long(text) else ([Piece(next(short), text, 0)], False)
                 tokens = [token for piece in pieces for token in piece.tokens()]
                 if not tokens:
                     rows.append(TokenizedText([self.unk_id], [UNK], [(0, len(text))], [0], False))
@@ -177,7 +178,7 @@ class TextTokenizer:
 
     def _encode(self, texts: list[str], *, offsets: bool = True) -> list[Encoding]:
         encode = self.backend.encode_batch if offsets else self.backend.encode_batch_fast
-        with _damage(self.where, "damaged"):
+        with damage_named(self.where, "damaged"):
             return list(encode(texts, add_special_tokens=False))
 
     def _encoded_ahead(self, chunks: Iterator[list[str]]) -> Iterator[tuple[list[str], list[Encoding]]]:
@@ -223,7 +224,7 @@ class TextTokenizer:
         ids, cut = self._truncated([token_id for piece in pieces for token_id in piece.ids()])
         return ids, truncated or cut
 
-    def _ends(self, text: str) -> tuple[list[_Piece], bool]:
+    def _ends(self, text: str) -> tuple[list[Piece], bool]:
         """Tokenise only the ends of a long text, so that no book is tokenised in full.
 
         The tokens are the same as those of the whole text: an end is cut at white space, and words near the cut are
@@ -241,7 +242,7 @@ class TextTokenizer:
                 return [piece], False
         return [first[0].first(head), last[0].last(self.max_length - head)], True
 
-    def _end(self, text: str, count: int, *, at_start: bool) -> tuple[_Piece, bool]:
+    def _end(self, text: str, count: int, *, at_start: bool) -> tuple[Piece, bool]:
         """Tokenise one end of a text, or all of it.
 
         Returns:
@@ -251,17 +252,17 @@ class TextTokenizer:
         size = LONG * (count + 1) // 2
         while size < len(text):
             if at_start:
-                cut = _last_space(text, size)
-                piece = _Piece(self._encode([text[:cut]])[0], text[:cut], 0)
+                cut = last_space(text, size)
+                piece = Piece(self._encode([text[:cut]])[0], text[:cut], 0)
                 piece = piece.first(piece.num_before_last_word())
             else:
-                cut = _next_space(text, len(text) - size)
-                piece = _Piece(self._encode([text[cut:]])[0], text[cut:], cut)
+                cut = next_space(text, len(text) - size)
+                piece = Piece(self._encode([text[cut:]])[0], text[cut:], cut)
                 piece = piece.last(piece.num_after_first_word())
             if len(piece.ids()) >= count or (size >= LARGEST_END and 3 * size < len(text)):
                 return piece, False
             size *= 4
-        return _Piece(self._encode([text])[0], text, 0), True
+        return Piece(self._encode([text])[0], text, 0), True
 
     def to_files(self) -> dict[str, str]:
         """The files of a run directory that hold the tokenizer: content by file name."""
@@ -294,154 +295,16 @@ class TextTokenizer:
         file = f"{where}/tokenizer.json"
         backend = load_backend(tokenizer, file)
         try:
-            settings: dict[str, Any] = json.loads(config.decode("utf-8"))
+            settings: dict[str, Any] = parse_json(config)
             max_length, truncation = int(settings["model_max_length"]), str(settings["truncation"])
             if max_length < 1 or truncation not in TRUNCATIONS:
                 raise ValueError(f"model_max_length {max_length}, truncation {truncation!r}")
             num_segments, kind = int(settings["num_segments"]), str(settings.get("kind", "word"))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"damaged ({error!r})", place=f"{where}/tokenizer_config.json") from None
         return cls(
             backend, max_length=max_length, truncation=truncation, num_segments=num_segments, kind=kind, where=file
         )
-
-
-def load_backend(content: bytes, where: str, setting: str | None = None) -> Tokenizer:
-    """Read a tokenizer.json.
-
-    Args:
-        content: content of the file.
-        where: its name, for messages.
-        setting: the setting that names the file, for messages.
-
-    Raises:
-        InputError: the content is not a tokenizer.
-    """
-    with _damage(where, "not a tokenizer", setting):
-        return Tokenizer.from_str(content.decode("utf-8"))
-
-
-@contextlib.contextmanager
-def _damage(where: str, problem: str, setting: str | None = None) -> Iterator[None]:
-    """Convert the exceptions that the library raises for a damaged tokenizer to InputError."""
-    try:
-        yield
-    # The library raises bare Exception, and a Rust panic is only a BaseException; nothing narrower can be caught.
-    except BaseException as error:
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise InputError(f"{problem} ({error})", setting=setting, place=where) from None
-        raise
-
-
-class _Piece:
-    """Some consecutive tokens of a text."""
-
-    def __init__(self, encoding: Encoding, text: str, start: int, kept: slice = slice(None)) -> None:
-        self.encoding = encoding
-        self.text = text
-        """The part of the text that was encoded."""
-        self.start = start
-        """Its position in the whole text."""
-        self.kept = kept
-
-    def ids(self) -> list[int]:
-        return list(self.encoding.ids[self.kept])
-
-    def first(self, count: int) -> _Piece:
-        return _Piece(self.encoding, self.text, self.start, slice(0, count))
-
-    def last(self, count: int) -> _Piece:
-        total = len(self.encoding.ids)
-        return _Piece(self.encoding, self.text, self.start, slice(total - count, total))
-
-    def num_before_last_word(self) -> int:
-        """The number of tokens before the first word that ends near the cut."""
-        words, limit = self.encoding.word_ids, len(self.text.rstrip()) - MARGIN
-        ends = [end for _, end in self.encoding.offsets]
-        return _same_word(words, next((i for i, end in enumerate(ends) if end > limit), len(ends) - 1))
-
-    def num_after_first_word(self) -> int:
-        """The number of tokens after the last word that begins near the cut."""
-        words, limit = self.encoding.word_ids[::-1], len(self.text) - len(self.text.lstrip()) + MARGIN
-        starts = [start for start, _ in self.encoding.offsets[::-1]]
-        return _same_word(words, next((i for i, start in enumerate(starts) if start < limit), len(starts) - 1))
-
-    def tokens(self) -> Iterator[tuple[int, str, tuple[int, int], int]]:
-        """The id, string, offset in the whole text and word number of each token."""
-        offsets = _with_composed(self.text, self.encoding.offsets)
-        # Added tokens (the separator) belong to no word, so each gets a unique number. Adding the position of the piece
-        # keeps the word numbers of the two ends of a long text distinct.
-        words = [self.start + w if w is not None else -1 - i - self.start for i, w in enumerate(self.encoding.word_ids)]
-        for token_id, string, (start, end), word in list(
-            zip(self.encoding.ids, self.encoding.tokens, offsets, words, strict=True)
-        )[self.kept]:
-            yield token_id, string, (start + self.start, end + self.start), word
-
-
-def _same_word(words: list[int | None], position: int) -> int:
-    """The number of the first token of the word that the token at `position` belongs to; 0 if there is no token."""
-    while position > 0 and words[position] is not None and words[position - 1] == words[position]:
-        position -= 1
-    return max(position, 0)
-
-
-def _last_space(text: str, position: int) -> int:
-    """The start of the last run of white space before `position`, or `position` if none is near."""
-    found = max(
-        (match.start() for match in _SPACE.finditer(text, max(0, position - FARTHEST_SPACE), position)),
-        default=position,
-    )
-    return found or position
-
-
-def _next_space(text: str, position: int) -> int:
-    """The end of the first run of white space from `position` on, or about `position` if none is near."""
-    match = _SPACE.search(text, position, position + FARTHEST_SPACE)
-    if match:
-        return match.end()
-    return between_flags(text, position)
-
-
-def between_flags(text: str, position: int) -> int:
-    """Move a position that would split a flag emoji back by one character.
-
-    Two regional indicator letters make a flag. In a run of them, pairs are counted from the first letter.
-    """
-    first = position
-    while first and text[first - 1] in _FLAG_LETTERS:
-        first -= 1
-    return position - (position - first) % 2
-
-
-def grapheme_boundaries(text: str) -> list[tuple[int, int]]:
-    """The span of the grapheme (an emoji, a letter with accents) that each character belongs to.
-
-    The list has one more entry, for the end of the text.
-    """
-    spans = [(i, i + 1) for i in range(len(text))]
-    # CR LF is the only grapheme that is made of several ASCII characters.
-    if not text.isascii() or "\r\n" in text:
-        for _, (start, end) in _GRAPHEMES.pre_tokenize_str(text):
-            if end - start > 1:
-                spans[start:end] = [(start, end)] * (end - start)
-    spans.append((len(text), len(text)))
-    return spans
-
-
-def _with_composed(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Extend offsets to include accents. If NFKC composes two characters, `tokenizers` reports only the first."""
-    import unicodedata
-
-    if unicodedata.is_normalized("NFKC", text):
-        return offsets
-    boundaries = grapheme_boundaries(text)
-    closed: dict[tuple[int, int], tuple[int, int]] = {}
-    following = len(text)
-    for start, end in reversed(offsets):
-        if start < end <= following:
-            closed.setdefault((start, end), (start, max(end, min(boundaries[end - 1][1], following))))
-        following = min(following, start)
-    return [closed.get(offset, offset) for offset in offsets]
 
 
 def _id_of(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:

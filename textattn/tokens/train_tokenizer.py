@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,22 @@ from tokenizers import (
     trainers,
 )
 
+from textattn.config.regular_file import read_regular
 from textattn.config.schema import TokenizerConfig
 from textattn.data.segments import SEGMENT_SEPARATOR
-from textattn.errors import InputError
+from textattn.errors import InputError, Setting
+from textattn.storage.hub import PREFIX, first_line, looks_like_a_path, offline_variable, tell
+from textattn.tokens.backend import load_backend
 from textattn.tokens.formulas import vocabulary
-from textattn.tokens.tokenizer import COMPOSITION, PAD, UNK, TextTokenizer, load_backend
+from textattn.tokens.tokenizer import COMPOSITION, PAD, UNK, TextTokenizer
 
 # A word with its apostrophes (don't), a run of dots, or one grapheme of anything else (an emoji with its skin tone).
 WORD_PATTERN = r"\w+(?:['’]\w+)*|\.{2,}|(?=\S)\X"
 # An element, an amount, or a single character such as a bracket.
 FORMULA_PATTERN = r"[A-Z][a-z]?|\d+\.?\d*|\.\d+|\S"
 GRAPHEME_PATTERN = r"(?=\S)\X"
+# Bytes; the largest pretrained ones have half as many.
+LARGEST_TOKENIZER = 2**26
 PATTERNS = {"char": GRAPHEME_PATTERN, "formula": FORMULA_PATTERN}
 
 
@@ -172,12 +178,21 @@ def pretrained_content(config: TokenizerConfig) -> bytes:
     """
     assert config.path is not None
     path = Path(config.path)
-    if path.is_dir():
+    if config.path.startswith(PREFIX):
+        path = _from_hub(config.path.removeprefix(PREFIX))
+    elif path.is_dir():
         path = path / "tokenizer.json"
     elif not path.exists():
+        if looks_like_a_path(config.path):
+            on_hub = (Setting("tokenizer.path", PREFIX + config.path), " asks the Hub")
+            raise InputError(
+                f"no such file or folder: {config.path}",
+                on_hub if re.fullmatch(r"[\w.-]+/[\w.-]+", config.path) else None,
+                setting="tokenizer.path",
+            )
         path = _from_hub(config.path)
     try:
-        return path.read_bytes()
+        return read_regular(path, LARGEST_TOKENIZER)
     except OSError as error:
         raise InputError(error.strerror or str(error), setting="tokenizer.path", place=str(path)) from None
 
@@ -193,10 +208,8 @@ def _from_hub(repo_id: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    from textattn.storage.hub import first_line, offline_variable
-
     try:
-        return Path(hf_hub_download(repo_id, "tokenizer.json"))
+        path = Path(hf_hub_download(repo_id, "tokenizer.json"))
     except (HfHubHTTPError, HFValidationError, EntryNotFoundError, OSError) as error:
         variable = offline_variable()
         if isinstance(error, RepositoryNotFoundError):
@@ -209,3 +222,5 @@ def _from_hub(repo_id: str) -> Path:
             f"{repo_id!r} is not a file or folder, and cannot be downloaded from the Hub: {reason}",
             setting="tokenizer.path",
         ) from None
+    tell("model", "tokenizer", repo_id, path.parent.name)
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textattn.config.regular_file import NotReadable, check_regular
 from textattn.errors import InputError
 from textattn.tokens.tokenizer import TextTokenizer
 
+# A word with a thousand numbers has about ten thousand characters. A file of one endless line is not read to its end.
+LONGEST_LINE = 2**22
 MATRIX, FOUND = "matrix.npy", "found.npy"
 
 
@@ -97,9 +101,21 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         # Only "\n" ends a line, because words may contain other kinds of line breaks.
         options: dict[str, Any] = {"mode": "rt", "encoding": "utf-8", "newline": "\n"}
+        check_regular(path)
         with gzip.open(path, **options) if path.suffix == ".gz" else path.open(**options) as file:
-            yield from enumerate(file, 1)
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise InputError(
+                        f"a line of more than {LONGEST_LINE:,} characters; expected a word and its numbers",
+                        setting="model.vectors.path",
+                        place=f"{path}:{number}",
+                    )
+                yield number, line
     except FileNotFoundError:
         raise InputError("no such file", setting="model.vectors.path", place=str(path)) from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except NotReadable as error:
+        raise InputError(str(error.strerror), setting="model.vectors.path", place=str(path)) from None
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"cannot be read ({error})", setting="model.vectors.path", place=str(path)) from None

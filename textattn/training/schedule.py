@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,9 +56,9 @@ class Schedule:
         )
         total = min(sum(steps), config.max_steps or sum(steps))
         evaluations = {
-            end - number + round(number * part / config.evaluations_per_epoch)
+            end - number + step
             for end, number in zip(itertools.accumulate(steps), steps, strict=True)
-            for part in range(1, config.evaluations_per_epoch + 1)
+            for step in evaluations_of_epoch(number, config.evaluations_per_epoch)
         }
         last = total
         if self.plan.stop_after is not None:
@@ -80,6 +81,13 @@ class Schedule:
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         return learning_rate_at(step, self.total_steps, self.plan.config)
+
+
+def evaluations_of_epoch(num_steps: int, evaluations: int) -> Iterable[int]:
+    """The steps of an epoch, counted from 1, after which the model is evaluated; 0 if evaluations are that frequent."""
+    if evaluations >= 2 * num_steps:
+        return range(num_steps + 1)  # What the formula below gives, in time that does not depend on `evaluations`.
+    return {round(num_steps * part / evaluations) for part in range(1, evaluations + 1)}
 
 
 def learning_rate_at(step: int, total_steps: int, config: TrainingConfig) -> float:

@@ -24,6 +24,24 @@ if TYPE_CHECKING:
 
     Column = list[Any] | NDArray[np.floating[Any]]
 
+# The suffixes of compressed files.
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user says about how files are written; None where it is to be recognised."""
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    """Between the cells of csv files."""
+    quoting: str | None = None
+    """`minimal`: quotation marks enclose cells of csv files; `none`: they are characters like others."""
+    escape: str | None = None
+    """The character in front of a quotation mark inside a quoted cell."""
+    header: bool = True
+    """Whether the first line of csv files has the names of the columns."""
+
 
 @dataclass(frozen=True)
 class AnsweredRows:
@@ -71,7 +89,7 @@ class Format(ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod
-    def open(self, path: Path, encoding: str) -> Table:
+    def open(self, path: Path, options: ReadOptions) -> Table:
         """The table in a file.
 
         Raises:
@@ -99,6 +117,10 @@ class Format(ABC):
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, out)
 
+    def count(self, joined: Path, columns: Sequence[str]) -> int | None:
+        """The number of rows in a file that `join` has made; None if that cannot be told from the file."""
+        return None
+
 
 @cache
 def all_formats() -> tuple[Format, ...]:
@@ -118,7 +140,12 @@ def format_of(path: str | Path) -> Format | None:
     return next((kind for kind in all_formats() if suffix in kind.suffixes), None)
 
 
+def input_format_of(path: str | Path) -> Format | None:
+    """The format of a file that may be compressed: that of `x.csv.gz` is csv."""
+    path = Path(path)
+    return format_of(path.with_suffix("") if path.suffix.lower() in COMPRESSED else path)
+
+
 def is_table(path: str | Path) -> bool:
-    """Whether a file is, by its suffix, of a format that can hold labels."""
-    kind = format_of(path)
-    return kind is not None and kind.labelled
+    """Whether a file is, by its suffix, one of data, which may be compressed; what is in it may differ."""
+    return input_format_of(path) is not None

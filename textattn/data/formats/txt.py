@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from textattn.data.formats import AnsweredRows, Format
-from textattn.data.formats._text import count_lines, without_mark
+from textattn.data.formats import AnsweredRows, Format, ReadOptions
+from textattn.data.formats._bytes import first_bytes, line_counter
+from textattn.data.formats._encoding import check_encoding, marked_encoding
+from textattn.data.formats._text import open_text
 from textattn.data.table import Record, Row, RowProblem, Table
 
 # The name of the only column.
@@ -22,10 +24,13 @@ class Txt(Format):
     suffixes = (".txt",)
     labelled = False
 
-    def open(self, path: Path, encoding: str) -> Table:
+    def open(self, path: Path, options: ReadOptions) -> Table:
         """Every line is a row, empty ones too."""
-        without_mark(encoding)
-        path.open("rb").close()
+        marked = marked_encoding(first_bytes(path, 4))
+        # A line that is not UTF-8 is one bad row, so no other encoding is looked for.
+        encoding = options.encoding or marked or "utf-8"
+        check_encoding(encoding)
+        notes = () if options.encoding or marked in (None, "utf-8") else (f"read as {marked}",)
 
         def rows(columns: list[str]) -> Iterator[Row | RowProblem]:
             for line in _lines(path, encoding):
@@ -35,7 +40,7 @@ class Txt(Format):
             for line in _lines(path, encoding):
                 yield line if isinstance(line, RowProblem) else (line[0], {LINE: line[1]})
 
-        return Table(str(path), [LINE], rows, records=records, size=lambda: count_lines(path))
+        return Table(str(path), [LINE], rows, notes=notes, records=records, size=line_counter(path))
 
     def write(self, rows: AnsweredRows, file: BinaryIO) -> None:
         """The answers only, as they would be printed: line N answers row N."""
@@ -44,7 +49,7 @@ class Txt(Format):
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str] | RowProblem]:
     # Only \n and \r\n end a line, and a line that is not in the encoding leaves the others as they are.
-    with path.open(encoding=without_mark(encoding), errors="surrogateescape", newline="\n") as file:
+    with open_text(path, encoding, "surrogateescape", "\n") as file:
         for number, line in enumerate(file, 1):
             text = line.removesuffix("\n").removesuffix("\r")
             wrong = _SURROGATE.search(text)
