@@ -21,15 +21,14 @@ def baseline(config: ConfigName, overrides: Overrides = None, json: Json = False
     resolved = load(config, overrides)
     note("Loading torch …")
     from textattn.cli.progress import ConsoleReport, headline
-    from textattn.measure.baseline import train_baseline
+    from textattn.runs.baseline import train_baseline
     from textattn.runs.prepare import prepare
     from textattn.training.processors import limited_blas
 
     report = ConsoleReport()
     data = prepare(resolved, report)
-    kind, seed = data.config.tokenizer.type, data.config.seed
     with limited_blas():
-        facts, _ = train_baseline(data.corpus.labelled(), kind, data.metric, seed, report)
+        facts, _ = train_baseline(data, report)
     if json:
         out_json(facts, indent=True)
         return

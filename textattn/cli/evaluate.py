@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 # Those that are shown and can be checked.
 METRICS = (
-    "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "average_precision", "log_loss", "brier", "ece"
+    "accuracy", "quadratic_kappa", "mae", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "average_precision",
+    "log_loss", "brier", "ece",
 )  # fmt: skip
 # Worse when higher.
-LOSSES = ("log_loss", "brier", "ece")
+LOSSES = ("mae", "log_loss", "brier", "ece")
 
 
 def evaluate(  # noqa: PLR0913 (every option of a command is a parameter)

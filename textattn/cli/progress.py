@@ -106,7 +106,7 @@ class ConsoleReport(Report):
         self._print(f'  textattn explain --model {shlex.quote(str(run))} "a sentence"')
 
     def _baseline(self, found: dict[str, Any]) -> None:
-        from textattn.measure.baseline import in_words
+        from textattn.runs.baseline import in_words
 
         for split in ("validation", "test"):
             if split in found:
@@ -140,4 +140,6 @@ def headline(split: dict[str, Any]) -> str:
     text = f"{name} {split[name]:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f})"
     if name in majority:
         text += f", always {majority['label']!r}: {majority[name]:.4f}"
+    if "quadratic_kappa" in split:
+        text += f", quadratic kappa {split['quadratic_kappa']:.4f}, mean error {split['mae']:.4f} grades"
     return f"{text}, macro F1 {split['macro_f1']:.4f}, {split['num_examples']:,} texts"

@@ -206,7 +206,11 @@ class AnsweredTexts:
         classifier, logits = self.forward.classifier, self.forward.logits.astype(np.float64)
         num_outputs = logits.shape[1]
         parts = self.forward.contributions
+        # One output is the logit of the second of two labels; those of grades are questions between them.
+        each = targets.task.directions(np.arange(len(classifier.labels)), None)
         is_log_odds = num_outputs <= 2 or targets.against is not None or targets.task.output == "sigmoid"
+        if targets.task.output == "ordinal":
+            is_log_odds = num_outputs == 1
         by_label, sums = [], []
         for row, direction in enumerate(targets.directions()):
             total = parts.total[row].astype(np.float64)  # (tokens, num_outputs)
@@ -215,8 +219,7 @@ class AnsweredTexts:
             words = everything - (ngrams or 0.0)
             temperature = classifier.config.temperature
             sums.append(Sum(answer - everything, words, ngrams, answer, temperature, is_log_odds))
-            # One output is the logit of the second of two labels.
-            columns = np.concatenate([-total, total], axis=1) if num_outputs == 1 else total
+            columns = total if num_outputs == len(classifier.labels) else total @ each.T
             by_label.append(dict(zip(classifier.labels, columns.T.tolist(), strict=True)))
         return by_label, sums
 

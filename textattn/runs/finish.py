@@ -14,7 +14,6 @@ from textattn.errors import CheckFailed, InputError
 from textattn.export.onnx_model import export_onnx
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import Floats
-from textattn.measure.calibration import fit_temperature
 from textattn.measure.plots import draw_plots
 from textattn.pages.answers import SplitAnswers
 from textattn.pages.gather import gather, selective_of
@@ -126,7 +125,7 @@ def _calibrate(classifier: Classifier, data: TrainingData, logits: dict[str, Flo
     validation, training = data.corpus.validation, data.config.training
     temperature = classifier.config.temperature
     if training.calibration == "temperature" and validation is not None:
-        temperature = fit_temperature(logits["validation"], validation.labels)
+        temperature = data.task.temperature(logits["validation"], validation.labels)
     elif folds is not None:
         temperature = folds.temperature
     classifier.config = replace(classifier.config, temperature=temperature)
@@ -183,17 +182,16 @@ def audit_briefly(classifier: Classifier, data: TrainingData, report: Report) ->
 
 def _baseline(data: TrainingData, probs: Probabilities, measured: Measured, report: Report) -> dict[str, Any] | None:
     """Train and measure a linear model; None if that fails, because the trained model must not be lost."""
-    from textattn.measure.baseline import against_baseline, train_baseline
+    from textattn.runs.baseline import against_baseline, train_baseline
 
     report.stage("Training a linear model for comparison")
-    config, corpus = data.config, data.corpus
     try:
         with limited_blas():
-            facts, baseline = train_baseline(corpus.labelled(), config.tokenizer.type, data.metric, config.seed, report)
+            facts, baseline = train_baseline(data, report)
     except InputError as error:
         report.note(error.message)
         return None
-    return facts | {"against": against_baseline(corpus, facts, baseline, probs, measured)}
+    return facts | {"against": against_baseline(data, facts, baseline, probs, measured)}
 
 
 def _write_report(

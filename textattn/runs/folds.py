@@ -20,7 +20,6 @@ from textattn.data.splits import grouped_folds
 from textattn.errors import ConfigError
 from textattn.inference.session import Floats, run_in_batches
 from textattn.inference.torch_session import TorchSession
-from textattn.measure.calibration import fit_temperature
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Evaluation, Report
 from textattn.runs.setup import Setup
@@ -147,7 +146,7 @@ def _measure(
     # Of equal values the first is chosen, because its model is trained less.
     best = max(defined, key=lambda at: sign * defined[at])
     logits = logits_by_evaluation[best]
-    temperature = fit_temperature(logits, labels) if training.calibration == "temperature" else 1.0
+    temperature = task.temperature(logits, labels) if training.calibration == "temperature" else 1.0
     probs = task.probabilities(logits / temperature)
     thresholds = task.choose_thresholds(labels, probs)
     report.note(

@@ -13,8 +13,8 @@ import yaml
 
 from textattn.config import Config
 from textattn.inference.visible import one_line, visible
-from textattn.measure.baseline import in_words
 from textattn.measure.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
+from textattn.runs.baseline import in_words
 from textattn.storage.model_files import SavedConfig
 from textattn.storage.records import DatasetRecord, Environment
 from textattn.storage.run_dir import PLOTS

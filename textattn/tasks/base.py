@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.errors import ConfigError
+from textattn.measure.calibration import fit_temperature
 from textattn.measure.metrics import compute_metrics, select_metric
 
 if TYPE_CHECKING:
@@ -146,6 +147,10 @@ class Task(ABC):
     def top(self, probs: Floats) -> NDArray[np.int64]:
         """The label that an answer names first: (..., num_labels) -> (...,). The most probable one."""
         return np.asarray(probs.argmax(axis=-1))
+
+    def temperature(self, logits: Floats, labels: Labels) -> float:
+        """The temperature that calibrates the model on these rows, see `textattn.measure.calibration`."""
+        return fit_temperature(logits, labels)
 
     def choose_thresholds(self, labels: Labels, probs: Floats) -> list[float] | None:
         """The probability from which each label is predicted, chosen on validation rows.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.errors import ConfigError
+from textattn.measure.calibration import fit_temperature
 from textattn.measure.grades import mean_absolute_error, quadratic_kappa
 from textattn.tasks.base import Floats, Labels, Probabilities
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
@@ -100,6 +101,13 @@ class Ordinal(SingleLabel):
         """The median grade, which has the smallest expected absolute error."""
         above = 1 - np.cumsum(probs, axis=-1)
         return np.asarray((above[..., :-1] > 0.5).sum(axis=-1))
+
+    def temperature(self, logits: Floats, labels: Labels) -> float:
+        """As for one label of two, from the questions that were reached."""
+        questions = np.arange(self.num_outputs)
+        reached = questions <= labels[:, None]
+        higher = (questions < labels[:, None])[reached].astype(np.int64)
+        return fit_temperature(logits[reached][:, None], higher)
 
     def distance(self, p: Floats, q: Floats) -> Probabilities:
         """The earth mover's distance, as a share of the way from the lowest to the highest grade."""

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from textattn.data.read import Corpus, Split
+from textattn.data.read import Split
 from textattn.errors import InputError
 from textattn.measure.compare import Predictions, compare_pair
-from textattn.measure.metrics import GREATER_IS_BETTER, choose_thresholds, compute_metrics, decide, select_metric
+from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Report
+from textattn.runs.training_data import TrainingData
+from textattn.tasks import Task
 
 Floats = NDArray[np.float64]
 # Tokenizers for texts without words between spaces.
@@ -28,18 +30,14 @@ FEW = 100
 NAME, MODEL = "baseline", "model"
 
 
-def train_baseline(
-    corpus: Corpus, tokenizer_type: str, metric: str, seed: int, report: Report
-) -> tuple[dict[str, Any], dict[str, Floats]]:
+def train_baseline(data: TrainingData, report: Report) -> tuple[dict[str, Any], dict[str, Floats]]:
     """Train a logistic regression on the TF-IDF of words and pairs of words.
 
     Characters are used instead of words if the tokenizer reads characters or formulas.
 
     Args:
-        corpus: the splits.
-        tokenizer_type: `tokenizer.type`.
-        metric: selects the strength of the regularisation on the validation split.
-        seed: of the bootstrap.
+        data: the texts that people labelled are learned from. The metric that selects checkpoints also selects the
+            strength of the regularisation, on the validation split.
         report: shows progress.
 
     Returns:
@@ -52,6 +50,7 @@ def train_baseline(
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     started = time.perf_counter()
+    corpus, task, metric, tokenizer_type = data.corpus.labelled(), data.task, data.metric, data.config.tokenizer.type
     train, validation = corpus.train, corpus.validation
     unit = "characters" if tokenizer_type in BY_CHARACTERS else "words"
     vectorizer = TfidfVectorizer(
@@ -74,18 +73,16 @@ def train_baseline(
             value = 0.0
             if validation is not None:
                 probs = _probabilities(model, found["validation"], len(corpus.labels))
-                value = select_metric(metric, validation.labels, probs)
+                value = task.selection_value(metric, validation.labels, probs)
                 value = value if GREATER_IS_BETTER[metric] else -value
             if best is None or value > best[0]:
                 best = value, strength, model
             advance(number)
     assert best is not None
     probs_of = {name: _probabilities(best[2], part, len(corpus.labels)) for name, part in found.items()}
-    thresholds = None
-    if corpus.multi_label:
-        thresholds = [0.5] * len(corpus.labels)
-        if validation is not None:
-            thresholds = choose_thresholds(validation.labels, probs_of["validation"])
+    thresholds = task.neutral_thresholds
+    if validation is not None:
+        thresholds = task.choose_thresholds(validation.labels, probs_of["validation"])
     facts: dict[str, Any] = {
         "model": f"TF-IDF of {unit} and pairs of them, logistic regression",
         "num_features": features.shape[1],
@@ -93,21 +90,25 @@ def train_baseline(
     }
     for name in ("validation", "test"):
         if name in probs_of:
-            facts[name] = compute_metrics(
-                corpus.splits()[name].labels, probs_of[name], corpus.labels,
-                headline=metric, thresholds=thresholds, seed=seed,
+            facts[name] = task.measure(
+                corpus.splits()[name].labels, probs_of[name],
+                headline=metric, thresholds=thresholds, seed=data.config.seed,
             )  # fmt: skip
     facts["seconds"] = round(time.perf_counter() - started, 1)
     return facts, probs_of
 
 
 def against_baseline(
-    corpus: Corpus, facts: dict[str, Any], baseline: dict[str, Floats], probs: dict[str, Floats], model: dict[str, Any]
+    data: TrainingData,
+    facts: dict[str, Any],
+    baseline: dict[str, Floats],
+    probs: dict[str, Floats],
+    model: dict[str, Any],
 ) -> dict[str, Any] | None:
     """Compare the model with the baseline on the test split or, if there is none, on the validation split.
 
     Args:
-        corpus: the splits.
+        data: the splits and the task.
         facts: first result of `train_baseline`.
         baseline: second result of `train_baseline`.
         probs: probabilities of the model by split, (rows, labels).
@@ -119,16 +120,16 @@ def against_baseline(
     name = next((name for name in ("test", "validation") if name in baseline and name in probs), None)
     if name is None:
         return None
-    split = corpus.splits()[name]
-    a = _predictions(NAME, split, corpus, baseline[name], facts[name])
-    b = _predictions(MODEL, split, corpus, probs[name], model[name])
+    split = data.corpus.splits()[name]
+    a = _predictions(NAME, split, data.task, baseline[name], facts[name])
+    b = _predictions(MODEL, split, data.task, probs[name], model[name])
     return {"split": name} | compare_pair(a, b, str(facts[name]["headline"]), examples=3, seed=0)
 
 
-def _predictions(name: str, split: Split, corpus: Corpus, probs: Floats, metrics: dict[str, Any]) -> Predictions:
+def _predictions(name: str, split: Split, task: Task, probs: Floats, metrics: dict[str, Any]) -> Predictions:
     texts = pa.chunked_array(list(split.texts.pieces()), pa.large_string())
-    decided = decide(probs, metrics.get("thresholds"))
-    return Predictions(Path(name), texts, corpus.labels, split.labels, decided, probs, metrics)
+    decided = task.decide(probs, metrics.get("thresholds"))
+    return Predictions(Path(name), texts, task.labels, split.labels, decided, probs, metrics)
 
 
 def _fit(features: Any, train: Split, strength: float) -> Any:
