@@ -171,7 +171,7 @@ def test_an_overridden_path_takes_the_place_of_files_and_the_other_way_round() -
         override("data.files.train=a", "data.path=b")
 
 
-TEXT_SETTINGS = ["data.label", "data.name", "data.encoding", "data.evidence", "data.train_split"]
+TEXT_SETTINGS = ["data.id", "data.group", "data.name", "data.encoding", "data.evidence", "data.train_split"]
 NASTY = [
     "exp #2",
     "1",

@@ -43,7 +43,7 @@ def _path(text: str) -> str:
 
 FileName = Annotated[StrictStr, Field(min_length=1), AfterValidator(_path)]
 """A path of a file or folder; `~` at its beginning is the home directory."""
-Files = FileName | list[FileName]
+Files = FileName | Annotated[list[FileName], Field(min_length=1)]
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 # Only the names of the files are read. Importing them would load torch.
 MODEL = Path(__file__).parents[1] / "model"
