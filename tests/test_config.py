@@ -303,6 +303,7 @@ TRAPS += ["*a", "!a", "'", "\n", " ", "\t", "\x85", "\u2028", "\ufeff", "\x00", 
 TEXTS = st.sampled_from(TRAPS) | st.text(min_size=1)
 NAMES = TEXTS.filter(lambda text: "\0" not in text)
 FILES = NAMES | st.lists(NAMES)
+SOME_FILES = NAMES | st.lists(NAMES, min_size=1)
 CONFIGS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 2**32 - 1),
@@ -312,7 +313,7 @@ CONFIGS = st.fixed_dictionaries(
                 "label_names": st.none() | st.lists(TEXTS, min_size=2, unique=True),
             }
         )
-        | st.fixed_dictionaries({"files": st.fixed_dictionaries({"train": FILES, "test": st.none() | FILES})}),
+        | st.fixed_dictionaries({"files": st.fixed_dictionaries({"train": SOME_FILES, "test": st.none() | FILES})}),
         "training": st.fixed_dictionaries(
             {
                 "learning_rate": st.floats(0, exclude_min=True, allow_infinity=False),
