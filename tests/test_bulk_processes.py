@@ -155,4 +155,5 @@ def test_ten_times_the_rows_take_no_more_memory() -> None:
             peaks.append(int(process.stdout.read()) // 1024)
             assert process.wait(60) == 0
         assert pq.read_metadata(f"{number}.parquet").num_rows == 2 * number
-    assert peaks[1] - peaks[0] < 25, "MB"
+    # The dictionaries of a row group of parquet are in memory as long as it is read.
+    assert peaks[1] - peaks[0] < 40, "MB"

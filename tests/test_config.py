@@ -171,7 +171,7 @@ def test_an_overridden_path_takes_the_place_of_files_and_the_other_way_round() -
         override("data.files.train=a", "data.path=b")
 
 
-TEXT_SETTINGS = ["data.label", "data.name", "data.encoding", "data.evidence", "data.train_split"]
+TEXT_SETTINGS = ["data.id", "data.group", "data.name", "data.encoding", "data.evidence", "data.train_split"]
 NASTY = [
     "exp #2",
     "1",
@@ -292,7 +292,8 @@ def test_no_override_crashes(key: str, text: str) -> None:
     try:
         override(key + text)
     except ConfigError as error:
-        assert error.message.startswith(f"override '{key}{text}': ")
+        word = f"{key}{text}"
+        assert error.message.startswith(f"override '{word}': " if len(word) <= 200 else f"override '{word[:200]}…': ")
 
 
 # Writing
@@ -302,6 +303,7 @@ TRAPS += ["*a", "!a", "'", "\n", " ", "\t", "\x85", "\u2028", "\ufeff", "\x00", 
 TEXTS = st.sampled_from(TRAPS) | st.text(min_size=1)
 NAMES = TEXTS.filter(lambda text: "\0" not in text)
 FILES = NAMES | st.lists(NAMES)
+SOME_FILES = NAMES | st.lists(NAMES, min_size=1)
 CONFIGS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 2**32 - 1),
@@ -311,7 +313,7 @@ CONFIGS = st.fixed_dictionaries(
                 "label_names": st.none() | st.lists(TEXTS, min_size=2, unique=True),
             }
         )
-        | st.fixed_dictionaries({"files": st.fixed_dictionaries({"train": FILES, "test": st.none() | FILES})}),
+        | st.fixed_dictionaries({"files": st.fixed_dictionaries({"train": SOME_FILES, "test": st.none() | FILES})}),
         "training": st.fixed_dictionaries(
             {
                 "learning_rate": st.floats(0, exclude_min=True, allow_infinity=False),

@@ -44,6 +44,7 @@ def _path(text: str) -> str:
 FileName = Annotated[StrictStr, Field(min_length=1), AfterValidator(_path)]
 """A path of a file or folder; `~` at its beginning is the home directory."""
 Files = FileName | list[FileName]
+SomeFiles = FileName | Annotated[list[FileName], Field(min_length=1)]
 Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
 # Only the names of the files are read. Importing them would load torch.
 MODEL = Path(__file__).parents[1] / "model"
@@ -68,7 +69,7 @@ class Section(BaseModel):
 class DataFiles(Section):
     """Files of each split: a path or a list of paths. Globs are allowed, and formats such as csv or parquet."""
 
-    train: Files
+    train: SomeFiles
     """Files of the training split."""
     validation: Files | None = None
     """Files of the validation split. null: set aside part of the training split."""
@@ -79,7 +80,7 @@ class DataFiles(Section):
 class Unlabelled(Section):
     """Texts without labels, from the labelled data or from elsewhere."""
 
-    path: Files | None = None
+    path: SomeFiles | None = None
     """Files (globs allowed), a folder or a data set on the Hub. null: the same as `data.path`."""
     name: Name | None = None
     """Configuration (subset) of a Hub data set."""

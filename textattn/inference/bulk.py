@@ -20,7 +20,7 @@ from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.table import Table
 from textattn.errors import ConfigError, InputError, Option, Part, TextattnError
-from textattn.inference.classifier import Classifier
+from textattn.inference.classifier import Classifier, Prediction
 from textattn.inference.partial import OUTPUT, OVERWRITE, RESUME, Partial, State, Summary
 from textattn.inference.partial import Part as AnsweredPart
 from textattn.inference.session import run_in_batches
@@ -138,16 +138,20 @@ class BulkJob:
         probs = classifier.logits_to_probabilities(outputs.logits)
         top = classifier.task.top(probs)
         scores = probs[np.arange(len(probs)), top]
-        predictions = classifier.predictions(texts, tokens, probs, min_score)
-        readable = np.array([prediction.is_readable for prediction in predictions], np.bool_)
+        readable = np.fromiter(map(classifier.tokenizer.can_read, texts), np.bool_, len(texts))
         sure = (scores >= min_score) & readable
         summary.unsure += int(np.count_nonzero(scores < min_score))
         summary.unreadable += int(np.count_nonzero(~readable))
-        summary.unknown += sum(prediction.unknown > MOSTLY for prediction in predictions)
+        unknown = tokens.unknown_shares(classifier.tokenizer.unk_id)
+        summary.unknown += int(np.count_nonzero(unknown > MOSTLY))
+
+        def predictions() -> list[Prediction]:
+            return classifier.predictions(texts, tokens, probs, min_score)
+
         labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
         values: list[Column] = [labels, scores]
         if classifier.config.multi_label:
-            values.append([prediction.labels for prediction in predictions])
+            values.append([prediction.labels for prediction in predictions()])
         values += [probs[:, i] for i in range(probs.shape[1])]
         if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
@@ -173,7 +177,7 @@ class BulkJob:
             chunk.records,
             chunk.batches,
             dict(zip(self.added_columns(), values, strict=True)),
-            lambda: (prediction.line(min_score) for prediction in predictions),
+            lambda: (prediction.line(min_score) for prediction in predictions()),
         )
 
     def _count_problems(self, chunk: Chunk, summary: Summary) -> None:
