@@ -335,4 +335,5 @@ def test_the_answers_are_those_of_the_python_api(trained_run: Path) -> None:
     words = ["good food", "?", "awful 😀"]
     predictions = package.load(trained_run).predict(words)
     found = [json.loads(line) for line in cli("predict", "--json", *words).out.splitlines()]
-    assert found == [{"label": p.label, "score": p.score, "text": t} for p, t in zip(predictions, words, strict=True)]
+    expected = zip(predictions, words, strict=True)
+    assert found == [{"label": p.label, "score": p.score, "unknown": p.unknown, "text": t} for p, t in expected]
