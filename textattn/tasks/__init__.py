@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from textattn.config.schema import Config
+from typing import TYPE_CHECKING
+
 from textattn.errors import ConfigError
 from textattn.tasks.base import Task
 from textattn.tasks.binary import Binary
 from textattn.tasks.multi_label import MultiLabel
 from textattn.tasks.ordinal import Ordinal, check_order
 from textattn.tasks.single_label import SingleLabel
+
+if TYPE_CHECKING:
+    from textattn.config.schema import Config
 
 __all__ = ["Binary", "MultiLabel", "Ordinal", "SingleLabel", "Task", "choose_task", "task_of"]
 
