@@ -114,7 +114,7 @@ def test_a_rare_label_stays_in_training_and_the_test_says_what_it_lacks(tmp_path
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.sampled_from([0.1, 0.2, 0.5]), st.integers(0, 1000))
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.sampled_from([0.1, 0.2, 0.5, 0.8]), st.integers(0, 1000))
 def test_groups_are_never_divided(
     tmp_path_factory: pytest.TempPathFactory, seed: int, number: int, fraction: float, drawn: int
 ) -> None:

@@ -43,7 +43,7 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
     if test is None and data.test_split is not None:
         fraction, because = _test_fraction(corpus, data)
         if fraction > 0:
-            # A generator of its own, so that the validation split is the one it would be without a test split.
+            # A generator of its own: what data with a test split draw for validation stays as it is.
             aside = _aside(train, fraction, data, np.random.default_rng([seed, 1]))
             how = "data.test_fraction=0 trains on all" if data.test_fraction is None else "data.test_fraction"
             notes.append(f"no test split: {len(aside):,} of {len(train):,} rows are set aside for it ({how})")
@@ -133,7 +133,7 @@ def _aside(train: Split, fraction: float, config: DataConfig, generator: np.rand
     if config.group is not None:
         assert train.info is not None
         assert train.info.groups is not None
-        number = round(1 / fraction)
+        number = max(2, round(1 / fraction))  # more than half of the groups cannot be one fold
         return grouped_folds(train.labels, train.info.groups, number, int(generator.integers(2**31)), config)[0]
     ordered = _reversed if config.validation_rows == "last" else generator.permutation
     return _choose(train.labels, fraction, ordered)
