@@ -58,8 +58,28 @@ class Labelled:
         self.texts = texts
         self._digests = {digest(text) for part in (texts, others) for text in part}
 
+    def and_also(self, texts: Iterable[str]) -> Labelled:
+        """The same with more texts that new ones should be unlike; what is there is not read again."""
+        more = list(texts)
+        both = Labelled()
+        both.texts = _Chain(self.texts, more)
+        both._digests = self._digests | {digest(text) for text in more}
+        return both
+
     def __contains__(self, text: str) -> bool:
         return digest(text) in self._digests
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Texts and after them others, read as often as wanted."""
+
+    first: Iterable[str]
+    second: Iterable[str]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.first
+        yield from self.second
 
 
 def digest(text: str) -> int:
@@ -122,7 +142,7 @@ class Chooser:
             return []
         vectors = self.classifier.embed(texts)
         distances = np.full(len(texts), np.inf)
-        for part in _windows(self.labelled.texts):
+        for part in windows(self.labelled.texts):
             distances = np.minimum(distances, distances_to(vectors, self.classifier.embed(part)))
         uncertainty = np.array([-value for value, *_ in self._kept])
         weights = uncertainty if uncertainty.any() else np.ones(len(texts))
@@ -133,7 +153,8 @@ class Chooser:
         ]
 
 
-def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+def windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in groups that are answered together."""
     rest = iter(texts)
     while window := list(islice(rest, WINDOW)):
         yield window
@@ -144,7 +165,7 @@ def most_useful(
 ) -> list[UsefulText]:
     """Choose from texts that are in memory, see `Chooser`."""
     chooser = Chooser(classifier, number, labelled or Labelled())
-    for window in _windows(texts):
+    for window in windows(texts):
         chooser.add(window)
     return chooser.choose()
 

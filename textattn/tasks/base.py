@@ -34,6 +34,8 @@ class Task(ABC):
 
     output: ClassVar[Literal["softmax", "sigmoid", "ordinal"]]
     multi_label: ClassVar[bool] = False
+    answer: ClassVar[Literal["one", "several", "number"]] = "one"
+    """What the answer to a text is: one label, any number of labels, or a number."""
     default_metric: ClassVar[str] = "accuracy"
     """The metric that selects checkpoints if the config names none."""
 
