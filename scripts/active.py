@@ -24,11 +24,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import textattn
-from textattn.measure.diverse import distances_to, farthest_first, unit
+from textattn.measure.diverse import distances_to
 from textattn.storage.files import read_json, write_json
 
 Rows = NDArray[np.int64]
 PRODUCT = "most_useful"
+# The number of labels at which the curves are compared.
+BAR = 300
 # The recipe for little data (configs/imdb_little.yaml) in the size of single sentences.
 SETTINGS: dict[str, Any] = {
     "recipe": "plain",
@@ -59,14 +61,9 @@ class Round:
     rng: np.random.Generator
 
     def uncertainty(self) -> NDArray[np.float64]:
-        """(pool,) entropies in nats."""
+        """(pool,) entropies in nats. Of two labels, every other measure of uncertainty gives the same order."""
         p = np.clip(self.model.predict_proba(self.pool), 1e-12, 1)
         return np.asarray(-(p * np.log(p)).sum(axis=1))
-
-    def margin(self) -> NDArray[np.float64]:
-        """(pool,) how near the two most probable labels are."""
-        p = np.sort(self.model.predict_proba(self.pool), axis=1)
-        return np.asarray(1 - (p[:, -1] - p[:, -2]))
 
 
 def at_random(given: Round) -> Rows:
@@ -77,21 +74,28 @@ def by_entropy(given: Round) -> Rows:
     return np.argsort(-given.uncertainty(), kind="stable")[: given.number]
 
 
-def by_margin(given: Round) -> Rows:
-    return np.argsort(-given.margin(), kind="stable")[: given.number]
+def centres(factor: int | None, *, weighted: bool = False, cosine: bool = False) -> Callable[[Round], Rows]:
+    """Farthest first among the most uncertain `factor` times as many; None: among all.
 
-
-def centres(factor: int | None, weighted: bool, cosine: bool) -> Callable[[Round], Rows]:
-    """Farthest first among the most uncertain `factor` times as many; None: among all."""
+    Args:
+        weighted: multiply the distance with the uncertainty.
+        cosine: compare directions of vectors only.
+    """
 
     def choose(given: Round) -> Rows:
         uncertainty = given.uncertainty()
         rows = np.argsort(-uncertainty, kind="stable")[: factor and factor * given.number]
         vectors, others = given.model.embed([given.pool[i] for i in rows]), given.model.embed(given.labelled)
         if cosine:
-            vectors, others = unit(vectors), unit(others)
+            vectors, others = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (vectors, others))
         weights = uncertainty[rows] if weighted else np.ones(len(rows))
-        chosen, _ = farthest_first(vectors, given.number, weights, distances_to(vectors, others))
+        nearest = distances_to(vectors, others)
+        chosen: list[int] = []
+        for _ in range(given.number):
+            gains = weights * nearest
+            gains[chosen] = -1
+            chosen.append(int(gains.argmax()))
+            nearest = np.minimum(nearest, distances_to(vectors, vectors[chosen[-1:]]))
         return np.asarray(rows[chosen])
 
     return choose
@@ -105,16 +109,13 @@ def as_product(given: Round) -> Rows:
 STRATEGIES: dict[str, Callable[[Round], Rows]] = {
     "random": at_random,
     "entropy": by_entropy,
-    "margin": by_margin,
-    "entropy, then farthest of 3 n": centres(3, False, False),
-    "entropy, then farthest of 5 n": centres(5, False, False),
-    "entropy, then farthest of 10 n": centres(10, False, False),
-    "entropy x distance, of 5 n": centres(5, True, False),
-    "entropy x distance, of 10 n": centres(10, True, False),
-    "entropy x distance, of all": centres(None, True, False),
-    "entropy x cosine distance, of 5 n": centres(5, True, True),
-    "entropy x cosine distance, of all": centres(None, True, True),
-    "farthest of all": centres(None, False, False),
+    "entropy, then farthest of 3 n": centres(3),
+    "entropy, then farthest of 5 n": centres(5),
+    "entropy, then farthest of 10 n": centres(10),
+    "entropy x distance, of 5 n": centres(5, weighted=True),
+    "entropy x distance, of all": centres(None, weighted=True),
+    "entropy x cosine distance, of all": centres(None, weighted=True, cosine=True),
+    "farthest of all": centres(None),
     PRODUCT: as_product,
 }
 
@@ -191,14 +192,15 @@ class Study:
                 )
                 rows = np.concatenate([rows, rest[STRATEGIES[strategy](given)]])
 
-    def mean(self, strategy: str, seeds: int, size: int) -> float:
-        return float(np.mean([self.points[f"{strategy}|{seed}|{size}"] for seed in range(1, seeds + 1)]))
+    def mean(self, strategy: str, seeds: range, size: int) -> float:
+        return float(np.mean([self.points[f"{strategy}|{seed}|{size}"] for seed in seeds]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/sst2"), help="folder with parquet splits")
     parser.add_argument("--seeds", type=int, default=3, help="curves of each strategy")
+    parser.add_argument("--first-seed", type=int, default=1, help="the first of their seeds")
     parser.add_argument("--start", type=int, default=100, help="labels at the start")
     parser.add_argument("--step", type=int, default=50, help="labels more in each round")
     parser.add_argument("--end", type=int, default=500, help="labels at the end")
@@ -210,15 +212,29 @@ def main() -> None:
     arguments = parser.parse_args()
     names = list(STRATEGIES) if "all" in arguments.strategies else arguments.strategies
     sizes = list(range(arguments.start, arguments.end + 1, arguments.step))
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     study = Study(arguments.data, arguments.out)
-    for seed in range(1, arguments.seeds + 1):
+    for seed in seeds:
         for name in names:
             study.curve(name, seed, sizes)
-    print(f"| accuracy, mean of {arguments.seeds} | {' | '.join(map(str, sizes))} |")
+    print(f"| accuracy, seeds {seeds[0]} to {seeds[-1]} | {' | '.join(map(str, sizes))} |")
     print(f"|---|{'---|' * len(sizes)}")
-    for name in names:
-        cells = [f"{study.mean(name, arguments.seeds, size):.3f}" for size in sizes]
-        print(f"| {name} | {' | '.join(cells)} |")
+    curves = {name: [study.mean(name, seeds, size) for size in sizes] for name in names}
+    for name, curve in curves.items():
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in curve)} |")
+    print()
+    for name, curve in curves.items():
+        if name != "random" and "random" in curves:
+            print(f"{name}: with {BAR} labels it reaches {needed(curve, curves['random'], sizes)}")
+
+
+def needed(curve: list[float], at_random: list[float], sizes: list[int]) -> str:
+    """What random choice needs for the accuracy that a curve has at BAR."""
+    if BAR not in sizes:
+        return "what was not measured"
+    reached = curve[sizes.index(BAR)]
+    enough = [size for size, value in zip(sizes, at_random, strict=True) if value >= reached]
+    return f"{reached:.4f}, what random choice reaches with {enough[0] if enough else f'more than {sizes[-1]}'}"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from textattn.errors import InputError
 
 # What a terminal sends for an arrow and the like.
 _SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+_LINE_END = re.compile("[\r\n]")
 ENTER, END = "\n", "\x04"
 """END: there is nothing more to come, or Ctrl-D."""
 
@@ -80,11 +81,11 @@ class Keys:
         now = termios.tcgetattr(self._descriptor)
         _set(self._descriptor, termios.ICANON | termios.ECHO, True)
         try:
-            while "\n" not in self._typed:
+            while not (end := _LINE_END.search(self._typed)):
                 if not self._receive():
                     return None
-            line, _, self._typed = self._typed.partition("\n")
-            return _SEQUENCE.sub("", line).strip()
+            line, self._typed = self._typed[: end.start()], self._typed[end.end() :]
+            return _edited(line).strip()
         finally:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, now)
 
@@ -92,6 +93,17 @@ class Keys:
         content = os.read(self._descriptor, 4096)
         self._typed += self._decoder.decode(content)
         return bool(content)
+
+
+def _edited(line: str) -> str:
+    """A line after its backspaces, which the terminal does not see to if they were typed before it was asked to."""
+    kept: list[str] = []
+    for character in _SEQUENCE.sub("", line):
+        if character in "\x7f\b":
+            del kept[-1:]
+        else:
+            kept.append(character)
+    return "".join(kept)
 
 
 Answers = Keys | Lines

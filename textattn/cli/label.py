@@ -85,7 +85,7 @@ def label(  # noqa: PLR0913 (every option of a command is a parameter)
     from textattn.data.label_file import LabelFile
     from textattn.inference.label_order import Pool
 
-    names = _names(labels)
+    names = [name.strip() for name in labels.split(",")] if labels is not None else []
     without = [name for name, given in (("--multi-label", multi_label), ("--numbers", numbers)) if given]
     if len(without) > 1 or (numbers and names):
         raise ConfigError("--numbers does not go with labels", "textattn label pool.csv --numbers")
@@ -107,6 +107,7 @@ def label(  # noqa: PLR0913 (every option of a command is a parameter)
         kind: Kind = "several" if multi_label else "number" if numbers else "one"
         if classifier is not None:
             kind = classifier.task.answer
+        _check_names(names, kind)
         path = output or _default_output(Path(pool), several=kind == "several")
         if path.exists() and path.samefile(pool):
             raise ConfigError(f"{path} is the pool itself", Option("output", "labelled.csv"), setting=Option("output"))
@@ -158,19 +159,19 @@ def _run(session: Labelling, pool: Pool, order: Order) -> None:
 
 def _training(file: LabelFile) -> str:
     settings = [f"data.text=[{','.join(file.columns)}]"] if len(file.columns) > 1 else []
-    settings += ["data.label_separator=;"] if file.several and file.is_csv else []
+    # Training refuses a separator that separates nothing.
+    if file.is_csv and any(len(row.labels) > 1 for row in file.rows):
+        settings.append("data.label_separator=;")
     return shlex.join(["textattn", "train", str(file.path), *settings])
 
 
-def _names(labels: str | None) -> list[str]:
+def _check_names(names: list[str], kind: Kind) -> None:
     from textattn.cli.label_keys import problem_of_label
 
-    names = [name.strip() for name in labels.split(",")] if labels is not None else []
     for name in names:
-        problem = problem_of_label(name, several=True)
+        problem = problem_of_label(name, several=kind == "several")
         if problem is not None:
             raise ConfigError(problem, Option("labels", "negative,positive"), setting=Option("labels"))
-    return names
 
 
 def _model(model: str | None, device: str, runtime: str | None, *, use_newest: bool) -> Classifier | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from textattn.data.segments import join_segments
-from textattn.errors import ConfigError, InputError, Option
+from textattn.errors import ConfigError, InputError, Option, TextattnError
 from textattn.storage import locks
 
 LABEL = "label"
@@ -80,15 +80,26 @@ class LabelFile:
         lock = self.path.with_name(f"{self.path.name}.lock")
         hint = ("close it there, or use ", OTHER)
         with contextlib.ExitStack() as stack:
+            # A killed process has left it.
+            stack.callback(locks.remove_empty, [lock])
             try:
                 stack.enter_context(locks.owned(lock, "written", hint, setting=OUTPUT))
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             except OSError as error:
                 problem = f"{self.path} cannot be written: {error.strerror or error}"
                 raise ConfigError(problem, OTHER, setting=OUTPUT) from None
-            stack.callback(os.close, self._file)
+            stack.callback(self._close, self._file)
+            self._ends = []
             self._read(self.path.read_bytes())
             yield
+
+    def _close(self, file: int) -> None:
+        """Close the file, and remove it if nothing was ever written to it."""
+        is_empty = os.fstat(file).st_size == 0
+        os.close(file)
+        self._file = None
+        if is_empty:
+            self.path.unlink(missing_ok=True)
 
     def add(self, row: LabelledRow) -> None:
         """Append a row.
@@ -149,27 +160,40 @@ class LabelFile:
     def _read(self, content: bytes) -> None:
         """Read the file, and cut off a last row that is incomplete."""
         assert self._file is not None
-        whole = content
         if content and not content.endswith(b"\n"):
-            # Our rows end with a line feed; those of an editor need not.
-            try:
-                self.rows = self._parsed(content + b"\n")
-                os.lseek(self._file, 0, os.SEEK_END)
-                os.write(self._file, b"\n")
-                return
-            except (ValueError, csv.Error):
-                whole = self._whole_rows(content)
+            content = self._completed(content)
+        self.rows = self._parsed(content)
+
+    def _completed(self, content: bytes) -> bytes:
+        """The content of a file that does not end with a line feed, with one, or without the row that was cut short."""
+        assert self._file is not None
         try:
-            self.rows = self._parsed(whole)
-        except (ValueError, csv.Error) as error:
-            raise InputError(
-                f"damaged, or not written by textattn label ({error})", OTHER, place=str(self.path)
-            ) from None
-        if len(whole) < len(content):
-            if not content[len(whole) :].startswith(b'"' if self.is_csv else b"{"):
-                raise InputError("the last row is no labelled row", OTHER, place=str(self.path))
+            # The last row of an editor.
+            self._parsed(content + b"\n")
+        except TextattnError:
+            whole = self._whole_rows(content)
+            if not self._is_cut_short(content[len(whole) :], is_first=not whole):
+                raise
+            self._parsed(whole)
             os.ftruncate(self._file, len(whole))
             self.cut_short = True
+            return whole
+        os.lseek(self._file, 0, os.SEEK_END)
+        os.write(self._file, b"\n")
+        return content + b"\n"
+
+    def _is_cut_short(self, end: bytes, is_first: bool) -> bool:
+        """Whether this may be the beginning of a row as `add` writes it."""
+        if not self.is_csv:
+            try:
+                json.loads(end)
+            except ValueError:
+                return end.startswith(b"{")
+            return False
+        if is_first:
+            return self._line([*self.columns, LABEL]).startswith(end)
+        cells = next(csv.reader([end.decode("utf-8", "replace")]))
+        return end.startswith(b'"') and len(cells) <= len(self.columns) + 1
 
     def _whole_rows(self, content: bytes) -> bytes:
         """The content up to the end of the last complete row: a line feed outside of quotes."""
@@ -180,9 +204,18 @@ class LabelFile:
         return b""
 
     def _parsed(self, content: bytes) -> list[LabelledRow]:
-        """The rows; raises ValueError or csv.Error, with the line, where one is not as `add` writes them."""
-        text = content.decode("utf-8-sig")
-        return list(self._from_csv(text) if self.is_csv else self._from_jsonl(text))
+        """The rows.
+
+        Raises:
+            ConfigError: the columns are others.
+            InputError: a row is not as `add` writes it.
+        """
+        try:
+            text = content.decode("utf-8-sig")
+            return list(self._from_csv(text) if self.is_csv else self._from_jsonl(text))
+        except (ValueError, csv.Error) as error:
+            problem = f"damaged, or not written by textattn label ({error})"
+            raise InputError(problem, OTHER, place=str(self.path)) from None
 
     def _from_csv(self, text: str) -> Iterator[LabelledRow]:
         if not text:

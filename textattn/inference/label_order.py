@@ -39,8 +39,8 @@ class Pool:
 
 
 def _storable(text: str) -> str:
-    """The text as a file can hold it: without lone surrogates and NUL, which JSON can spell."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    """The text as a csv file can hold it: without NUL, which JSON can spell."""
+    return text.replace("\0", "\ufffd")
 
 
 def next_texts(

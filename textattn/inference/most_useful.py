@@ -1,9 +1,8 @@
 """Which texts of a pool to label next: those that the model is unsure of, unlike one another and unlike the labelled.
 
 The pool may have any size. While its texts come in, only the most uncertain of them are kept, a few for each one that
-is wanted; only these are then embedded. Of them, one after the other is chosen: the text with the largest product of
-uncertainty and distance to the nearest text that is labelled or chosen already. `scripts/active.py` compares this with
-other rules.
+is wanted; only these are then embedded. Of them, one after the other is chosen: the one whose vector is farthest from
+those of all texts that are labelled or chosen already. `scripts/active.py` compares this with other rules.
 """
 
 from __future__ import annotations
@@ -144,11 +143,9 @@ class Chooser:
         distances = np.full(len(texts), np.inf)
         for part in windows(self.labelled.texts):
             distances = np.minimum(distances, distances_to(vectors, self.classifier.embed(part)))
-        uncertainty = np.array([-value for value, *_ in self._kept])
-        weights = uncertainty if uncertainty.any() else np.ones(len(texts))
-        rows, at = farthest_first(vectors, self.number, weights, distances)
+        rows, at = farthest_first(vectors, self.number, distances)
         return [
-            UsefulText(self._kept[row][2], texts[row], float(uncertainty[row]), float(distance))
+            UsefulText(self._kept[row][2], texts[row], 0.0 - self._kept[row][0], float(distance))
             for row, distance in zip(rows, at, strict=True)
         ]
 

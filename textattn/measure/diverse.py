@@ -11,12 +11,6 @@ Distances = NDArray[np.float64]
 BLOCK = 4_000_000
 
 
-def unit(vectors: Vectors) -> Vectors:
-    """Each row divided by its length, so that distances depend on directions only; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-
-
 def distances_to(vectors: Vectors, others: Vectors) -> Distances:
     """The distance of each vector to the nearest of the others: (rows, dim), (others, dim) -> (rows,).
 
@@ -34,33 +28,26 @@ def distances_to(vectors: Vectors, others: Vectors) -> Distances:
     return found
 
 
-def farthest_first(
-    vectors: Vectors, number: int, weights: Distances, distances: Distances
-) -> tuple[NDArray[np.int64], Distances]:
-    """Choose rows one after the other, each with the largest product of its weight and its distance to the nearest row
-    that was chosen before.
+def farthest_first(vectors: Vectors, number: int, distances: Distances) -> tuple[NDArray[np.int64], Distances]:
+    """Choose rows one after the other, each as far as possible from the nearest row that was chosen before.
 
     Args:
         vectors: (rows, dim)
         number: how many rows to choose; all if there are fewer.
-        weights: (rows,) how much each row is wanted for itself, at least 0.
-        distances: (rows,) to the nearest row that is there already; infinite if there is none. The first row is then
-            the one with the largest weight.
+        distances: (rows,) to the nearest row that is there already; infinite if there is none.
 
     Returns:
-        The rows in the order in which they were chosen, and the distance that each of them had at that time. Of equal
-        rows the first is chosen.
+        The rows in the order in which they were chosen, and the distance that each of them had at that time. Of rows
+        that are equally far the first is chosen.
     """
     nearest = np.array(distances, np.float64)
-    is_free = np.ones(len(vectors), bool)
-    chosen, at = [], []
+    chosen: list[int] = []
+    at: list[float] = []
     for _ in range(min(number, len(vectors))):
-        gains = weights if np.isinf(nearest[is_free]).all() else weights * nearest
-        # Where nothing is gained any more, the weight decides.
-        order = np.lexsort((-weights, -gains, ~is_free))
-        row = int(order[0])
+        row = int(nearest.argmax())
         chosen.append(row)
-        at.append(nearest[row])
-        is_free[row] = False
+        at.append(float(nearest[row]))
         nearest = np.minimum(nearest, distances_to(vectors, vectors[row : row + 1]))
+        # Even a row that equals another one is farther than those that were chosen.
+        nearest[chosen] = -1.0
     return np.array(chosen, np.int64), np.array(at, np.float64)
