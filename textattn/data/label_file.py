@@ -167,12 +167,15 @@ class LabelFile:
     def _completed(self, content: bytes) -> bytes:
         """The content of a file that does not end with a line feed, with one, or without the row that was cut short."""
         assert self._file is not None
+        whole = self._whole_rows(content)
+        end = content[len(whole) :]
         try:
-            # The last row of an editor.
+            # The last row of an editor. Ours has quotes behind the last comma too, even for no label.
+            if self.is_csv and end.startswith(b'"') and end.endswith(b","):
+                raise InputError("damaged (the last row is incomplete)", OTHER, place=str(self.path))
             self._parsed(content + b"\n")
         except TextattnError:
-            whole = self._whole_rows(content)
-            if not self._is_cut_short(content[len(whole) :], is_first=not whole):
+            if not self._is_cut_short(end, is_first=not whole):
                 raise
             self._parsed(whole)
             os.ftruncate(self._file, len(whole))
