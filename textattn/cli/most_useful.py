@@ -1,4 +1,4 @@
-"""`textattn predict --most-useful`: the rows of a pool that are most worth a label."""
+"""The rows of a pool that are most worth a label, chosen for `predict` and printed or written."""
 
 from __future__ import annotations
 
