@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Texts that are chosen together.
 PORTION = 100
-ORDERS = ("useful", "file", "random")
 
 
 def label(  # noqa: PLR0913 (every option of a command is a parameter)
@@ -83,7 +82,7 @@ def label(  # noqa: PLR0913 (every option of a command is a parameter)
     from textattn.cli.texts import input_files, open_tables
     from textattn.data.formats import ReadOptions
     from textattn.data.label_file import LabelFile
-    from textattn.inference.label_order import Pool
+    from textattn.inference.label_order import ORDERS, Pool
 
     names = [name.strip() for name in labels.split(",")] if labels is not None else []
     without = [name for name, given in (("--multi-label", multi_label), ("--numbers", numbers)) if given]
@@ -184,15 +183,18 @@ def _model(model: str | None, device: str, runtime: str | None, *, use_newest: b
 
 
 def _order(order: str | None, classifier: Classifier | None) -> Order:
-    if order == "file" or order == "random" or order == "useful":
-        return order
-    return "useful" if classifier is not None else "file"
+    from textattn.inference.label_order import ORDERS
+
+    default: Order = "useful" if classifier is not None else "file"
+    return next((known for known in ORDERS if known == order), default)
 
 
 def _default_output(pool: Path, *, several: bool) -> Path:
     """Beside the pool. Several labels are a list in jsonl, which training reads without a setting."""
-    name = pool.name.split(".")[0] or pool.name
-    return pool.with_name(f"{name}.labelled.{'jsonl' if several else 'csv'}")
+    from textattn.data.formats import COMPRESSED
+
+    plain = pool.with_suffix("") if pool.suffix.lower() in COMPRESSED else pool
+    return pool.with_name(f"{plain.stem}.labelled.{'jsonl' if several else 'csv'}")
 
 
 def _counted(pool: Pool) -> tuple[int, list[str]]:

@@ -99,20 +99,24 @@ class Labelling:
             elif command == FULL:
                 self._show(text, guess, full=True)
             elif command == ENTER and self.kind == "several":
-                return self._save(text, [label for label in self.keys.labels if label in chosen])
+                self._save(text, [label for label in self.keys.labels if label in chosen])
+                return None
             elif command == ENTER:
                 if guess is not None:
-                    return self._save(text, guess.labels)
+                    self._save(text, guess.labels)
+                    return None
                 out("There is no guess to accept; choose a label.")
             elif self.kind == "number":
                 number = _number(typed)
                 if number is not None:
-                    return self._save(text, [number])
+                    self._save(text, [number])
+                    return None
                 out(f"{typed!r} is no number.")
             else:
                 labels = self._labels(typed, command == NEW)
                 if self.kind == "one" and labels:
-                    return self._save(text, labels)
+                    self._save(text, labels)
+                    return None
                 chosen ^= set(labels)
 
     def _typed(self) -> str:

@@ -173,7 +173,7 @@ class Task(ABC):
     def uncertainty(self, probs: Floats) -> Probabilities:
         """How unsure the model is of each text: (rows, num_labels) -> (rows,), at least 0. All zeros if that cannot be
         told from an answer. Here the entropy of the distribution, in nats."""
-        return entropy(probs).sum(axis=1)
+        return np.asarray(entropy(probs).sum(axis=1))
 
     # Names and numbers
 
