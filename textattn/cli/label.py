@@ -15,7 +15,6 @@ from textattn.errors import ConfigError, Option, TextattnError
 
 if TYPE_CHECKING:
     from textattn.cli.labelling import Kind, Labelling
-    from textattn.data.label_file import LabelFile
     from textattn.inference.classifier import Classifier
     from textattn.inference.label_order import Order, Pool
 
@@ -153,11 +152,14 @@ def _run(session: Labelling, pool: Pool, order: Order) -> None:
     finally:
         note(f"{file.added:,} labelled now, {len(file.rows):,} in all: {file.path}")
         if len(file.labels()) > 1:
-            note(f"To train on them:\n  {_training(file)}")
+            note(f"To train on them:\n  {_training(session)}")
 
 
-def _training(file: LabelFile) -> str:
-    settings = [f"data.text=[{','.join(file.columns)}]"] if len(file.columns) > 1 else []
+def _training(session: Labelling) -> str:
+    file = session.file
+    has_order = session.classifier is not None and session.classifier.task.output == "ordinal"
+    settings = ["task=regression"] if session.kind == "number" else ["task=ordinal"] if has_order else []
+    settings += [f"data.text=[{','.join(file.columns)}]"] if len(file.columns) > 1 else []
     # Training refuses a separator that separates nothing.
     if file.is_csv and any(len(row.labels) > 1 for row in file.rows):
         settings.append("data.label_separator=;")

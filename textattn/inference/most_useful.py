@@ -96,7 +96,9 @@ def own_texts(classifier: Classifier) -> Labelled:
     if config is None:
         raise InputError(f"{classifier.files.where(TRAINING_CONFIG)}: missing, so the training data are unknown")
     data = origin_of(classifier).locate(config.data.model_copy(update={"unlabelled": None, "teacher": None}))
-    splits = prepare_splits(read_corpus(data, open_hub(data, config.seed)), data, config.seed).splits()
+    numbers = classifier.config.target is not None
+    corpus = read_corpus(data, open_hub(data, config.seed), numbers=numbers)
+    splits = prepare_splits(corpus, data, config.seed).splits()
     return Labelled(splits["train"].texts, (text for name, rows in splits.items() if name != "train" for text in rows))
 
 
