@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textattn.errors import ConfigError
 from textattn.inference.classifier import Classifier, Text
 
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
     from textattn.explain.flips import Flip
     from textattn.explain.trace import Trace
+    from textattn.inference.most_useful import UsefulText
 
 
 def train(
@@ -134,6 +137,34 @@ class Model(Classifier):
 
         rows = load_split(self, data, split, settings)
         return audit(self, rows, examples=examples, methods=methods or AUDITED)
+
+    def most_useful(
+        self, texts: Text | Iterable[Text], number: int = 100, labelled: Iterable[Text] | None = None
+    ) -> list[UsefulText]:
+        """Choose the texts of a pool that are most worth a label, the most useful first, each with its `index` in the
+        pool. They are uncertain, unlike one another and unlike the texts that are labelled. Equal texts are chosen
+        once, and a text that is labelled is not chosen.
+
+        Args:
+            texts: the pool.
+            number: how many texts to choose; there may be fewer in the pool.
+            labelled: the texts that are labelled; the default is all splits of the model's own data. A warning says so
+                if they cannot be read.
+
+        Raises:
+            InputError, ConfigError: a text is none, see `predict`; or `number` is less than 1.
+        """
+        from textattn.inference.most_useful import Labelled, labelled_or_note, most_useful
+
+        if number < 1:
+            raise ConfigError(f"number: must be at least 1, got {number}", "number=100")
+        if labelled is not None:
+            known = Labelled(self.normalise(labelled))
+        else:
+            known, note = labelled_or_note(self)
+            if note is not None:
+                warnings.warn(note, stacklevel=2)
+        return most_useful(self, self.normalise(texts), number, known)
 
     def evaluate(self, data: str | Path | None = None, split: str = "test", **settings: Any) -> dict[str, Any]:
         """Compute metrics on a split of labelled data; labels are matched by name.

@@ -18,6 +18,7 @@ from textattn.cli import (
     explain,
     export,
     info,
+    label,
     predict,
     report,
     train,
@@ -40,6 +41,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("label")(label.label)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("baseline")(baseline.baseline)
