@@ -19,7 +19,9 @@ from textattn.cli import (
     export,
     info,
     predict,
+    push,
     report,
+    runs,
     train,
     tune,
     words,
@@ -47,8 +49,11 @@ app.command("compare")(compare.compare)
 app.command("words")(words.words)
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.command("push")(push.push)
+app.command("pull")(push.pull)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.add_typer(runs.app, name="runs")
 app.command("cache")(cache.cache)
 app.add_typer(configs.app, name="configs")
 app.command("schema")(configs.schema)

@@ -18,7 +18,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="Run directory, bundle or hf://user/name; default: $TEXTATTN_MODEL or the newest run in runs/.",
+        help="Run directory or alias, bundle or hf://user/name; default: $TEXTATTN_MODEL or the newest run in runs/.",
         show_default=False,
     ),
 ]
