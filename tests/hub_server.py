@@ -184,7 +184,9 @@ def handler_of(shared: Path, hub: Hub) -> Any:
 
             content = json.loads(self.body)["content"]
             metadata = yaml.safe_load(content.split("---\n")[1])
-            errors = [] if isinstance(metadata, dict) and metadata.get("model-index") else [{"message": "no model-index"}]
+            errors = (
+                [] if isinstance(metadata, dict) and metadata.get("model-index") else [{"message": "no model-index"}]
+            )
             body = json.dumps({"errors": errors, "warnings": []}).encode()
             self.answer(400 if errors else 200, body, {"Content-Type": "application/json"})
 

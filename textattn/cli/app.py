@@ -14,6 +14,7 @@ from textattn.cli import (
     check,
     compare,
     configs,
+    drift,
     evaluate,
     explain,
     export,
@@ -44,6 +45,7 @@ app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
+app.command("drift")(drift.drift)
 app.command("baseline")(baseline.baseline)
 app.command("compare")(compare.compare)
 app.command("words")(words.words)

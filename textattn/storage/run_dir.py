@@ -293,8 +293,8 @@ class RunDir:
         write_text(self.report, content)
 
     def write_reference(self, reference: dict[str, Any]) -> None:
-        """Write reference.json."""
-        write_json(self.path / REFERENCE, reference)
+        """Write reference.json, which is counts and no reading for people."""
+        write_text(self.path / REFERENCE, json.dumps(reference, allow_nan=False) + "\n")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json; this must be the last file of a run, because it marks the run as finished."""
