@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.console import is_live, note, out, out_json, table, waiting
 from textattn.cli.options import Json, Quiet
 from textattn.errors import ConfigError, shell_command
 
 
 def push(  # noqa: PLR0913 (every option of a command is a parameter)
-    model: Annotated[str, typer.Argument(metavar="RUN", help="Run directory, alias or bundle.")],
+    model: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run directory, alias or bundle.", autocompletion=completion.models)
+    ],
     repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the Hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[

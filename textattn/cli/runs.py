@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import Json, Quiet
 from textattn.errors import ConfigError, InputError, Option, shell_command
@@ -59,7 +60,9 @@ def ls(folder: Folder = Path("runs"), all: All = False, json: Json = False, quie
 
 @app.command("rm")
 def rm(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run directories or aliases.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN", help="Run directories or aliases.", autocompletion=completion.runs)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,7 +98,10 @@ def rm(
 
 @app.command("name")
 def name(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory; with --remove, the alias.")],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Run directory; with --remove, the alias.", autocompletion=completion.runs),
+    ],
     alias: Annotated[str | None, typer.Argument(metavar="ALIAS", help="The name.", show_default=False)] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove an alias; the run stays.")] = False,
     quiet: Quiet = False,

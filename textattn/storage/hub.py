@@ -67,9 +67,9 @@ def status_of(error: BaseException | None) -> int | None:
 
 
 def _log(text: str) -> None:
-    import logging
+    from textattn.report import logger
 
-    logging.getLogger("textattn").info(text)
+    logger().info(text)
 
 
 _listener: Callable[[str], None] = _log

@@ -71,7 +71,7 @@ def list_runs(root: Path = RUNS, *, with_trials: bool = False) -> list[ListedRun
     if not root.is_dir():
         raise InputError("no such folder", "textattn train quickstart", place=str(root))
     aliases = read_aliases()
-    runs = [root] if RunDir(root).is_run() else _runs(root, DEPTH_OF_RUNS)
+    runs = [root] if RunDir(root).is_run() else runs_below(root, DEPTH_OF_RUNS)
     found = [_listed(run, aliases) for run in runs if with_trials or not is_trial(run)]
     return sorted(found, key=lambda run: (-run.changed, str(run.path)))
 
@@ -86,7 +86,8 @@ def describe(run: Path) -> ListedRun:
     return _listed(run, read_aliases())
 
 
-def _runs(folder: Path, depth: int) -> Iterator[Path]:
+def runs_below(folder: Path, depth: int) -> Iterator[Path]:
+    """All runs in a folder and, up to a depth, in the folders in it; links are not followed."""
     try:
         with os.scandir(folder) as entries:
             # A link may lead to a run that is listed already, or round in a circle.
@@ -97,7 +98,7 @@ def _runs(folder: Path, depth: int) -> Iterator[Path]:
         if RunDir(folder / name).is_run():
             yield folder / name
         if depth > 1:
-            yield from _runs(folder / name, depth - 1)
+            yield from runs_below(folder / name, depth - 1)
 
 
 def _listed(path: Path, aliases: dict[str, Path]) -> ListedRun:
