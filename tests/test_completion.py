@@ -41,7 +41,7 @@ def complete(trained_run: Path, tmp_path: Path) -> Complete:
         if shell == "bash":
             environment |= {"COMP_WORDS": "\n".join(line), "COMP_CWORD": str(len(words))}
         else:
-            environment |= {"_TYPER_COMPLETE_ARGS": " ".join(line)}
+            environment |= {"_TYPER_COMPLETE_ARGS": " ".join(line), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )

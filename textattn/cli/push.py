@@ -101,7 +101,7 @@ def pull(
     The model is checked before the directory appears. `--model hf://user/name` uses a model without copying it.
     """
     from textattn.export.pull import pull as copy
-    from textattn.export.push import REPOSITORY
+    from textattn.storage.find_model import REPOSITORY
     from textattn.storage.hub import PREFIX
 
     name = repository.removeprefix(PREFIX)
@@ -122,6 +122,6 @@ def pull(
 def _quiet_bars() -> None:
     """The Hub's client shows no bars where nobody watches."""
     if not is_live():
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()

@@ -154,15 +154,18 @@ def card_for(card: str, repo_id: str, *, report: bool) -> str:
         card = card.replace(LINE_ABOUT_THE_REPORT, "")
     card = re.sub(r"(?m)^(textattn (?:predict|explain) --model) \.(?= )", rf"\1 {PREFIX}{repo_id}", card)
     found = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
+    if found is None:
+        return card
     try:
-        metadata = yaml.safe_load(found[1]) if found else None
+        metadata = yaml.safe_load(found[1])
         results = metadata["model-index"]
-        if found is None or [entry["name"] for entry in results] != ["textattn"]:
+        if [entry["name"] for entry in results] != ["textattn"]:
             return card
     except (yaml.YAMLError, TypeError, KeyError):
         return card
     results[0]["name"] = repo_id.partition("/")[2]
-    head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=found[1].isascii() is False)
+    # What was escaped stays escaped.
+    head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=not found[1].isascii())
     return f"---\n{head}---\n{card[found.end() :]}"
 
 
@@ -254,7 +257,7 @@ def _commit(api: HfApi, files: list[SentFile], to: Destination, before: _Before 
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     if to.revision is not None and (before is None or not before.has_branch):
-        api.create_branch(to.repo_id, branch=to.revision, revision=before and before.commit, exist_ok=True)
+        api.create_branch(to.repo_id, branch=to.revision, revision=before.commit if before else None, exist_ok=True)
     sent = {file.name for file in files}
     removed = sorted(name for name in (before.names if before else []) if _is_ours(name) and name not in sent)
     operations: list[Any] = [CommitOperationDelete(name) for name in removed]

@@ -55,7 +55,8 @@ class Scale:
     def numbers(self, values: Floats) -> Counts:
         """The number of the range of each value; a value far outside is counted in the outermost one."""
         found = np.floor((values - self.low) / self.width + 1e-9)
-        return np.clip(np.nan_to_num(found), -BEYOND, RANGES + BEYOND).astype(np.int64)
+        clipped = np.clip(np.nan_to_num(found), -BEYOND, RANGES + BEYOND)
+        return np.asarray(clipped, np.int64)
 
     @classmethod
     def of(cls, values: Floats) -> Scale:

@@ -53,7 +53,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
     # Its first base is the error of the library for HTTP, which another version of the client exchanges for another. A
     # failed upload is a RuntimeError, an answer that makes no sense a ValueError.
-    return (HfHubHTTPError, *HfHubHTTPError.__bases__[:1], OSError, RuntimeError, ValueError)  # type: ignore[return-value]
+    return (HfHubHTTPError, *HfHubHTTPError.__bases__[:1], OSError, RuntimeError, ValueError)
 
 
 def status_of(error: BaseException | None) -> int | None:
