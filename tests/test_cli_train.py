@@ -79,7 +79,7 @@ def test_json_prints_the_metrics_and_nothing_else(tmp_path: Path, monkeypatch: p
     assert not {"test", "validation"} & set(value)
     assert {path.name for path in run.iterdir()} == {
         "RUNDIR.TAG", "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json",
-        "training_config.yaml", "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md", "reference.json",
+        "training_config.yaml", "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md",
          "checksums.json", "plots", "report.html",
     }  # fmt: skip
     assert "Nothing was measured" in (run / "README.md").read_text()
