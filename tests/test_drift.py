@@ -6,12 +6,13 @@ import csv
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import unsealed
+from conftest import TINY, unsealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import run as cli
@@ -237,6 +238,39 @@ def test_drift_on_the_command_line(trained_run: Path, texts: list[str], tmp_path
         cli("drift", "--model", trained_run, "--input", "-", stdin=lines).out
         == cli("drift", "--model", trained_run, "--input", same).out
     )
+
+
+KINDS: dict[str, tuple[Callable[[int], object], list[str]]] = {
+    "regression": (lambda i: 3.5 * (i % 7), ["task=regression"]),
+    "ordinal": (lambda i: i % 4 + 1, ["task=ordinal"]),
+    "multi_label": (lambda i: [["a"], ["a", "b"], []][i % 3], []),
+    "mlp": (lambda i: "yes" if i % 2 else "no", ["model.attention=mlp"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_answer_has_a_reference(kind: str, tmp_path: Path) -> None:
+    label, overrides = KINDS[kind]
+    words = ["fine", "stale", "warm", "cold", "sweet", "sour", "plain"]
+    texts = [f"{words[i % 7]} soup and {words[i // 7 % 6]} bread, {words[i // 42]} tea" for i in range(210)]
+    rows = [{"text": text, "label": label(i)} for i, text in enumerate(texts)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [*TINY[1:], "training.epochs=1", "output.report=false", "output.audit_examples=0", *overrides]
+    run = textattn.train(
+        {"data": {"path": str(tmp_path / "data.jsonl")}}, [*settings, f"output.dir={tmp_path / 'run'}"]
+    )
+    # The model may be as it likes: the texts of its own validation split are as they were.
+    found = json.loads(cli("drift", "--model", run, "--input", tmp_path / "data.jsonl", "--json").out)
+    assert not found["drift"], found
+    assert set(found["figures"]) == FIGURES - (
+        {"answers"} if kind == "regression" else {"carriers"} if kind == "mlp" else set()
+    )
+    other = write(tmp_path / "other.csv", ["xyzzy " * (3 + i % 5) for i in range(100)])
+    found = json.loads(cli("drift", "--model", run, "--input", other, "--json").out)
+    assert found["figures"]["unknown"]["size"] == "large"
+    printed = cli("drift", "--model", run, "--input", other)
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out.startswith("Drift: the 100 texts differ")
 
 
 def test_a_run_of_an_earlier_version_reads_its_data(trained_run: Path, texts: list[str], tmp_path: Path) -> None:

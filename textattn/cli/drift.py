@@ -166,8 +166,11 @@ def _print(report: DriftReport, labels: Sequence[str], words: Mapping[int, str])
     for line in table(rows, ("figure", "before", "now", "effect", "p", "difference")):
         out(line)
     before, now = report.label_shares
-    changes = sorted(range(len(labels)), key=lambda i: -abs(before[i] - now[i]))[:LABELS_SHOWN]
-    out("")
+    changes = sorted(range(len(labels)), key=lambda i: -abs(before[i] - now[i]))[
+        : LABELS_SHOWN if len(labels) > 1 else 0
+    ]
+    if len(labels) > 1:
+        out("")
     for line in table([(labels[i], f"{before[i]:.1%}", f"{now[i]:.1%}") for i in changes], ("label", "before", "now")):
         out(line)
     if report.words:

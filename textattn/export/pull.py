@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textattn.errors import ConfigError, InputError, Option, shell_command
+from textattn.export.push import plots_of
 from textattn.inference.classifier import Classifier
 from textattn.storage import run_folder
 from textattn.storage.find_model import from_hub
@@ -29,7 +30,6 @@ from textattn.storage.run_dir import (
 
 # Identifiers in the experiment trackers of somebody else are of no use here.
 COPIED = tuple(name for name in OWN_FILES if name != TRACKING)
-PICTURES = tuple(f"{PLOTS}/{name}.png" for name in ("training", "confusion_matrix", "labels", "reliability"))
 OVERWRITE = Option("overwrite", flag=True)
 
 
@@ -73,7 +73,7 @@ def pull(name: str, folder: Path, *, overwrite: bool = False) -> Pulled:
     files = ModelFiles(source)
     try:
         with _new_folder(folder, overwrite) as new:
-            names = [item for item in (*COPIED, *PICTURES) if files.has(item)]
+            names = [item for item in COPIED if files.has(item)] + plots_of(files)
             for item in names:
                 _copy(files, item, new / item)
             (new / TAG).write_text(TAG_CONTENT, encoding="utf-8")

@@ -111,7 +111,7 @@ def files_to_send(model: Path, repo_id: str, *, report: bool = False) -> list[Se
     read_model_config(files)
     if report and not files.has(REPORT):
         raise ConfigError(f"{model} has no {REPORT}", shell_command("textattn report {}", model))
-    names = [name for name in (*FILES, *([REPORT] if report else [])) if files.has(name)]
+    names = [name for name in (*FILES, *([REPORT] if report else [])) if files.has(name)] + plots_of(files)
     sent = []
     for name in names:
         if name == MODEL_CARD:
@@ -124,7 +124,7 @@ def files_to_send(model: Path, repo_id: str, *, report: bool = False) -> list[Se
                 with files.view(name):
                     pass  # its checksum is right
             sent.append(SentFile(name, model / name))
-    return sent + _plots(files)
+    return sent
 
 
 def _check_finished(model: Path) -> None:
@@ -136,13 +136,9 @@ def _check_finished(model: Path) -> None:
         raise InputError("unfinished; only the model of a finished run is sent", hint, place=str(model))
 
 
-def _plots(files: ModelFiles) -> list[SentFile]:
-    """The pictures that the card shows."""
-    if files.is_bundle:
-        names = [f"{PLOTS}/{name}.png" for name in ("training", "confusion_matrix", "labels", "reliability")]
-        return [SentFile(name, files.read(name)) for name in names if files.has(name)]
-    found = [path for path in RunDir(files.path).files_in(PLOTS) if OWN_FOLDERS[PLOTS].fullmatch(path.name)]
-    return [SentFile(f"{PLOTS}/{path.name}", path) for path in found]
+def plots_of(files: ModelFiles) -> list[str]:
+    """The names of the pictures that the card shows."""
+    return [f"{PLOTS}/{name}" for name in files.names_in(PLOTS) if OWN_FOLDERS[PLOTS].fullmatch(name)]
 
 
 def card_for(card: str, repo_id: str, *, report: bool) -> str:

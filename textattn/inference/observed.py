@@ -47,9 +47,11 @@ def observed(
         rows = np.repeat(np.arange(num_texts), tokens.lengths)
         pairs = np.unique(rows[is_carrier] * len(carriers) + found[is_carrier]) if len(carriers) else rows[:0]
         with_carrier = np.bincount(pairs % max(len(carriers), 1), minlength=len(carriers)).astype(np.int64)
+    # A number is the only column, whatever side of the mean it is on.
+    scores = probs[:, 0] if probs.shape[1] == 1 else probs[np.arange(num_texts), task.top(probs)]
     return Observed(
         task.counts(task.decide(probs, classifier.config.thresholds)),
-        probs[np.arange(num_texts), task.top(probs)],
+        scores,
         tokens.lengths,
         tokens.unknown_shares(classifier.tokenizer.unk_id),
         shares,

@@ -38,7 +38,7 @@ WORDS_SHOWN = 10
 LABELS, SCORES, LENGTHS, UNKNOWN, CARRIERS = "answers", "scores", "lengths", "unknown", "carriers"
 MEANINGS = {
     LABELS: "share of each label",
-    SCORES: "score of the answer",
+    SCORES: "score or number of the answer",
     LENGTHS: "tokens of a text",
     UNKNOWN: "share of unknown tokens",
     CARRIERS: "share of words that carry the answers",
