@@ -25,7 +25,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
-    """Train a model and return its run directory.
+    """Train a model and return its run directory. Notes and progress go to the logger `textattn`.
 
     Args:
         config: a YAML file, the name of a shipped config, or the settings as a mapping.
@@ -38,12 +38,16 @@ def train(
             where.
     """
     from textattn.config import config_from_mapping, load_config
+    from textattn.report import LoggedReport
     from textattn.runs.train import train as run_training
 
+    report = LoggedReport()
     if isinstance(config, Mapping):
-        return run_training(config_from_mapping(config, overrides), overwrite=overwrite, resume=resume)
+        loaded = config_from_mapping(config, overrides)
+        return run_training(loaded, overwrite=overwrite, resume=resume, report=report)
     source = os.fspath(config)
-    return run_training(load_config(source, overrides), name=Path(source).stem, overwrite=overwrite, resume=resume)
+    loaded, name = load_config(source, overrides), Path(source).stem
+    return run_training(loaded, name=name, overwrite=overwrite, resume=resume, report=report)
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runtime: str | None = None) -> Model:
@@ -134,8 +138,9 @@ class Model(Classifier):
         """
         from textattn.explain.audit import AUDITED, audit
         from textattn.inference.evaluation import load_split
+        from textattn.report import logger
 
-        rows = load_split(self, data, split, settings)
+        rows = load_split(self, data, split, settings, logger().warning)
         return audit(self, rows, examples=examples, methods=methods or AUDITED)
 
     def most_useful(
@@ -178,5 +183,6 @@ class Model(Classifier):
             InputError: the data cannot be read, or contain a label that the model does not know.
         """
         from textattn.inference.evaluation import load_split, measure
+        from textattn.report import logger
 
-        return measure(self, load_split(self, data, split, settings), split)
+        return measure(self, load_split(self, data, split, settings, logger().warning), split)
