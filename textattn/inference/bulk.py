@@ -12,29 +12,24 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.table import Table
 from textattn.errors import ConfigError, InputError, Option, Part, TextattnError
-from textattn.inference.classifier import Classifier, Prediction
+from textattn.inference.answer_columns import PREFIX, Answers, answer_names
+from textattn.inference.classifier import Classifier
 from textattn.inference.partial import OUTPUT, OVERWRITE, RESUME, Partial, State, Summary
 from textattn.inference.partial import Part as AnsweredPart
 from textattn.inference.session import run_in_batches
 from textattn.inference.visible import MOSTLY
 from textattn.storage.files import check_new, is_stream, open_stream
 
-if TYPE_CHECKING:
-    from textattn.data.formats import Column
-
 # What the system says of a full disk, and of a file that may not grow.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# In front of a column name of ours that the input already uses.
-PREFIX = "predicted_"
 # Skipped rows that are named one by one.
 NAMED_PROBLEMS = 10
 # Called with about how many rows were read.
@@ -72,12 +67,7 @@ class BulkJob:
 
     def added_columns(self) -> list[str]:
         """The columns of the answers: `predicted_` stands before a name that the input uses."""
-        labels = self.classifier.labels
-        if self.classifier.config.target is not None:
-            names = [f"{PREFIX}{labels[0]}", "low", "high"]
-        else:
-            names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
-            names += [f"score:{label}" for label in labels]
+        names = answer_names(self.classifier.config)
         names += ["tokens", "starts", "ends", "weights", "contributions"] if self.options.attention else []
         names += ["file"] if len(self.tables) > 1 else []
         taken = set(self.input_columns())
@@ -140,30 +130,16 @@ class BulkJob:
             session, tokens, classifier.tokenizer.pad_id, with_attention=attention, with_contributions=divided
         )
         probs = classifier.logits_to_probabilities(outputs.logits)
-        readable = np.fromiter(map(classifier.tokenizer.can_read, texts), np.bool_, len(texts))
-        summary.unreadable += int(np.count_nonzero(~readable))
         unknown = tokens.unknown_shares(classifier.tokenizer.unk_id)
         summary.unknown += int(np.count_nonzero(unknown > MOSTLY))
 
-        def predictions() -> list[Prediction]:
-            return classifier.predictions(texts, tokens, probs, min_score)
-
+        answers = Answers(classifier, texts, tokens, probs, min_score)
+        summary.unsure += answers.num_unsure
+        summary.unreadable += answers.num_unreadable
+        values = answers.values()
         top = classifier.task.top(probs)
-        values: list[Column]
         if classifier.config.target is not None:
-            numbers = np.where(readable, probs[:, 0], np.nan)
-            margin = np.nan if classifier.config.target.margin is None else classifier.config.target.margin
-            values = [_without_nan(column) for column in (numbers, numbers - margin, numbers + margin)]
             top = np.zeros_like(top)  # contributions are to the number, whichever side of the mean it is on
-        else:
-            scores = probs[np.arange(len(probs)), top]
-            summary.unsure += int(np.count_nonzero(scores < min_score))
-            sure = (scores >= min_score) & readable
-            labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
-            values = [labels, scores]
-            if classifier.config.multi_label:
-                values.append([prediction.labels for prediction in predictions()])
-            values += [probs[:, i] for i in range(probs.shape[1])]
         if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
             values += [
@@ -188,7 +164,7 @@ class BulkJob:
             chunk.records,
             chunk.batches,
             dict(zip(self.added_columns(), values, strict=True)),
-            lambda: (prediction.line(min_score) for prediction in predictions()),
+            lambda: (prediction.line(min_score) for prediction in answers.predictions()),
         )
 
     def count_problems(self, chunk: Chunk, summary: Summary) -> None:
@@ -342,10 +318,6 @@ class _PartByPart:
                 repaired = True
         if repaired:
             self.partial.save(self.state)
-
-
-def _without_nan(numbers: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(number) else number for number in numbers.tolist()]
 
 
 def _rows(number: int) -> str:
