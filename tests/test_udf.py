@@ -102,10 +102,12 @@ def test_duckdb(run: Path, wanted: list[dict[str, Any]]) -> None:
     same(rows, wanted)
 
 
-def test_spark(run: Path, wanted: list[dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_spark(run: Path, wanted: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyspark")
     if not shutil.which("java"):
         pytest.skip("needs a Java virtual machine")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
 

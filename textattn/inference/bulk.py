@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -199,19 +199,51 @@ def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summa
     return summary
 
 
-def predict_to_file(
-    job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool, note: Note = lambda _: None
-) -> Summary:
+@dataclass(frozen=True)
+class FinishedPart:
+    """A part of the output that was answered elsewhere."""
+
+    rows: int
+    read: str
+    """The digest of the rows, answered and skipped."""
+    content: bytes
+    """Of its file."""
+    summary: Summary
+    """Counts of this part."""
+
+
+class Engine(Protocol):
+    """Answers a job elsewhere than in this process."""
+
+    def parts(self, job: BulkJob, advance: Advance) -> Iterator[FinishedPart]:
+        """The parts of the output, in order.
+
+        Raises:
+            InputError: a file cannot be read, or a row cannot be answered.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a file is written."""
+
+    resume: bool = False
+    """Go on where an interrupted job stopped."""
+    overwrite: bool = False
+    """Replace the file and the parts of an interrupted job."""
+    note: Note = lambda _: None
+    """Called with what the user should know, such as that a part was damaged."""
+    engine: Engine | None = None
+    """What answers; None: this process."""
+
+
+def predict_to_file(job: BulkJob, output: Path, advance: Advance, writing: Writing) -> Summary:
     """Answers every row in a file that appears when all are answered; a pipe or device gets the answers as they come.
 
-    Args:
-        resume: go on where an interrupted job stopped.
-        overwrite: replace the file and the parts of an interrupted job.
-        note: called with what the user should know, such as that a part was damaged.
-
     Raises:
-        ConfigError: the output or parts of it exist, and neither is given; the interrupted job is another one; or
-            another process writes to the same output.
+        ConfigError: the output or parts of it exist, and neither `resume` nor `overwrite` is set; the interrupted job
+            is another one; or another process writes to the same output.
         InputError: a file cannot be read, or a row cannot be answered; what was answered before is kept.
         TextattnError: the disk is full; what was answered before is kept.
     """
@@ -232,24 +264,27 @@ def predict_to_file(
     partial = Partial(output, job.format, job.output_columns(), job.settings())
 
     def check_output() -> None:
-        check_new(output, overwrite or (resume and partial.exists()), OUTPUT)
+        check_new(output, writing.overwrite or (writing.resume and partial.exists()), OUTPUT)
 
     check_output()
     with partial.owned():
         check_output()  # another job may have ended in the meantime
-        if not resume:
-            partial.clear(overwrite)
+        if not writing.resume:
+            partial.clear(writing.overwrite)
         state = partial.state()
         if partial.exists() and not state.parts:
-            note(f"{partial.folder} is of an earlier version, which kept no digests; all rows are answered again")
-        return _PartByPart(job, partial, state, note).run(advance)
+            writing.note(
+                f"{partial.folder} is of an earlier version, which kept no digests; all rows are answered again"
+            )
+        return _PartByPart(job, partial, state, writing).run(advance)
 
 
 class _PartByPart:
     """A job that is written part by part."""
 
-    def __init__(self, job: BulkJob, partial: Partial, state: State, note: Note) -> None:
-        self.job, self.partial, self.state, self.note = job, partial, state, note
+    def __init__(self, job: BulkJob, partial: Partial, state: State, writing: Writing) -> None:
+        self.job, self.partial, self.state, self.note = job, partial, state, writing.note
+        self.engine = writing.engine
 
     def run(self, advance: Advance) -> Summary:
         """Answer what is not answered yet, and put the parts together."""
@@ -258,9 +293,12 @@ class _PartByPart:
             partial.remove()
             return state.summary
         try:
-            chunks = self.job.chunks(advance)
-            self._check_parts(chunks)
-            self._answer(chunks)
+            if self.engine is None:
+                chunks = self.job.chunks(advance)
+                self._check_parts(chunks)
+                self._answer(chunks)
+            else:
+                self._take(self.engine.parts(self.job, advance))
             if not state.parts:
                 # An input without rows gives a file without rows, but with all columns.
                 self._add(Chunk(""), self.job.answer(Chunk(""), state.summary))
@@ -294,16 +332,29 @@ class _PartByPart:
             more = ["; or ", *error.hint_parts] if error.hint_parts else []
             raise InputError(error.problems, [*hint, *more]) from None
 
+    def _take(self, parts: Iterator[FinishedPart]) -> None:
+        """Write parts that were answered elsewhere. No state is saved before the end, for such a job is not resumed."""
+        state = self.state
+        try:
+            for part in parts:
+                written = self.partial.write_content(len(state.parts), part.content)
+                state.parts.append(AnsweredPart(part.rows, part.read, written))
+                state.summary.add(part.summary)
+        except BaseException:
+            self.partial.remove()
+            raise
+        del state.summary.problems[NAMED_PROBLEMS:]
+
     def _add(self, chunk: Chunk, rows: AnsweredRows) -> None:
         written = self.partial.write(len(self.state.parts), rows)
-        self.state.parts.append(AnsweredPart(len(chunk), _digest(self.state.read, chunk), written))
+        self.state.parts.append(AnsweredPart(len(chunk), digest_of_chunk(self.state.read, chunk), written))
 
     def _check_parts(self, chunks: Iterator[Chunk]) -> None:
         """Check that the rows which are answered are still the same; those of a damaged part are answered again."""
         read, repaired = "", False
         for number, part in enumerate(self.state.parts):
             chunk = next(chunks, Chunk(""))
-            read = _digest(read, chunk)
+            read = digest_of_chunk(read, chunk)
             if read != part.read:
                 raise ConfigError(
                     f"{self.partial.folder}: rows that were answered before have changed since; nothing was changed",
@@ -324,7 +375,7 @@ def _rows(number: int) -> str:
     return f"{number:,} row{'s' * (number != 1)}"
 
 
-def _digest(before: str, chunk: Chunk) -> str:
+def digest_of_chunk(before: str, chunk: Chunk) -> str:
     """The digest of all rows up to and including this chunk, answered and skipped."""
     digest = hashlib.sha256(before.encode())
     digest.update(repr((chunk.records, chunk.problems)).encode("utf-8", "surrogatepass"))
