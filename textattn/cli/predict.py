@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -196,8 +197,11 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         if most_useful is not None:
             from textattn.cli.most_useful import print_most_useful
 
-            print_most_useful(job, most_useful, destination.local if output else None, overwrite=overwrite, json=json)
-            destination.send()
+            if output is None:
+                print_most_useful(job, most_useful, None, json=json)
+                return
+            with destination.written() as path:
+                print_most_useful(job, most_useful, path, overwrite=overwrite, json=json)
             return
         assert output is not None
         if _is_stream(output) and resume:
@@ -216,21 +220,21 @@ class _Destination:
     def __init__(self, name: str, *, resume: bool, overwrite: bool) -> None:
         from textattn.storage.remote import RemoteOutput, is_remote
 
-        self.name = self.local = name
+        self.name = name
         self._remote = RemoteOutput(name) if is_remote(name) else None
         if self._remote is not None:
             from textattn.inference.partial import partial_folder
 
-            local = self._remote.local
-            self._remote.check_new(overwrite or (resume and partial_folder(local).is_dir()))
-            # Of a job whose file could not be sent.
-            local.unlink(missing_ok=True)
-            self.local = str(local)
+            self._remote.check_new(overwrite or (resume and partial_folder(self._remote.local).is_dir()))
 
-    def send(self) -> None:
-        """Send a remote file, which is complete."""
-        if self._remote is not None:
-            self._remote.send()
+    @contextmanager
+    def written(self) -> Iterator[str]:
+        """The path that the block writes to; a remote file is sent afterwards."""
+        if self._remote is None:
+            yield self.name
+            return
+        with self._remote.written() as local:
+            yield str(local)
 
 
 def _check_ray(inputs: list[str] | None, output: str | None, *, resume: bool, others: dict[str, bool]) -> None:
@@ -341,10 +345,10 @@ def _write(
     from textattn.inference.bulk import Writing, predict_to_file, predict_to_stream
     from textattn.inference.partial import partial_folder
 
-    report, output = ConsoleReport(), destination.local
+    report = ConsoleReport()
     started = time.monotonic()
     total = sum(table.size() for table in job.tables if table.size is not None)
-    with report.progress("Predicting", total, "rows") as advance:
+    with destination.written() as output, report.progress("Predicting", total, "rows") as advance:
         if output == "-":
             summary = predict_to_stream(job, out_bytes(), advance)
         else:
@@ -356,7 +360,6 @@ def _write(
                 if cluster is None and not _is_stream(output) and kept.is_dir():
                     note(f"Interrupted; what is answered is kept in {kept}, and --resume goes on from there")
                 raise
-            destination.send()
     _summarise(job, summary, destination.name, time.monotonic() - started, json)
 
 

@@ -58,9 +58,9 @@ def fetch(name: str, target: Path) -> None:
     """
     system, path = _open(name, Option("input"))
     with _reading(name):
-        if system.isdir(path) and not system.isfile(path):
-            raise InputError(f"{name}: a folder", f"'{name.rstrip('/')}/*.parquet'")
         system.get_file(path, str(target))
+        if not target.is_file():
+            raise InputError(f"{name}: a folder", Option("input", f"{name.rstrip('/')}/*.parquet"))
 
 
 class RemoteOutput:
@@ -95,28 +95,35 @@ class RemoteOutput:
 
     @property
     def local(self) -> Path:
-        """Where the file is written before it is sent. It is the same for the same URL, so that a job can be resumed.
+        """Where the file is written before it is sent: the same for the same URL, so that a job can be resumed."""
+        import hashlib
+
+        digest = hashlib.sha256(self.name.encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"textattn-{_user()}-{digest}"
+        return folder / self._path.rstrip("/").rpartition("/")[2]
+
+    @contextlib.contextmanager
+    def written(self) -> Iterator[Path]:
+        """Send the file that the block writes to the given path of this machine.
 
         Raises:
             ConfigError: somebody else has a folder of that name.
+            TextattnError: the file cannot be sent; it is kept here.
         """
-        import hashlib
-
-        user = os.getuid() if hasattr(os, "getuid") else 0
-        digest = hashlib.sha256(self.name.encode()).hexdigest()[:16]
-        folder = Path(tempfile.gettempdir()) / f"textattn-{user}-{digest}"
+        folder = self.local.parent
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != user):
+        if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != _user()):
             raise ConfigError(f"{folder} belongs to somebody else", "set TMPDIR to a folder of your own")
-        return folder / self._path.rstrip("/").rpartition("/")[2]
+        self.local.unlink(missing_ok=True)  # of a job whose file could not be sent
+        try:
+            yield self.local
+            self._send()
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
-    def send(self) -> None:
-        """Send the complete file, and remove it here.
-
-        Raises:
-            TextattnError: it cannot be sent; it is kept here.
-        """
+    def _send(self) -> None:
         is_atomic = _protocol(self.name) in ATOMIC
         target = self._path if is_atomic else f"{self._path}.{os.urandom(4).hex()}.tmp"
         try:
@@ -134,8 +141,10 @@ class RemoteOutput:
                 "copy that file to its place yourself",
             ) from None
         self.local.unlink()
-        with contextlib.suppress(OSError):
-            self.local.parent.rmdir()
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _protocol(name: str) -> str:
