@@ -136,8 +136,8 @@ class PredictUdf:
             classifier = loaded(self.model, self.runtime)
             part = classifier.normalise(texts[first : first + AT_A_TIME])
             answers = Answers.of(classifier, part, self.min_score).values()
-            for column, values in zip(found, answers, strict=True):
-                listed = values if isinstance(values, list) else values.tolist()
+            for column, answer in zip(found, answers, strict=True):
+                listed = answer if isinstance(answer, list) else answer.tolist()
                 for place, value in zip(places[first:], listed, strict=False):
                     column[place] = value
         return list(found)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textattn.errors import ConfigError, InputError, MissingExtra, Option, TextattnError
+from textattn.errors import ConfigError, InputError, MissingExtra, Option, TextattnError, shell_command
 
 # `C:\` is no protocol, and neither is a Windows path with slashes.
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)(::[^:]+)*://.")
@@ -22,6 +22,8 @@ URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)(::[^:]+)*://.")
 ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory", "hf"}
 READ_ONLY = {"http", "https", "github", "zip", "tar", "data"}
 OUTPUT = Option("output")
+# Those of the extra `remote`.
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 
 
 def is_remote(name: str) -> bool:
@@ -163,20 +165,20 @@ def _open(name: str, option: Option) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(name)
     except ImportError as error:
-        package = _package(_protocol(name), error)
-        raise MissingExtra(f"{_protocol(name)}://", package, "remote") from None
+        raise _missing(_protocol(name), error) from None
     except ValueError as error:
         raise ConfigError(f"{name}: {_reason(error)}", "s3://bucket/file.parquet", setting=option) from None
     return system, str(path)
 
 
-def _package(protocol: str, error: ImportError) -> str:
-    """The package that a protocol needs."""
-    known = {
-        "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp",
-        "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
-    }  # fmt: skip
-    return known.get(protocol, error.name or str(error))
+def _missing(protocol: str, error: ImportError) -> TextattnError:
+    """The error about a package that a protocol needs."""
+    package = PACKAGES.get(protocol)
+    if package is not None:
+        return MissingExtra(f"{protocol}://", package, "remote")
+    # An ordinary import names the package; fsspec's own errors say what to install.
+    problem = f"{protocol}:// needs another package: {_reason(error)}"
+    return ConfigError(problem, shell_command("pip install {}", error.name) if error.name else None)
 
 
 @contextlib.contextmanager
