@@ -472,6 +472,17 @@ class OutputConfig(Section):
     environment variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""
 
 
+class StartConfig(Section):
+    """The finished model that a run goes on from, instead of starting with random weights."""
+
+    model: FileName | None = None
+    """Run directory, bundle with weights or `hf://user/name`: the new run starts with its weights, labels, vocabulary
+    and architecture. New labels and frequent new words are added. null: start anew."""
+    replay: Annotated[StrictFloat, Field(ge=0, le=1)] = 1.0
+    """Share of the rows that the model was trained on to train on again, so that it does not forget them. They are left
+    out if their files cannot be read any more, or have changed."""
+
+
 class Config(Section):
     """The settings of a textattn run."""
 
@@ -485,6 +496,8 @@ class Config(Section):
     task: Literal["classification", "ordinal"] = "classification"
     """`classification`: labels without an order, one or several for each text. `ordinal`: grades, such as stars, from
     labels that are numbers or that `data.label_names` puts in order."""
+    start: StartConfig = StartConfig()
+    """The model to go on from (`textattn train --from`)."""
     data: DataConfig
     """The texts and their labels."""
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -14,6 +14,7 @@ from textattn.config.schema import DataConfig
 from textattn.data.cells import LabelReader, check_column, check_columns, label_columns, shown_label, text_columns
 from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.label_column import refuse_column
+from textattn.data.known_labels import KnownLabels
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.row_info import InfoWriter, RowInfo, columns_in
 from textattn.data.segments import as_segment, text_of
@@ -88,6 +89,9 @@ class Corpus:
     """Share of the rows that was set aside as the test split; 0 where the data have one or there is none."""
     num_pseudo_labelled: int = 0
     """The last rows of train have the labels that a teacher gives them."""
+    joined: dict[str, int] | None = None
+    """The numbers of rows that came from the data of an earlier run, see `textattn.data.join`; None if there were
+    none."""
 
     def splits(self) -> dict[str, Split]:
         """The splits there are, by name."""
@@ -128,11 +132,14 @@ class _Rows:
         )
 
 
-def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -> Corpus:
+def read_corpus(
+    config: DataConfig, opened: list[Tables | None] | None = None, known: KnownLabels | None = None
+) -> Corpus:
     """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
 
     Args:
         opened: what `open_hub` gave, where it was needed before.
+        known: the labels of a model that is trained on; they come first, and others are added.
 
     Raises:
         InputError: a source, split or column is missing, or (unless `on_bad_row` is skip) a row cannot be used.
@@ -161,7 +168,11 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
     class_names = _class_names(tables[config.train_split], config)
     try:
         merged = config.label_map is not None
-        label_map = build_label_map(rows["train"].labels, class_names, multi_label, merged=merged)
+        if known is None:
+            label_map = build_label_map(rows["train"].labels, class_names, multi_label, merged=merged)
+        else:
+            multi_label = known.multi_label
+            label_map = known.grown(rows["train"].labels, class_names, merged=merged)
     except InputError as error:
         raise InputError(f"{rows['train'].place(0)[0]}: {shown_label(config)}: {error.message}", error.hint) from None
     _check_separator(rows["train"], config)
@@ -169,7 +180,8 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
         role: _resolve(role, raw, for_table(label_map, _class_names(tables[named[role] or ""], config)), config, notes)
         for role, raw in rows.items()
     }
-    _check_occurring(splits["train"], label_map, config)
+    if known is None:
+        _check_occurring(splits["train"], label_map, config)
     if not multi_label:
         refuse_column(label_map.names, splits["train"].labels, f"{rows['train'].place(0)[0]}: {shown_label(config)}")
     return Corpus(

@@ -34,6 +34,8 @@ class Task(ABC):
 
     output: ClassVar[Literal["softmax", "sigmoid", "ordinal"]]
     multi_label: ClassVar[bool] = False
+    kind: ClassVar[str] = "one label for each text"
+    """What is predicted, for messages."""
     default_metric: ClassVar[str] = "accuracy"
     """The metric that selects checkpoints if the config names none."""
 
@@ -167,6 +169,36 @@ class Task(ABC):
     @abstractmethod
     def distance(self, p: Floats, q: Floats) -> Probabilities:
         """The distance of two distributions, between 0 and 1: (..., num_labels) each -> (...,)."""
+
+    # Going on from a trained model
+
+    def outputs_from(self, old: Task, labels: Labels) -> tuple[Probabilities, Probabilities]:
+        """How the outputs of this task begin in a model that was trained for another one.
+
+        The answers of the trained model stay as they are, and new labels are about as probable as they are frequent.
+
+        Args:
+            old: the task of the trained model; its labels are the first of this task.
+            labels: those of the training rows.
+
+        Returns:
+            Two arrays: each new logit is a weighted sum of the old ones, with weights
+            (num_outputs, num_outputs of the old task), plus a number, (num_outputs,).
+
+        Raises:
+            ConfigError: a model of that task cannot become one of this task.
+        """
+        if type(old) is not type(self):
+            raise ConfigError(f"the model predicts {old.kind}, but the data are for {self.kind}", setting="start.model")
+        number = old.num_outputs
+        bias = np.zeros(self.num_outputs)
+        bias[number:] = self._rare_logits(labels)[number:]
+        return np.eye(self.num_outputs, number), bias
+
+    def _rare_logits(self, labels: Labels) -> Probabilities:
+        """The logits, (num_outputs,), with which each label is as probable as it is frequent."""
+        counts = self.counts(labels)
+        return np.asarray(np.log((counts + 0.5) / (len(labels) - counts + 0.5)))
 
     # Names and numbers
 

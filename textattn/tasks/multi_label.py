@@ -22,6 +22,7 @@ class MultiLabel(Task):
 
     output = "sigmoid"
     multi_label = True
+    kind = "several labels for each text"
     default_metric = "micro_f1"
 
     def check_output(self, output: str | None) -> None:
