@@ -32,7 +32,7 @@ SHORTER = {"audit": ["--examples", "5"], "words": ["--examples", "20"], "check":
 SHORTER_PYTHON = {'["training.epochs=5"]': '["training.epochs=1", "model.hidden_size=32", "output.audit_examples=0"]'}
 # Names that look like settings and are files.
 FILES = (".onnx", ".safetensors", ".zip", ".json")
-SETTING = re.compile(r"(?<![\w./-])((?:data|tokenizer|model|training|output)(?:\.[a-z_0-9]+)+)")
+SETTING = re.compile(r"(?<![\w./-])((?:start|data|tokenizer|model|training|output)(?:\.[a-z_0-9]+)+)")
 PAGE_NAMES = [page.name for page in PAGES]
 by_page = pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
 

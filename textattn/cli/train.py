@@ -17,7 +17,7 @@ from textattn.errors import ConfigError, Elsewhere, TextattnError, shell_command
 from textattn.training.processes import local_rank_of_process, rank_of_process
 
 
-def train(
+def train(  # noqa: PLR0913 (every option of a command is a parameter)
     config: ConfigName,
     overrides: Overrides = None,
     start: Annotated[

@@ -8,7 +8,7 @@ are set aside again, and its training rows are trained on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +76,7 @@ def join(new: Corpus, earlier: Corpus, data: DataConfig, seed: int, replay: floa
     if train is None:
         raise InputError("the data have no row to train on: all of them are validation or test rows of the earlier run")
     whole = replace(drawn, **joined, joined=counts)
-    notes = [*drawn.notes, _in_words(counts, brought)]
+    notes = [*drawn.notes, _in_words(counts, brought), *_seen(brought, earlier.train)]
     if whole.test is not None:
         notes = [note for note in notes if drawn.test is None or note not in unseen_labels(drawn.test, drawn)]
         notes += unseen_labels(whole.test, whole)
@@ -96,6 +96,18 @@ def _in_words(counts: dict[str, int], brought: Iterable[str]) -> str:
     again = f"; {counts['known']:,} others are in the new data too" if counts["known"] else ""
     own = "".join(f"; the {role} split is that of the new data" for role in brought)
     return f"from the data of the earlier run: {', '.join(parts)}{again}{own}"
+
+
+def _seen(brought: Mapping[str, Split], trained: Split) -> list[str]:
+    """Notes about splits of the new data with rows that the earlier run was trained on."""
+    digests = set(_digests(trained))
+    counts = {role: sum(digest in digests for digest in _digests(split)) for role, split in brought.items()}
+    return [
+        f"the model was trained on {count:,} of the {len(brought[role]):,} {role} rows before: its figures will be "
+        "too good"
+        for role, count in counts.items()
+        if count
+    ]
 
 
 def _digests(split: Split) -> Sequence[bytes]:

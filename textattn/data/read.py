@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from textattn.config.schema import DataConfig
 from textattn.data.cells import LabelReader, check_column, check_columns, label_columns, shown_label, text_columns
 from textattn.data.evidence import Spans, parse_evidence
-from textattn.data.label_column import refuse_column
 from textattn.data.known_labels import KnownLabels
+from textattn.data.label_column import refuse_column
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
 from textattn.data.row_info import InfoWriter, RowInfo, columns_in
 from textattn.data.segments import as_segment, text_of

@@ -18,6 +18,7 @@ from textattn.data.sources import Tables, open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import InputError, TextattnError
 from textattn.inference.original_data import Origin
+from textattn.storage.model_files import ModelFiles
 from textattn.storage.records import SplitRecord, StartRecord
 from textattn.storage.run_dir import ENVIRONMENT
 
@@ -60,9 +61,9 @@ class EarlierData:
             dataset = environment["dataset"]
             splits = {name: SplitRecord(**split) for name, split in dataset["splits"].items()}
             pseudo = int(dataset.get("num_pseudo_labelled", 0))
-            start = StartRecord.from_json(environment.get("from"))
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             return None
+        start = start_record(files)
         return cls(
             # Texts without labels are not read again: they were used for the vocabulary and by a teacher.
             config.data.model_copy(update={"unlabelled": None, "teacher": None}),
@@ -196,19 +197,23 @@ def read_if_possible(earlier: EarlierData | None, on_failure: Callable[[str], No
         return None
 
 
+def start_record(files: ModelFiles) -> StartRecord | None:
+    """What a model records of the one that it went on from; None if it did not, or if that cannot be read."""
+    if not files.has(ENVIRONMENT):
+        return None
+    try:
+        return StartRecord.from_json(files.read_json(ENVIRONMENT).get("from"))
+    except (InputError, TypeError, AttributeError):
+        return None
+
+
 def started_from(classifier: Classifier) -> tuple[KnownLabels | None, EarlierData | None]:
     """The labels of the model that a run went on from, and its data if they were read again; None for other runs.
 
     Raises:
-        InputError: environment.json is damaged.
+        InputError: the record of the data is damaged.
     """
-    files = classifier.files
-    if not files.has(ENVIRONMENT):
-        return None, None
-    try:
-        start = StartRecord.from_json(files.read_json(ENVIRONMENT).get("from"))
-    except (InputError, TypeError, AttributeError):
-        return None, None  # what it says is not needed where the data are in their place
+    start = start_record(classifier.files)
     if start is None:
         return None, None
     known = KnownLabels(start.labels, classifier.config.multi_label)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from textattn.config import Config, flat_settings, given_settings, with_defaults
+from textattn.config.schema import TrainingConfig
 from textattn.data.join import join
 from textattn.data.known_labels import KnownLabels
 from textattn.data.read import Corpus
 from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError, Option, Problem, Setting
 from textattn.inference.classifier import Classifier
-from textattn.inference.earlier_data import EarlierData, read_if_possible
+from textattn.inference.earlier_data import EarlierData, read_if_possible, start_record
 from textattn.inference.evaluation import training_config
 from textattn.model.classifier import TextClassifier
 from textattn.model.grow import load_grown
@@ -39,9 +40,9 @@ TRAINING_SETTINGS = (
     "batch_size", "max_tokens_per_batch", "schedule", "weight_decay", "max_grad_norm", "label_smoothing", "sampling",
     "attention_alignment", "state_tying", "calibration", "metric",
 )  # fmt: skip
-# The settings of training that worked best (scripts/going_on.py): few passes, and smaller steps, above all for n-grams,
-# because Adagrad takes its largest steps at its beginning.
-LEARNING_RATE, NGRAM_LEARNING_RATE = 1e-3, 0.05
+# The settings of training that worked best (scripts/going_on.py): few passes, and shares of the learning rates of the
+# first training. That of n-grams is the smallest, because Adagrad takes its largest steps at its beginning.
+LEARNING_RATES = {"learning_rate": 1 / 2, "ngram_learning_rate": 1 / 6}
 # The number of texts to train on in all epochs together, and the smallest and largest number of epochs.
 SHOWN, FEWEST_EPOCHS, MOST_EPOCHS = 15_000, 2, 15
 
@@ -123,10 +124,12 @@ class Start:
         """
         model = self._model_settings()
         self._check(config, model)
-        settings = {name: value for name, value in model.items() if name != "task"} | {
-            "training.learning_rate": LEARNING_RATE,
-            "training.ngram_learning_rate": NGRAM_LEARNING_RATE,
-        }
+        # The usual output of the task is null, so that it may change with the labels.
+        is_usual = (self.classifier.config.output == "sigmoid") == self.labels.multi_label
+        left_out = ("task", "model.output") if is_usual else ("task",)
+        settings = {name: value for name, value in model.items() if name not in left_out}
+        first = TrainingConfig() if self.config is None else self.config.training
+        settings |= {f"training.{name}": share * getattr(first, name) for name, share in LEARNING_RATES.items()}
         if self.config is not None:
             before = flat_settings(self.config)
             settings |= {f"training.{name}": before[f"training.{name}"] for name in TRAINING_SETTINGS}
@@ -177,7 +180,9 @@ class Start:
         wrong = [
             Problem(f"{self.name} has {_shown(wanted[name])}, and training goes on with the same model", name)
             for name, value in given.items()
-            if name in wanted and value != wanted[name] and not name.startswith(MAY_CHANGE)
+            if name in wanted
+            and value != wanted[name]
+            and not name.startswith(MAY_CHANGE)
             # Null is what fits the labels, and so is softmax for a third label.
             and not (name == "model.output" and value in (None, "softmax"))
         ]
@@ -231,9 +236,9 @@ class Start:
             check_order(labels, False)
         except ConfigError:
             old = self.labels.names
+            new = ", ".join(labels[len(old) :]) or "data.label_names"
             raise ConfigError(
-                f"{', '.join(labels[len(old) :]) or 'data.label_names'}: a model of the grades {', '.join(old)} can only "
-                "be given higher ones",
+                f"{new}: a model of the grades {', '.join(old)} can only be given higher ones",
                 "leave out the lower ones, or start anew without --from",
                 setting="start.model",
             ) from None
@@ -270,10 +275,11 @@ class Start:
 
     def record(self, data: TrainingData) -> StartRecord:
         """What environment.json says of it."""
-        joined = data.corpus.joined
+        joined, before = data.corpus.joined, start_record(self.classifier.files)
         return StartRecord(
             self.name,
             self.fingerprint,
+            [] if before is None else [before.fingerprint, *before.ancestors],
             self.labels.names,
             data.tokenizer.vocab_size - self.classifier.tokenizer.vocab_size,
             joined,

@@ -38,6 +38,8 @@ class StartRecord:
     """Its name as it was given."""
     fingerprint: str
     """`Classifier.fingerprint()` with torch as the runtime: the hash of its files."""
+    ancestors: list[str]
+    """The fingerprints of the models that this model went on from itself, the newest first."""
     labels: list[str]
     num_new_tokens: int
     """The number of words that were added to its vocabulary."""
