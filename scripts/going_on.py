@@ -77,6 +77,12 @@ class Measurement:
         # The time of all processors does not depend on what else the machine does.
         return run, {"accuracy": accuracy, "seconds": seconds, "processor": time.process_time() - begun[1]}
 
+    def bare(self) -> str:
+        """A config that sets nothing, as if a data file were given."""
+        path = self.out / "bare.yaml"
+        path.write_text("data: {path: none.csv}\n", encoding="utf-8")
+        return str(path)
+
     @property
     def variant(self) -> str:
         """The name of the settings, for the points and the tables."""
@@ -125,7 +131,7 @@ def more_rows(m: Measurement) -> dict[str, Any]:
     start = m.out / f"sst2-first-{m.seed}"
 
     def on() -> dict[str, Any]:
-        return m.train("sst2-on", "sst2", files["others"], [f"start.model={start}", *m.settings])[1]
+        return m.train("sst2-on", m.bare(), files["others"], [f"start.model={start}", *m.settings])[1]
 
     return {"first": first, "all": whole, "on": m.point(f"sst2 on, {m.variant}", on)}
 
@@ -149,18 +155,14 @@ def new_label(m: Measurement, name: str) -> dict[str, Any]:
             ]
             files[part][split] = write(m.out / "data" / f"{name}-{part}-{split}.parquet", [texts[i] for i in rows],
                                        [labels[i] for i in rows])  # fmt: skip
-    config = "trec" if name == "trec" else str(m.out / "goemotions.yaml")
-    plain = ["data.revision=null"] if name == "trec" else []
-    if name != "trec":
-        m.out.mkdir(parents=True, exist_ok=True)
-        Path(config).write_text("data: {path: none}\n")
+    config, more = ("trec", ["data.revision=null"]) if name == "trec" else (m.bare(), [])
 
     def before() -> dict[str, Any]:
-        return m.train(f"{name}-three", config, files["three"], plain)[1]
+        return m.train(f"{name}-three", config, files["three"], more)[1]
 
     def after() -> dict[str, Any]:
         start = m.out / f"{name}-three-{m.seed}"
-        run, figures = m.train(f"{name}-on", config, files["fourth"], [*plain, f"start.model={start}", *m.settings])
+        run, figures = m.train(f"{name}-on", m.bare(), files["fourth"], [f"start.model={start}", *m.settings])
         answers = pq.read_table(run / "predictions" / "test.parquet").to_pylist()
         old = [row["label"] == row["prediction"] for row in answers if row["label"] != fourth]
         new = [row["label"] == row["prediction"] for row in answers if row["label"] == fourth]
@@ -192,7 +194,7 @@ def rows_of_sst2(values: list[dict[str, Any]]) -> None:
     names = {"first": f"{FIRST:,} rows", "all": "all 6,920 rows", "on": "these, then the other 1,920"}
     for key, name in names.items():
         cells = [_mean([value[key][figure] for value in values], digits) for figure, digits in
-                 (("accuracy", 4), ("seconds", 1), ("processor", 1))]  # fmt: skip
+                 (("accuracy", 4), ("processor", 1), ("seconds", 1))]  # fmt: skip
         print(f"| {name} | {' | '.join(cells)} |")
     difference = [100 * (value["on"]["accuracy"] - value["all"]["accuracy"]) for value in values]
     share = [value["on"]["processor"] / value["all"]["processor"] for value in values]

@@ -54,7 +54,7 @@ CONFIGS = [
     config("a key misspelt", DATA + "training:\n  epoch: 2\n",
            "bad.yaml:3: training.epoch: unknown key; did you mean 'epochs'?", "textattn schema"),
     config("no such section", DATA + "optimizer: {lr: 1}\n",
-           "bad.yaml:2: optimizer: unknown key; valid keys: seed, recipe, task, data, tokenizer, model, training, "
+           "bad.yaml:2: optimizer: unknown key; valid keys: seed, recipe, task, data, start, tokenizer, model, training, "
            "output",
            "textattn schema"),
     config("a word for a number", DATA + "training:\n  epochs: two\n",

@@ -496,10 +496,10 @@ class Config(Section):
     task: Literal["classification", "ordinal"] = "classification"
     """`classification`: labels without an order, one or several for each text. `ordinal`: grades, such as stars, from
     labels that are numbers or that `data.label_names` puts in order."""
-    start: StartConfig = StartConfig()
-    """The model to go on from (`textattn train --from`)."""
     data: DataConfig
     """The texts and their labels."""
+    start: StartConfig = StartConfig()
+    """The model to go on from (`textattn train --from`)."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """How texts are split into tokens."""
     model: ModelConfig = ModelConfig()

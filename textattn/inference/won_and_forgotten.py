@@ -109,15 +109,14 @@ def _newest(runs: Sequence[Path]) -> Path | None:
     if len(set(runs)) < 2:
         return None
     files = {run: ModelFiles(run) for run in runs}
-    if not all(one.has(WEIGHTS) for one in files.values()):
+    starts = {run: start for run, one in files.items() if (start := start_record(one)) is not None}
+    if not starts or not all(one.has(WEIGHTS) for one in files.values()):
         return None
     fingerprints = {run: fingerprint_of(one) for run, one in files.items()}
-    for run, one in files.items():
-        start = start_record(one)
-        if start is not None:
-            ancestors = {start.fingerprint, *start.ancestors}
-            if all(other == run or fingerprints[other] in ancestors for other in runs):
-                return run
+    for run, start in starts.items():
+        ancestors = {start.fingerprint, *start.ancestors}
+        if all(other == run or fingerprints[other] in ancestors for other in runs):
+            return run
     return None
 
 

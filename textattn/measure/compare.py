@@ -73,8 +73,6 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
         ConfigError: fewer than two runs are given.
         InputError: a run has no predictions of that split, or its split consists of other texts.
     """
-    if len(runs) < 2:
-        raise ConfigError("compare needs two or more runs", "textattn compare RUN RUN")
     loaded = [load_predictions(run, split) for run in runs]
     return compare_predictions(loaded, split, examples=examples, seed=seed)
 
@@ -85,8 +83,11 @@ def compare_predictions(
     """`compare_runs` for predictions that are loaded.
 
     Raises:
+        ConfigError: there are fewer than two.
         InputError: they are of other texts or labels.
     """
+    if len(loaded) < 2:
+        raise ConfigError("compare needs two or more runs", "textattn compare RUN RUN")
     for other in loaded[1:]:
         _check_same_texts(loaded[0], other, split)
     metric = str(loaded[0].metrics["headline"])

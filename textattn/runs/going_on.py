@@ -287,13 +287,22 @@ class Start:
         )
 
 
-def fit_to_data(config: Config, corpus: Corpus) -> Config:
-    """Set what depends on the joined data: the number of epochs, and the kind of output if there are more labels."""
+def fit_to_data(config: Config, corpus: Corpus) -> tuple[Config, str | None]:
+    """Set what depends on the joined data: the number of epochs, and the kind of output if there are more labels.
+
+    Returns:
+        The config, and a note if the number of epochs was given and is larger than needed.
+    """
     epochs = min(max(round(SHOWN / len(corpus.train)), FEWEST_EPOCHS), MOST_EPOCHS)
-    config = with_defaults(config, {"training.epochs": epochs})
+    config, note = with_defaults(config, {"training.epochs": epochs}), None
+    if config.training.epochs > epochs:
+        note = (
+            f"training.epochs={config.training.epochs} is given; a model that is trained already needs about {epochs} "
+            "on these data"
+        )
     if config.model.output == "sigmoid" and len(corpus.labels) > 2:  # one logit is enough for two labels only
-        return config.model_copy(update={"model": config.model.model_copy(update={"output": None})})
-    return config
+        config = config.model_copy(update={"model": config.model.model_copy(update={"output": None})})
+    return config, note
 
 
 def _shown(value: Any) -> str:

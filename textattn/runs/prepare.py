@@ -119,7 +119,7 @@ class _Reading:
 def _resolve(config: Config, corpus: Corpus) -> tuple[Config, str | None]:
     """Set what depends on the texts: the settings of the recipe, or those for going on from a model."""
     if config.start.model is not None:
-        return fit_to_data(config, corpus), None
+        return fit_to_data(config, corpus)
     return resolve_recipe(config, corpus.train)
 
 

@@ -92,7 +92,7 @@ def tune(
         if data.start is None:
             config, _ = resolve_recipe(config, data.corpus.train)
         else:
-            config = fit_to_data(data.start.resolve(config), data.corpus)
+            config, _ = fit_to_data(data.start.resolve(config), data.corpus)
         study = Study(folder, config, space, data, pruning)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(
