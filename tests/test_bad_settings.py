@@ -54,8 +54,8 @@ CONFIGS = [
     config("a key misspelt", DATA + "training:\n  epoch: 2\n",
            "bad.yaml:3: training.epoch: unknown key; did you mean 'epochs'?", "textattn schema"),
     config("no such section", DATA + "optimizer: {lr: 1}\n",
-           "bad.yaml:2: optimizer: unknown key; valid keys: seed, recipe, task, data, start, tokenizer, model, training, "
-           "output",
+           "bad.yaml:2: optimizer: unknown key; valid keys: seed, recipe, task, data, start, tokenizer, model, "
+           "training, output",
            "textattn schema"),
     config("a word for a number", DATA + "training:\n  epochs: two\n",
            "bad.yaml:3: training.epochs: must be a whole number, got 'two'", "textattn check bad.yaml"),

@@ -75,7 +75,7 @@ def join(new: Corpus, earlier: Corpus, data: DataConfig, seed: int, replay: floa
     train = joined["train"]
     if train is None:
         raise InputError("the data have no row to train on: all of them are validation or test rows of the earlier run")
-    whole = replace(drawn, **joined, joined=counts)
+    whole = replace(drawn, train=train, validation=joined["validation"], test=joined["test"], joined=counts)
     notes = [*drawn.notes, _in_words(counts, brought), *_seen(brought, earlier.train)]
     if whole.test is not None:
         notes = [note for note in notes if drawn.test is None or note not in unseen_labels(drawn.test, drawn)]

@@ -154,11 +154,11 @@ class EarlierData:
     def _with_own_labels(self, corpus: Corpus) -> Corpus:
         """The corpus without labels that only rows appended since then have."""
         number = len(self.labels.names)
-        splits = {
-            role: replace(split, labels=split.labels if split.labels.ndim == 1 else split.labels[:, :number])
-            for role, split in corpus.splits().items()
-        }
-        return replace(corpus, labels=corpus.labels[:number], **splits)
+        if corpus.train.labels.ndim == 2:
+            splits = {role: replace(split, labels=split.labels[:, :number]) for role, split in corpus.splits().items()}
+            train, validation, test = splits["train"], splits.get("validation"), splits.get("test")
+            corpus = replace(corpus, train=train, validation=validation, test=test)
+        return replace(corpus, labels=corpus.labels[:number])
 
     def _is_as_recorded(self, corpus: Corpus) -> bool:
         splits = self._with_own_labels(corpus).splits()

@@ -151,7 +151,8 @@ def _thresholds(older: Classifier, labels: Sequence[str]) -> list[float] | None:
 def _summary(answers: _Answers, own: Predictions | None) -> dict[str, Any]:
     after, known = answers.after, answers.known
     new = np.array([label for label, name in enumerate(after.labels) if name not in known], np.int64)
-    has_new = np.isin(after.truth, new) if after.truth.ndim == 1 else after.truth[:, new].any(axis=1)
+    is_new = np.isin(after.truth, new) if after.truth.ndim == 1 else after.truth[:, new].any(axis=1)
+    has_new: Mask = np.asarray(is_new, np.bool_)
     everything = np.ones(len(has_new), np.bool_)
     is_own = np.zeros(len(has_new), np.bool_)
     if own is not None:
@@ -172,4 +173,4 @@ def _summary(answers: _Answers, own: Predictions | None) -> dict[str, Any]:
 
 
 def _flags(labels: NDArray[Any], label: int) -> NDArray[Any]:
-    return labels == label if labels.ndim == 1 else labels[:, label] == 1
+    return np.asarray(labels == label if labels.ndim == 1 else labels[:, label] == 1)

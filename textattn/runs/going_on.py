@@ -25,7 +25,8 @@ from textattn.storage.find_model import find_model
 from textattn.storage.model_files import ModelFiles
 from textattn.storage.records import StartRecord
 from textattn.storage.run_dir import START_FILES, WEIGHTS
-from textattn.tasks import Task, check_order
+from textattn.tasks import Task
+from textattn.tasks.ordinal import check_order
 from textattn.tokens.grow import can_grow, grow_tokenizer
 from textattn.tokens.tokenizer import TextTokenizer
 
