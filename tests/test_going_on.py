@@ -72,6 +72,8 @@ FOURTH = rows_of(["ask"], 60, "new", 3)
 SEVERAL = rows_of(["neg", "pos", "neg,pos"], 120, "old", 4)
 MORE_SEVERAL = rows_of(["ask,pos", "ask", "neg"], 60, "new", 5)
 GRADES = rows_of(["0", "1", "2"], 120, "old", 6)
+NUMBERS = [(text, f"{10 * int(label) + 3}") for text, label in GRADES]
+MORE_NUMBERS = [(text, f"{10 * int(label) + 3}") for text, label in rows_of(["0", "3"], 60, "new", 8)]
 HIGHER = rows_of(["2", "3"], 60, "new", 7)
 
 
@@ -88,6 +90,7 @@ def make(folder: Path) -> None:
         ("single", OLD, ["recipe=plain", "model.output=sigmoid"]),
         ("several", SEVERAL, ["recipe=short", "data.label_separator=,"]),
         ("grades", GRADES, ["recipe=short", "task=ordinal"]),
+        ("numbers", NUMBERS, ["recipe=short", "task=regression"]),
         ("pieces", OLD, ["recipe=plain", "tokenizer.type=bpe", "tokenizer.vocab_size=300"]),
     ):
         data = write(folder / f"{name}.csv", rows)
@@ -179,6 +182,32 @@ def test_one_logit_becomes_three_with_the_same_odds(models: Path, tmp_path: Path
     before = old.uncalibrated().predict_proba(texts)
     after = setup.data.task.probabilities(logits(setup.model, setup.data.tokenizer, texts))
     np.testing.assert_allclose(after[:, 1] / after[:, :2].sum(axis=1), before[:, 1], rtol=1e-4)
+
+
+def test_numbers_stay_as_they_are_in_another_scale(models: Path, tmp_path: Path) -> None:
+    old = textattn.load(models / "numbers", runtime="torch")
+    setup = built(models / "numbers", MORE_NUMBERS, tmp_path)
+    assert setup.data.task.target.mean != old.task.target.mean  # type: ignore[union-attr]
+    texts = [text for text, _ in NUMBERS[::5]]
+    before, after = (
+        task.scale.mean + task.scale.std * logits(model, tokenizer, texts)  # type: ignore[attr-defined]
+        for task, model, tokenizer in (
+            (old.task, old.torch_session.model, old.tokenizer),
+            (setup.data.task, setup.model, setup.data.tokenizer),
+        )
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-4)
+
+
+def test_going_on_with_numbers(models: Path, tmp_path: Path) -> None:
+    run = go_on(models / "numbers", MORE_NUMBERS, tmp_path)
+    low, high = (answer.score for answer in textattn.load(run).predict(["music film none", "music film three"]))
+    assert high - low > 15
+    assert splits_of(models / "numbers")["test"] == splits_of(run)["test"][:24]
+    found = json.loads(cli("compare", models / "numbers", run, "--json").out)["going_on"][0]
+    assert found["own_rows"]["num_examples"] == 24
+    assert found["other_rows"]["after"] < found["other_rows"]["before"]
+    assert "mean error before" in cli("compare", models / "numbers", run).out
 
 
 TASKS: list[tuple[type[Task], int]] = [(SingleLabel, 3), (MultiLabel, 3), (Ordinal, 3), (Binary, 2)]

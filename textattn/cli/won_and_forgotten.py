@@ -26,7 +26,7 @@ def print_won_and_forgotten(found: Mapping[str, Any], of: Mapping[str, str]) -> 
     out("")
     rows = [
         (
-            text.format(old=old),
+            text.format(old=old) if found["labels"] or name != "known_labels" else "all texts",
             f"{group['num_examples']:,}",
             f"{group['before']:.4f}",
             f"{group['after']:.4f}",
@@ -36,8 +36,13 @@ def print_won_and_forgotten(found: Mapping[str, Any], of: Mapping[str, str]) -> 
         for name, text in GROUPS.items()
         if (group := found[name]) is not None
     ]
-    for line in table(rows, (f"{new} went on from {old}", "texts", "right before", "right after", "won", "forgotten")):
+    header = ["right before", "right after", "won", "forgotten"]
+    if not found["labels"]:
+        header = ["mean error before", "after", "nearer", "farther"]
+    for line in table(rows, (f"{new} went on from {old}", "texts", *header)):
         out(line)
+    if not found["labels"]:
+        return
     out("")
     labels = [
         (

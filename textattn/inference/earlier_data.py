@@ -35,6 +35,8 @@ class EarlierData:
     seed: int
     replay: float
     labels: KnownLabels
+    numbers: bool
+    """Whether they are numbers to predict rather than labels."""
     origin: Origin
     splits: dict[str, SplitRecord]
     """The splits that training had, by name."""
@@ -70,6 +72,7 @@ class EarlierData:
             config.seed,
             config.start.replay,
             KnownLabels(list(classifier.config.labels), classifier.config.multi_label),
+            config.task == "regression",
             Origin.of(classifier.path, environment),
             splits,
             sum(split.num_examples for split in splits.values()) - pseudo
@@ -87,6 +90,7 @@ class EarlierData:
             "replay": self.replay,
             "labels": self.labels.names,
             "multi_label": self.labels.multi_label,
+            "numbers": self.numbers,
             "run": str(self.origin.run),
             "directory": self.origin.directory,
             "is_local": self.origin.is_local,
@@ -109,6 +113,7 @@ class EarlierData:
                 int(value["seed"]),
                 float(value["replay"]),
                 KnownLabels([str(name) for name in value["labels"]], bool(value["multi_label"])),
+                bool(value["numbers"]),
                 Origin(Path(value["run"]), value["directory"], bool(value["is_local"])),
                 {name: SplitRecord(**split) for name, split in value["splits"].items()},
                 int(value["num_rows"]),
@@ -139,7 +144,7 @@ class EarlierData:
             TextattnError: the data cannot be read, or have changed since training.
         """
         config = self.located()
-        corpus = read_corpus(config, open_hub(config, self.seed), self.labels)
+        corpus = read_corpus(config, open_hub(config, self.seed), numbers=self.numbers, known=self.labels)
         divided = divide(corpus, config, self.seed, self.earlier, self.replay)
         if self._is_as_recorded(divided):
             return self._with_own_labels(divided)

@@ -32,22 +32,24 @@ class _Answers:
     known: Sequence[str]
     """The labels of the older model."""
 
-    def share(self, one: Predictions, rows: Mask) -> float:
-        """The share of these rows that are answered correctly."""
-        return float(one.correct[rows].mean())
-
     def on(self, rows: Mask) -> dict[str, Any] | None:
         """How both answer these rows; None if there are none."""
         if not rows.any():
             return None
-        right, still = self.before.correct[rows], self.after.correct[rows]
+        before, after = (self._goodness(one)[rows] for one in (self.before, self.after))
         return {
             "num_examples": int(rows.sum()),
-            "before": self.share(self.before, rows),
-            "after": self.share(self.after, rows),
-            "won": int((still & ~right).sum()),
-            "forgotten": int((right & ~still).sum()),
+            "before": abs(float(before.mean())),
+            "after": abs(float(after.mean())),
+            "won": int((after > before).sum()),
+            "forgotten": int((after < before).sum()),
         }
+
+    def _goodness(self, one: Predictions) -> NDArray[np.float64]:
+        """(rows,) 1 for a correct answer and 0 for another one; of numbers the negated error."""
+        if one.is_numeric:
+            return np.asarray(-np.abs(one.truth - one.decided), np.float64)
+        return np.asarray(one.correct, np.float64)
 
     def of_label(self, label: int, rows: Mask) -> dict[str, Any]:
         """F1 of a label on these rows before and after."""
@@ -78,7 +80,9 @@ def compare_with_starts(runs: Sequence[Path], split: str = "test", *, examples: 
         The result of `compare_runs`, and in `going_on` an entry for each older run: `known_labels`, `new_labels`,
         `own_rows` and `other_rows` with the number of rows, the share answered correctly before and after, and the
         numbers of answers `won` and `forgotten`, or null if there are no such rows; and `labels` with the F1 of each
-        label before and after. Of known labels it is computed on the rows whose labels the older run knows.
+        label before and after. Of known labels it is computed on the rows whose labels the older run knows. For
+        numbers, `before` and `after` are mean absolute errors, `won` and `forgotten` count the answers that are nearer
+        to the truth or farther from it, and there are no `labels`.
 
     Raises:
         ConfigError, InputError: as for `compare_runs`.
@@ -124,6 +128,9 @@ def _answered(older: Classifier, newer: Classifier, rows: Predictions) -> Predic
     """The answers of an older model to the rows of a newer one, in the labels of the newer one."""
     tokens = older.tokenizer.encode(rows.texts.to_pylist())
     found = older.probabilities(tokens)
+    if rows.is_numeric:
+        metrics = newer.task.measure(rows.truth, found, headline=str(rows.metrics["headline"]))
+        return replace(rows, run=older.path, decided=found[:, 0], scores=found, metrics=metrics)
     decided = older.task.decide(found, older.config.thresholds)
     places = np.array([rows.labels.index(label) for label in older.config.labels])
     probs = np.zeros((len(found), len(rows.labels)))

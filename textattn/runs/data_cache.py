@@ -63,6 +63,7 @@ def key_of(
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
     return cache.key_of(
         config.data.model_dump(), tokenizer.model_dump(), given, config.seed, contents, pretrained, models,
+        config.task == "regression",
         config.start.model_dump(), None if earlier is None else earlier.to_json(),
     )  # fmt: skip
 

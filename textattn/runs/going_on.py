@@ -30,6 +30,8 @@ from textattn.tasks.ordinal import check_order
 from textattn.tokens.grow import can_grow, grow_tokenizer
 from textattn.tokens.tokenizer import TextTokenizer
 
+# The tasks that have an output of their own.
+TASKS = {"ordinal": "ordinal", "number": "regression"}
 # Settings of the model and the tokenizer that may change while the weights stay.
 MAY_CHANGE = (
     "model.dropout.", "tokenizer.vocab_size", "tokenizer.min_frequency", "tokenizer.max_length", "tokenizer.truncation",
@@ -161,8 +163,8 @@ class Start:
             "tokenizer.type": tokenizer.kind,
             "tokenizer.max_length": tokenizer.max_length,
             "tokenizer.truncation": tokenizer.truncation,
-            "model.output": None if saved.output == "ordinal" else saved.output,
-            "task": "ordinal" if saved.output == "ordinal" else "classification",
+            "model.output": None if saved.output in TASKS else saved.output,
+            "task": TASKS.get(saved.output, "classification"),
         }
         return found
 
@@ -245,6 +247,8 @@ class Start:
             ) from None
 
     def _check_occurring(self, corpus: Corpus) -> None:
+        if corpus.train.is_numeric:
+            return
         labels = corpus.train.labels
         counts = labels.sum(axis=0) if labels.ndim == 2 else self.task.counts(labels)
         if sum(1 for count in counts if count) < 2:

@@ -110,10 +110,11 @@ class _Reading:
     def _divided(self) -> Corpus:
         config, data = self.config, self.config.data
         if self.start is not None:
-            return self.start.divide(read_corpus(data, self.opened, self.start.labels), config, self.report)
+            return self.start.divide(read_corpus(data, self.opened, known=self.start.labels), config, self.report)
         if data.test_fraction is None and config.training.cross_validation is not None:
             data = data.model_copy(update={"test_fraction": 0.0})  # the folds measure the model
-        return prepare_splits(read_corpus(data, self.opened), data, config.seed)
+        corpus = read_corpus(data, self.opened, numbers=config.task == "regression")
+        return prepare_splits(corpus, data, config.seed)
 
 
 def _resolve(config: Config, corpus: Corpus) -> tuple[Config, str | None]:
