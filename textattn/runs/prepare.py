@@ -109,12 +109,13 @@ class _Reading:
 
     def _divided(self) -> Corpus:
         config, data = self.config, self.config.data
+        numbers = config.task == "regression"
         if self.start is not None:
-            return self.start.divide(read_corpus(data, self.opened, known=self.start.labels), config, self.report)
+            corpus = read_corpus(data, self.opened, numbers=numbers, known=self.start.labels)
+            return self.start.divide(corpus, config, self.report)
         if data.test_fraction is None and config.training.cross_validation is not None:
             data = data.model_copy(update={"test_fraction": 0.0})  # the folds measure the model
-        corpus = read_corpus(data, self.opened, numbers=config.task == "regression")
-        return prepare_splits(corpus, data, config.seed)
+        return prepare_splits(read_corpus(data, self.opened, numbers=numbers), data, config.seed)
 
 
 def _resolve(config: Config, corpus: Corpus) -> tuple[Config, str | None]:
