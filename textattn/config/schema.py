@@ -525,7 +525,7 @@ class Config(Section):
     data: DataConfig
     """The texts and their labels."""
     start: StartConfig = StartConfig()
-    """The model to go on from (`textattn train --from`)."""
+    """The model to go on from, if there is one (`--from` on the command line)."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """How texts are split into tokens."""
     model: ModelConfig = ModelConfig()
