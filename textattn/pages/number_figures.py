@@ -86,10 +86,11 @@ def scatter(numbers: Numbers) -> str:
     )
     columns = ["metric", ">this model", *([">linear model"] if numbers.baseline is not None else [])]
     unit = f"The errors are in the unit of {name(numbers.name)}."
-    return (
+    figure = (
         f"<figure>{svg.scatter(numbers.points, numbers.name)}<figcaption>Each dot is a text. On the dashed line the "
-        f"prediction is the true number. {unit}</figcaption></figure>{table(columns, rows)}"
+        f"prediction is the true number. {unit}</figcaption></figure>"
     )
+    return f'<div class="matrix-and-cells">{figure}<div>{table(columns, rows)}</div></div>'
 
 
 def errors(numbers: Numbers) -> str:
