@@ -20,6 +20,7 @@ from textattn.cli import (
     info,
     predict,
     report,
+    serve,
     train,
     tune,
     words,
@@ -46,6 +47,7 @@ app.command("baseline")(baseline.baseline)
 app.command("compare")(compare.compare)
 app.command("words")(words.words)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("check")(check.check)
