@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/serve_load.py http://127.0.0.1:8000/predict --bodies bodies.jsonl --connections 32
 
-Prints one JSON object: requests, errors, and quantiles of the seconds from sending a request to its whole answer. It runs
-in a process of its own, reads no more of an answer than it must, and takes any other status than 200 for an error.
+Prints one JSON object: requests, errors, and quantiles of the seconds from sending a request to its whole answer. It
+runs in a process of its own, reads no more of an answer than it must, and takes any other status than 200 for an error.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from textattn import __version__
@@ -140,6 +142,9 @@ def create_app(
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     _add_answers(app, service)
+    for route in [route for route in app.routes if isinstance(route, APIRoute)]:
+        # FastAPI describes these paths; it would take as long to call their functions as the model takes to answer.
+        app.router.routes.insert(0, Route(route.path, route.endpoint, methods=list(route.methods)))
     _add_state(app, service)
     _add_files(app, service)
     guarded: ASGIApp = Guard(app, access, service.metrics, ENDPOINTS | FOLDERS, on_error)

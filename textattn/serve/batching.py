@@ -102,17 +102,18 @@ class Batcher:
         self.waiting_texts += len(texts)
         self.waiting_characters += characters
         self._start()
+        limit = asyncio.get_running_loop().call_later(self.limits.seconds, self._give_up, asked.future)
         try:
-            return await asyncio.wait_for(asked.future, self.limits.seconds)
-        except asyncio.TimeoutError:
-            raise Refusal(
-                504,
-                f"no answer within {self.limits.seconds:g} seconds",
-                "send fewer or shorter texts, or start the server with a larger --timeout",
-            ) from None
+            return await asked.future
         finally:
+            limit.cancel()
             self.waiting_texts -= len(texts)
             self.waiting_characters -= characters
+
+    def _give_up(self, future: asyncio.Future[list[Any]]) -> None:
+        if not future.done():
+            hint = "send fewer or shorter texts, or start the server with a larger --timeout"
+            future.set_exception(Refusal(504, f"no answer within {self.limits.seconds:g} seconds", hint))
 
     def close(self) -> None:
         """Ends the threads."""

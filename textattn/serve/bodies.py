@@ -1,8 +1,6 @@
-"""Reads the bodies of requests, whose sizes and times are bounded."""
+"""Reads the bodies of requests, whose sizes are bounded. (Their times are too, by `textattn.serve.connection`.)"""
 
 from __future__ import annotations
-
-import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -24,8 +22,8 @@ class Bodies:
         """The body of a request.
 
         Raises:
-            Refusal: it is too large (413) or comes too slowly (408), or too many come at a time (503).
-            ClientDisconnect: the client has gone.
+            Refusal: it is too large (413), or too many come at a time (503).
+            ClientDisconnect: the client has gone, or has been too slow.
         """
         length = request.headers.get("content-length")
         too_large = length is not None and int(length) > self.limits.max_body
@@ -33,11 +31,7 @@ class Bodies:
             raise self._too_large()
         received = _Received()
         try:
-            return await asyncio.wait_for(self._receive(request, received, too_large), self.limits.seconds_to_send)
-        except asyncio.TimeoutError:
-            raise Refusal(
-                408, f"the body did not arrive within {self.limits.seconds_to_send:g} seconds", headers=CLOSE
-            ) from None
+            return await self._receive(request, received, too_large)
         finally:
             self._held -= received.held
 

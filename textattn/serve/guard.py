@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
@@ -116,6 +117,7 @@ class Guard:
         return urlsplit(origin).netloc == host != ""
 
 
+@lru_cache
 def _is_here(host: str) -> bool:
     """Whether a Host header, with a port or without, names this machine."""
     try:

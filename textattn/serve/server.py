@@ -1,4 +1,4 @@
-"""Runs the application: the socket, the signals, and connections that send nothing."""
+"""Runs the application: the socket and the signals."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import logging
 import os
 import signal
 import socket
-from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from textattn.errors import ConfigError, Option
 from textattn.serve.app import Service, create_app
+from textattn.serve.connection import connections_with
 from textattn.serve.models import Models
 from textattn.serve.refusal import Refusal
 from textattn.serve.settings import ServerSettings
@@ -66,13 +64,10 @@ class Server:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         limits = settings.limits
 
-        class Protocol(_Connection):
-            seconds_to_send = limits.seconds_to_send
-
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=Protocol,
+                http=connections_with(settings.limits.seconds_to_send),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -134,39 +129,3 @@ class _Uvicorn(uvicorn.Server):
         """At a second signal, what is still running is given up."""
         self.force_exit = self.should_exit
         self.should_exit = True
-
-
-class _Connection(HttpToolsProtocol):
-    """Ends when the head of a request does not come. (uvicorn waits for ever.)"""
-
-    seconds_to_send = 10.0
-    _timer: TimerHandle | None = None
-
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._begin()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        self._begin()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> Any:
-        self._end()
-        return super().on_headers_complete()
-
-    def _begin(self) -> None:
-        self._end()
-        self._timer = self.loop.call_later(self.seconds_to_send, self._give_up)
-
-    def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 MEGABYTE = 2**20
 
@@ -56,6 +57,7 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
 
 
+@lru_cache  # asked for each request
 def is_loopback(host: str) -> bool:
     """Whether a host is the machine itself: `localhost`, `127.0.0.1`, `::1`."""
     if host.lower() == "localhost":
