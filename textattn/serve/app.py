@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -24,6 +24,7 @@ from textattn.inference.as_json import answer_as_json
 from textattn.serve import schemas
 from textattn.serve.batching import Batcher, Work
 from textattn.serve.bodies import Bodies
+from textattn.serve.connection import IS_GONE
 from textattn.serve.files import PAGE_FILES, page_file, report_of
 from textattn.serve.guard import Guard
 from textattn.serve.metrics import CONTENT_TYPE, Metrics
@@ -35,6 +36,7 @@ from textattn.serve.works import Embed, Explain, Predict
 Asked = TypeVar("Asked", bound=schemas.Texts)
 ENDPOINTS = {"/", "/predict", "/explain", "/embed", "/health", "/models", "/metrics", "/reload", "/openapi.json"}
 FOLDERS = {"/report/", "/page/"}
+CLIENT_GONE = 499
 STATUSES = {
     400: "The body is not JSON.",
     401: "The token is missing or wrong.",
@@ -86,14 +88,14 @@ class Service:
                 )
         return asked, served, texts
 
-    async def compute(self, work: Work, texts: list[str]) -> list[Any]:
-        """Results for the texts.
+    async def compute(self, request: Request, work: Work, texts: list[str]) -> list[Any]:
+        """Results for the texts of a request.
 
         Raises:
             Refusal: the model cannot do it, or not in time.
         """
         try:
-            return await self.batcher.ask(work, texts)
+            return await self.batcher.ask(work, texts, request.scope.get(IS_GONE, lambda: False))
         except TextattnError as error:
             raise Refusal.of(error, by_input=False) from None
 
@@ -141,6 +143,8 @@ def create_app(
     )
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _failed)
     _add_answers(app, service)
     for route in [route for route in app.routes if isinstance(route, APIRoute)]:
         # FastAPI describes these paths; it would take as long to call their functions as the model takes to answer.
@@ -161,7 +165,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> Response:
         """Labels and probabilities."""
         asked, served, texts = await service.read(request, schemas.PredictRequest)
-        found = await service.compute(Predict(served, asked.min_score), texts)
+        found = await service.compute(request, Predict(served, asked.min_score), texts)
         options = {"multi_label": served.multi_label, "top_k": asked.top_k, "min_score": asked.min_score}
         return _answers(served, [answer_as_json(p, text, **options) for p, text in zip(found, texts, strict=True)])
 
@@ -178,7 +182,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
             question.check(served.model.labels)
         except TextattnError as error:
             raise Refusal.of(error, by_input=True) from None
-        found = await service.compute(Explain(served, question), texts)
+        found = await service.compute(request, Explain(served, question), texts)
         verdict = served.verdicts[method]
         return _answers(served, [explanation_as_json(e, served.multi_label, verdict, asked.top_k) for e in found])
 
@@ -186,7 +190,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     async def embed(request: Request) -> Response:
         """The pooled vectors, as the last layer sees them."""
         _, served, texts = await service.read(request, schemas.EmbedRequest)
-        found = await service.compute(Embed(served), texts)
+        found = await service.compute(request, Embed(served), texts)
         return _answers(served, [{"text": t, "vector": v.tolist()} for t, v in zip(texts, found, strict=True)])
 
 
@@ -251,3 +255,11 @@ async def _not_found(request: Request, error: Exception) -> Response:
     path = request.url.path
     message = f"no such path: {path}" if error.status_code == 404 else f"{request.method} {path}: {error.detail}"
     return Refusal(error.status_code, message, "/openapi.json lists all paths", error.headers).response()
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)  # for the metrics; nobody reads it
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return Refusal(500, f"{type(error).__name__}: this is a bug; the output of the server says more").response()

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from starlette.requests import ClientDisconnect
+
 from textattn.serve.refusal import Refusal
 from textattn.serve.settings import Limits
 from textattn.training.processors import available_processors
@@ -43,6 +45,7 @@ class _Asked:
 
     texts: Sequence[str]
     future: asyncio.Future[list[Any]]
+    is_gone: Callable[[], bool]
     results: list[Any] = field(default_factory=list)
     given: int = 0
     """Texts that were given to a batch."""
@@ -86,10 +89,14 @@ class Batcher:
         self._pool = ThreadPoolExecutor(self._free, thread_name_prefix="batch")
         self._waiting: OrderedDict[Work, deque[_Asked]] = OrderedDict()
 
-    async def ask(self, work: Work, texts: Sequence[str]) -> list[Any]:
+    async def ask(self, work: Work, texts: Sequence[str], is_gone: Callable[[], bool] = lambda: False) -> list[Any]:
         """The results for texts, in their order.
 
+        Args:
+            is_gone: tells whether nobody waits for them any more.
+
         Raises:
+            ClientDisconnect: `is_gone` said so.
             Refusal: too much is waiting already (503), or the time is over (504).
             TextattnError: what `work.run` raised.
         """
@@ -97,7 +104,7 @@ class Batcher:
         too_many = self.waiting_texts + len(texts) > self.limits.max_waiting_texts
         if self.waiting_texts and (too_many or self.waiting_characters + characters > self.limits.max_waiting_bytes):
             raise Refusal(503, "too many requests are waiting; try again later", headers={"Retry-After": "1"})
-        asked = _Asked(texts, asyncio.get_running_loop().create_future(), [None] * len(texts))
+        asked = _Asked(texts, asyncio.get_running_loop().create_future(), is_gone, [None] * len(texts))
         self._waiting.setdefault(work, deque()).append(asked)
         self.waiting_texts += len(texts)
         self.waiting_characters += characters
@@ -146,7 +153,10 @@ class Batcher:
         texts = characters = 0
         while queue and texts < BATCH_TEXTS and characters < BATCH_CHARACTERS:
             asked = queue.popleft()
-            if asked.future.done():  # its time is over, or its client has gone
+            if asked.future.done():  # its time is over
+                continue
+            if asked.is_gone():
+                asked.future.set_exception(ClientDisconnect())
                 continue
             start = asked.given
             while asked.given < len(asked.texts) and asked.given - start < min(TURN, BATCH_TEXTS - texts):

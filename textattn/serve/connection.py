@@ -1,4 +1,4 @@
-"""A connection that ends when its request does not come. uvicorn itself would wait for ever."""
+"""A connection that ends when its request does not come (uvicorn itself would wait for ever), and says when it ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from textattn.serve.refusal import Refusal
+
+# Of an ASGI scope: a function that tells whether the client has gone.
+IS_GONE = "textattn.is_gone"
 
 
 def connections_with(seconds: float) -> type[HttpToolsProtocol]:
@@ -38,6 +41,7 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin()
         super().on_message_begin()
+        self.scope[IS_GONE] = self.transport.is_closing  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> Any:
         self._begin()

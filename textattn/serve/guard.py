@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from textattn.serve.metrics import Metrics
@@ -28,7 +27,7 @@ UNNAMED = "other"
 
 
 class Guard:
-    """Wraps an application: refuses who may not ask, adds headers, counts, and catches what nobody foresaw."""
+    """Wraps an application: refuses who may not ask, adds headers, counts, and reports what nobody foresaw."""
 
     def __init__(
         self, app: ASGIApp, access: Access, metrics: Metrics, endpoints: set[str], on_error: Callable[[Exception], None]
@@ -70,13 +69,8 @@ class Guard:
                 await refusal.response()(scope, receive, send_marked)
             else:
                 await self.app(scope, receive, send_marked)
-        except ClientDisconnect:
-            status = status or 499
-        except Exception as error:
+        except Exception as error:  # which has been answered, see `textattn.serve.app`
             self.on_error(error)
-            if not status:
-                refusal = Refusal(500, f"{type(error).__name__}: this is a bug; the server's output says more")
-                await refusal.response()(scope, receive, send_marked)
         finally:
             path = scope["path"]
             endpoint = path if path in self.endpoints else f"/{path.split('/')[1]}/"
