@@ -34,8 +34,8 @@ async function ask(path, body, signal) {
 function tell(error) {
   const needsToken = error instanceof Refused && error.status === 401;
   const asked = byId("ask-token");
-  if (needsToken && asked.hidden) byId("token").focus();
   asked.hidden = !needsToken;
+  if (needsToken) byId("token").focus();
   const wrong = needsToken && sessionStorage.getItem(TOKEN) !== null;
   const message = error instanceof Refused ? error.message : "The server cannot be reached. Is it still running?";
   showProblem(needsToken ? (wrong ? "This is not the token of the server." : "") : message);
