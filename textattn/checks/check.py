@@ -13,6 +13,7 @@ from textattn.checks.forecast import forecast
 from textattn.checks.label_errors import find_label_errors, num_models
 from textattn.checks.lint import lint
 from textattn.config import Config
+from textattn.data.read import Split
 from textattn.report import Report
 from textattn.runs.prepare import is_cached, prepare
 from textattn.runs.setup import build
@@ -64,6 +65,7 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
             name: {
                 "num_examples": len(split),
                 "labels": dict(zip(corpus.labels, data.task.counts(split.labels).tolist(), strict=True)),
+                **({"numbers": _numbers(split)} if split.is_numeric else {}),
                 "tokens_median": int(np.median(tokens[name].lengths)),
                 "tokens_longest": int(tokens[name].lengths.max()),
                 "truncated": tokens[name].num_truncated / len(split),
@@ -88,11 +90,19 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     labelled = data.labelled_by_people()  # findings refer to rows of the user's files
     corpus, tokens = labelled.corpus, labelled.tokens
     found = lint(corpus, tokenizer, {name: tokens[name] for name in corpus.splits()}, config.data)
-    if deep:
+    if deep and corpus.train.is_numeric:
+        report.note("wrong numbers are not looked for: --deep is for labels")
+    elif deep:
         with limited_blas(), report.progress("Looking for label errors", num_models(corpus), "models") as advance:
             suspected, facts["label_errors"] = find_label_errors(corpus, tokens, advance, report.note)
         found += suspected
     return facts | {"findings": [asdict(finding) for finding in found]}
+
+
+def _numbers(split: Split) -> dict[str, float]:
+    quartiles = np.quantile(split.labels, [0, 0.25, 0.5, 0.75, 1])
+    names = ("smallest", "first_quartile", "median", "third_quartile", "largest")
+    return dict(zip(names, quartiles.tolist(), strict=True)) | {"mean": float(split.labels.mean())}
 
 
 def _forecast(

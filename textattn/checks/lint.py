@@ -59,11 +59,15 @@ def lint(corpus: Corpus, tokenizer: TextTokenizer, tokens: dict[str, TokenArrays
         *_neighbours(corpus, tokenizer, tokens["train"]),
         *(Finding(f.kind, f.message, f.hint, f.count, f.examples) for f in label_faults(corpus, data)),
         *_contradictions(splits, hashes, corpus.labels),
-        *_giveaways(corpus, tokenizer, tokens["train"]),
-        *_sorted(corpus.train),
-        *_imbalance(corpus),
+        *([] if corpus.train.is_numeric else _of_labels(corpus, tokenizer, tokens["train"])),
     ]
     return found
+
+
+def _of_labels(corpus: Corpus, tokenizer: TextTokenizer, tokens: TokenArrays) -> Iterator[Finding]:
+    yield from _giveaways(corpus, tokenizer, tokens)
+    yield from _sorted(corpus.train)
+    yield from _imbalance(corpus)
 
 
 def _hashes(split: Split) -> Int64s:
@@ -224,11 +228,12 @@ def _contradictions(splits: dict[str, Split], hashes: dict[str, Int64s], labels:
     pairs = np.flatnonzero(differs)
     if len(pairs):
         texts = len(np.unique(hashed[order][pairs]))
+        is_numeric = splits["train"].is_numeric
         places = [(order[i], order[i + 1]) for i in pairs[:ROWS]]
         yield Finding(
             "contradictions",
-            f"copies of the same text have different labels ({_texts(texts)})",
-            "choose one label for each text",
+            f"copies of the same text have different {'numbers' if is_numeric else 'labels'} ({_texts(texts)})",
+            f"choose one {'number' if is_numeric else 'label'} for each text",
             texts,
             _examples(
                 splits, [(names[split[a]], int(row[a]), names[split[b]], int(row[b])) for a, b in places], labels
@@ -237,6 +242,8 @@ def _contradictions(splits: dict[str, Split], hashes: dict[str, Int64s], labels:
 
 
 def _label_keys(split: Split) -> Int64s:
+    if split.is_numeric:
+        return split.labels.view(np.int64)
     if split.labels.ndim == 1:
         return split.labels.astype(np.int64)
     weights = np.random.default_rng(0).integers(1, 2**40, split.labels.shape[1])
@@ -372,4 +379,6 @@ def _texts(number: int) -> str:
 
 
 def _names(ids: Any, labels: list[str]) -> str | list[str]:
+    if isinstance(ids, np.floating):
+        return f"{ids:g}"
     return labels[int(ids)] if np.ndim(ids) == 0 else [labels[i] for i in np.flatnonzero(ids)]

@@ -71,7 +71,7 @@ def print_predictions(
                     out(f"{UNSURE}\t")
                 continue
             prediction = next(answers)
-            is_unsure = prediction.score < min_score
+            is_unsure = prediction.is_unsure(min_score)
             counts.unsure += is_unsure
             counts.unreadable += not prediction.is_readable
             counts.unknown += prediction.unknown > MOSTLY
@@ -102,7 +102,8 @@ class Counts:
             kept = f"the {tokenizer.max_length} tokens that are read ({tokenizer.truncation})"
             note(f"{self.truncated:,} {of_all} are longer than {kept}", "Note")
         if self.unreadable:
-            note(f"{self.unreadable:,} {of_all} got no label: they are no chemical formulas", "Note")
+            kind = "label" if classifier.config.target is None else "number"
+            note(f"{self.unreadable:,} {of_all} got no {kind}: they are no chemical formulas", "Note")
         if self.unknown:
             words = "elements and numbers" if tokenizer.reads_formulas else "words"
             note(f"{self.unknown:,} {of_all} consist mostly of {words} that the model has never seen", "Note")

@@ -12,6 +12,7 @@ from textattn.cli.options import Data, DataSettings, Device, Json, Quiet
 from textattn.cli.settings import data_settings
 from textattn.errors import TextattnError, shell_command
 from textattn.explain.methods import audited_names, method_names
+from textattn.explain.verdict import STANDARD_DEVIATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,7 +113,7 @@ def print_audit(result: AuditResult, verdict: str) -> None:
         out("")
         out(
             f"noise of {noise.relative_size:.0%} in the embeddings moves answers by {_mean(noise.total_variation)} "
-            "(total variation)"
+            f"({STANDARD_DEVIATIONS if result.of_numbers else 'total variation'})"
         )
     if result.seeds is not None:
         out("")

@@ -123,8 +123,13 @@ def _print(facts: dict[str, Any], output: Path | None) -> None:
     for line in table(rows, ("split", "texts", "median tokens", "longest", "truncated", "unknown tokens")):
         out(line)
     out("")
-    counts = [(label, *(f"{split['labels'][label]:,}" for split in facts["splits"].values())) for label in labels]
-    for line in table(counts, ("label", *facts["splits"])):
+    splits = facts["splits"].values()
+    title, counts = "label", [(label, *(f"{split['labels'][label]:,}" for split in splits)) for label in labels]
+    if all("numbers" in split for split in splits):
+        title = labels[0]
+        names = next(iter(splits))["numbers"]
+        counts = [(key.replace("_", " "), *(f"{split['numbers'][key]:.4g}" for split in splits)) for key in names]
+    for line in table(counts, (title, *facts["splits"])):
         out(line)
     out("")
     shapes = [(name, " x ".join(map(str, shape))) for name, shape in facts["shapes"].items()]

@@ -77,19 +77,32 @@ def _print_pair(pair: Mapping[str, Any], of: Mapping[str, str], metric: str, num
     difference, a, b = pair["difference"], of[pair["a"]], of[pair["b"]]
     p = f"p = {pair['adjusted_p']:.2g}" + (f", corrected for {num_pairs} comparisons" if num_pairs > 1 else "")
     out(f"{b} against {a}: {metric} {difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
-    out(
-        f"  right: both {pair['both_right']:,}, {a} alone {pair['only_a_right']:,}, {b} alone "
-        f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}"
-    )
+    is_numeric = "a_closer" in pair
+    if is_numeric:
+        out(f"  closer to the truth: {a} {pair['a_closer']:,} texts, {b} {pair['b_closer']:,}; Wilcoxon's test")
+    else:
+        out(
+            f"  right: both {pair['both_right']:,}, {a} alone {pair['only_a_right']:,}, {b} alone "
+            f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}"
+        )
     if pair["better"] is None:
         out(f"  no difference that chance could not make ({p})")
     else:
         out(f"  {of[pair['better']]} is better: more than chance ({p})")
+    for side, name in (("a_closer", a), ("b_closer", b)) if is_numeric else ():
+        for example in pair["examples"][side]:
+            said = f"{example['number']:g}, {a} {example['a']:.4g}, {b} {example['b']:.4g}"
+            out(f"  {name} is closer: {said}  {_cut(example['text'])}")
+    if is_numeric:
+        return
     for side, name in (("only_a_right", f"only {a}"), ("only_b_right", f"only {b}"), ("both_wrong", "neither")):
         for example in pair["examples"][side]:
-            text = " ".join(example["text"].split())
-            shown = text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
-            out(f"  {name}: {_label(example['label'])}, not {_label(example['said'])}  {shown}")
+            out(f"  {name}: {_label(example['label'])}, not {_label(example['said'])}  {_cut(example['text'])}")
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
 
 
 def _label(value: str | list[str]) -> str:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 # Those that are shown and can be checked.
 METRICS = (
     "accuracy", "quadratic_kappa", "mae", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "average_precision",
-    "log_loss", "brier", "ece",
+    "log_loss", "brier", "ece", "rmse", "median_absolute_error", "r2", "spearman",
 )  # fmt: skip
 # Worse when higher.
-LOSSES = ("mae", "log_loss", "brier", "ece")
+LOSSES = ("mae", "log_loss", "brier", "ece", "rmse", "median_absolute_error")
 
 
 def evaluate(  # noqa: PLR0913 (every option of a command is a parameter)
@@ -96,13 +96,14 @@ def _print(metrics: Mapping[str, Any]) -> None:
     rows = [(name, f"{metrics[name]:.4f}") for name in METRICS if metrics.get(name) is not None]
     for line in table(rows):
         out(line)
-    out("")
-    per_class = [
-        (label, *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1")), str(row["support"]))
-        for label, row in metrics["per_class"].items()
-    ]
-    for line in table(per_class, ("label", "precision", "recall", "f1", "texts")):
-        out(line)
+    if "per_class" in metrics:
+        out("")
+        per_class = [
+            (label, *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1")), str(row["support"]))
+            for label, row in metrics["per_class"].items()
+        ]
+        for line in table(per_class, ("label", "precision", "recall", "f1", "texts")):
+            out(line)
     if "confusion_matrix" in metrics and len(metrics["per_class"]) <= 12:
         out("")
         out("confusion (rows: true, columns: predicted)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textattn.cli.console import flush, out, out_json, out_lines, use_color
+from textattn.errors import ConfigError, Option
 from textattn.explain.as_json import explanation_as_json, words_as_json
 from textattn.inference.visible import one_line, visible
 from textattn.storage.run_dir import WEIGHTS
@@ -94,6 +95,12 @@ def print_explanations(
 
 
 def _flips(answered: AnsweredTexts) -> list[Flip | None]:
+    if any(prediction.is_number for prediction in answered.predictions):
+        raise ConfigError(
+            "the model predicts a number, and there is no other label that it could give",
+            "leave it out",
+            setting=Option("flip"),
+        )
     from textattn.explain.flips import find_flip_of
 
     return [find_flip_of(answered, row) for row in range(len(answered.texts))]
@@ -128,7 +135,7 @@ def _print_flip(flip: Flip | None, multi_label: bool) -> None:
         _print_wrapped("flip: no set of words changes the answer when taken out, not even all of them")
         return
     answer = flip.prediction
-    given = ", ".join(answer.labels) or "none" if multi_label else f"{answer.label} ({answer.score:.4f})"
+    given = ", ".join(answer.labels) or "none" if multi_label else f"{answer.label} ({answer.shown_score})"
     words = ", ".join(repr(word.text) for word in flip.words)
     claim = "no smaller set does that" if flip.is_smallest else "none of these can be spared; a smaller set may exist"
     _print_wrapped(f"flip: without {words} the answer is {given}; {claim}")

@@ -23,7 +23,8 @@ def export(
             "--max-drop",
             metavar="POINTS",
             min=0,
-            help="With --int8: largest accepted drop of the metric, in percentage points.",
+            help="With --int8: largest accepted drop of the metric, in percentage points (of an error of numbers, in "
+            "percent of their standard deviation).",
         ),
     ] = 0.5,
     split: Annotated[

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from textattn.data.formats import Format
     from textattn.data.table import Table
     from textattn.inference.bulk import BulkJob
+    from textattn.inference.classifier import Classifier
     from textattn.inference.partial import Summary
 
 
@@ -147,6 +148,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     if output is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
         # Answered as they come.
         classifier = open_model(model, device, runtime)
+        _check_labels(classifier, top_k, min_score)
         groups = read_texts(texts or [], lambda problem: _on_empty(problem, skip))
         print_predictions(classifier, groups, top_k=top_k, min_score=min_score, json=json)
         return
@@ -157,6 +159,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
     reading = ReadOptions(encoding, delimiter, quoting, header=not no_header)
     with open_tables(files, input_format, reading) as tables:
         classifier = open_model(model, device, runtime)
+        _check_labels(classifier, top_k, min_score)
         columns = text_column or classifier.config.text_columns
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
@@ -171,6 +174,15 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
         job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
+
+
+def _check_labels(classifier: Classifier, top_k: int, min_score: float) -> None:
+    """Raises ConfigError for an option that is about labels where the model predicts a number."""
+    if classifier.config.target is None:
+        return
+    for name, is_given in (("top_k", top_k != 1), ("min_score", min_score > 0)):
+        if is_given:
+            raise ConfigError("is about labels, but the model predicts a number", "leave it out", setting=Option(name))
 
 
 def _on_empty(problem: InputError, skip: bool) -> None:

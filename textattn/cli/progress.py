@@ -136,10 +136,28 @@ class ConsoleReport(Report):
 
 def headline(split: dict[str, Any]) -> str:
     """The first metric with its interval, and what the most frequent label alone would reach."""
-    name, interval, majority = split["headline"], split["interval_95"], split["majority_class"]
+    name, interval = split["headline"], split["interval_95"]
+    if "mean_baseline" in split:
+        return _headline_of_numbers(split)
+    majority = split["majority_class"]
     text = f"{name} {split[name]:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f})"
     if name in majority:
         text += f", always {majority['label']!r}: {majority[name]:.4f}"
     if "quadratic_kappa" in split:
         text += f", quadratic kappa {split['quadratic_kappa']:.4f}, mean error {split['mae']:.4f} grades"
     return f"{text}, macro F1 {split['macro_f1']:.4f}, {split['num_examples']:,} texts"
+
+
+def _headline_of_numbers(split: dict[str, Any]) -> str:
+    name, interval = split["headline"], split["interval_95"]
+    text = f"{name} {_short(split[name])} (95 % interval {_short(interval['low'])} to {_short(interval['high'])})"
+    text += f", always the mean: mae {_short(split['mean_baseline']['mae'])}"
+    text += "".join(f", {other} {_short(split[other])}" for other in ("mae", "rmse", "r2", "spearman") if other != name)
+    if (covered := split["interval"]) is not None:
+        wanted = f"{covered['wanted_coverage']:.0%}"
+        text += f", {wanted} intervals (± {_short(covered['margin'])}) cover {covered['coverage']:.1%}"
+    return f"{text}, {split['num_examples']:,} texts"
+
+
+def _short(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"

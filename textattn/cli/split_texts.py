@@ -38,9 +38,6 @@ def texts_of_split(classifier: Classifier, name: str, examples: int) -> Labelled
     rows = load_split(classifier, None, name, {}, ConsoleReport().note)
     if len(rows) > examples:
         rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:examples]))
-    labels = classifier.labels
-    golds = [
-        [labels[row]] if rows.labels.ndim == 1 else [labels[i] for i in np.flatnonzero(row)] for row in rows.labels
-    ]
+    golds = classifier.task.names(rows.labels)
     evidence = [[] if spans is None else [(int(a), int(b)) for a, b in spans] for spans in rows.evidence or []]
     return LabelledTexts(list(rows), golds, evidence)

@@ -410,11 +410,24 @@ class TrainingConfig(Section):
     """`temperature`: after training, fit one number on the validation split so that the probabilities match how often
     the predictions are correct (Guo et al. 2017). The predicted labels stay the same; the median of grades may move."""
     metric: (
-        Literal["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "quadratic_kappa", "mae"]
+        Literal[
+            "accuracy",
+            "balanced_accuracy",
+            "macro_f1",
+            "micro_f1",
+            "auroc",
+            "log_loss",
+            "quadratic_kappa",
+            "mae",
+            "rmse",
+            "r2",
+            "spearman",
+        ]
         | None
     ) = None
-    """Validation metric that selects the best checkpoint; the last two are for grades. null: accuracy, micro_f1 for
-    multi-label, quadratic_kappa for grades."""
+    """Validation metric that selects the best checkpoint. `quadratic_kappa` is for grades, `mae` for grades and
+    numbers, `rmse`, `r2` and `spearman` are for numbers, the others for labels and grades. null: accuracy, micro_f1 for
+    multi-label, quadratic_kappa for grades, mae for numbers."""
     cross_validation: Annotated[StrictInt, Field(ge=2, le=LARGEST)] | None = None
     """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
     trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
@@ -472,6 +485,18 @@ class OutputConfig(Section):
     environment variables, such as MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, WANDB_PROJECT and WANDB_MODE."""
 
 
+# Settings that are about labels, with the value that turns each off.
+WITHOUT_LABELS = (
+    ("data", "label_names", None),
+    ("data", "label_separator", None),
+    ("data", "teacher", None),
+    ("model", "output", None),
+    ("training", "label_smoothing", 0.0),
+    ("training", "class_weights", None),
+    ("training", "sampling", "shuffled"),
+)
+
+
 class Config(Section):
     """The settings of a textattn run."""
 
@@ -482,9 +507,10 @@ class Config(Section):
     (scripts without spaces) and `formulas` (chemical formulas): the values that worked best for such texts. `auto`:
     choose one of these by the training texts. `plain`: the defaults of this schema. The training_config.yaml of a
     finished run contains every setting."""
-    task: Literal["classification", "ordinal"] = "classification"
+    task: Literal["classification", "ordinal", "regression"] = "classification"
     """`classification`: labels without an order, one or several for each text. `ordinal`: grades, such as stars, from
-    labels that are numbers or that `data.label_names` puts in order."""
+    labels that are numbers or that `data.label_names` puts in order. `regression`: a number, such as a price, in the
+    column `data.label`."""
     data: DataConfig
     """The texts and their labels."""
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -495,3 +521,13 @@ class Config(Section):
     """How the model is optimised, selected and calibrated."""
     output: OutputConfig = OutputConfig()
     """The files that a run writes."""
+
+    @model_validator(mode="after")
+    def _numbers_have_no_labels(self) -> Config:
+        if self.task == "regression":
+            for section, key, value in WITHOUT_LABELS:
+                if getattr(getattr(self, section), key) != value:
+                    raise ValueError(f"{section}.{key} is for labels and does not go with task: regression")
+            if not isinstance(self.data.label, str):
+                raise ValueError("data.label must name one column with task: regression")
+        return self

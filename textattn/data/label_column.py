@@ -32,7 +32,7 @@ KINDS = {
     "texts": "whole texts",
 }
 ADVICE = {
-    "numbers": "put the numbers into a few classes, such as low, medium and high, and name their column in data.label",
+    "numbers": "task=regression",
     "dates": "put the dates into a few classes, such as years, and name their column in data.label",
     "ids": "name the column whose labels repeat in data.label",
     "texts": "name the column with the labels in data.label",

@@ -44,6 +44,8 @@ def label_faults(corpus: Corpus, data: DataConfig) -> list[LabelFault]:
     Args:
         data: the settings that the corpus was read with.
     """
+    if corpus.train.is_numeric:
+        return []
     counts = _counts(corpus)
     groups = groups_of_look_alikes(corpus.labels)
     missing = [label for label in corpus.labels if counts[label] and stands_for_no_label(label)]

@@ -65,6 +65,15 @@ class LabelMap:
             )
         raise ValueError(f"unknown label {shortened(repr(value))}; labels are: {names}")
 
+    def to_array(self, ids: Sequence[Sequence[int]]) -> NDArray[np.integer[Any]]:
+        """Class ids of all rows: (rows,) int64 for one label each, (rows, num_labels) uint8 of 0 and 1 for several."""
+        if not self.multi_label:
+            return np.fromiter((row[0] for row in ids), np.int64, len(ids))
+        labels = np.zeros((len(ids), len(self.names)), dtype=np.uint8)
+        for i, row in enumerate(ids):
+            labels[i, list(row)] = 1
+        return labels
+
 
 def shortened(text: str) -> str:
     """For messages: what stands in a label column may be a whole text."""
@@ -206,13 +215,3 @@ def by_name(names: Sequence[str], multi_label: bool) -> LabelMap:
     """The labels of a trained model: values in the data must be the names, or numbers and booleans that they spell."""
     ids: dict[Any, int] = {plain(name): i for i, name in enumerate(names)}
     return LabelMap(list(names), _with_booleans(names, ids), multi_label, _alike(names))
-
-
-def to_array(ids: Sequence[Sequence[int]], num_labels: int, multi_label: bool) -> NDArray[np.integer[Any]]:
-    """Class ids of all rows: (rows,) int64 for one label each, (rows, num_labels) uint8 of 0 and 1 for several."""
-    if not multi_label:
-        return np.fromiter((row[0] for row in ids), np.int64, len(ids))
-    labels = np.zeros((len(ids), num_labels), dtype=np.uint8)
-    for i, row in enumerate(ids):
-        labels[i, list(row)] = 1
-    return labels

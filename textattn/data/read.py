@@ -14,7 +14,8 @@ from textattn.config.schema import DataConfig
 from textattn.data.cells import LabelReader, check_column, check_columns, label_columns, shown_label, text_columns
 from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.label_column import refuse_column
-from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain, to_array
+from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain
+from textattn.data.numbers import NumberColumn
 from textattn.data.row_info import InfoWriter, RowInfo, columns_in
 from textattn.data.segments import as_segment, text_of
 from textattn.data.sources import Tables, is_file, open_others, open_tables, sources
@@ -32,8 +33,8 @@ class Split:
     name: str
     texts: Texts
     """Several segments are joined by a tab."""
-    labels: NDArray[np.integer[Any]]
-    """(rows,) int64, or (rows, num_labels) uint8 for multi-label."""
+    labels: NDArray[Any]
+    """(rows,) int64, (rows, num_labels) uint8 for multi-label, or for regression numbers, (rows,) float64."""
     evidence: list[Spans | None] | None = None
     """What people marked as the reason of each label; None where the data say nothing of it."""
     info: RowInfo | None = None
@@ -44,6 +45,11 @@ class Split:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.texts)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the labels are numbers to predict."""
+        return self.labels.dtype.kind == "f"
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The rows at `indices`, in that order."""
@@ -75,7 +81,7 @@ class Corpus:
     test: Split | None
     unlabelled: list[Texts]
     labels: list[str]
-    """Label names in the order of the model's outputs."""
+    """Label names in the order of the model's outputs; of numbers the name of their column."""
     multi_label: bool
     num_segments: int
     source: str
@@ -128,11 +134,12 @@ class _Rows:
         )
 
 
-def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -> Corpus:
+def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None, *, numbers: bool = False) -> Corpus:
     """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
 
     Args:
         opened: what `open_hub` gave, where it was needed before.
+        numbers: the label column holds numbers to predict rather than labels.
 
     Raises:
         InputError: a source, split or column is missing, or (unless `on_bad_row` is skip) a row cannot be used.
@@ -154,23 +161,22 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
         if column is not None:
             check_column(tables[config.train_split][0], column, key, config)
     rows = {"train": _read_rows(tables[config.train_split], config, notes)}
-    multi_label = any(isinstance(label, list) for label in rows["train"].labels)
+    multi_label = not numbers and any(isinstance(label, list) for label in rows["train"].labels)
     for role, split in named.items():
         if role != "train" and split is not None and split in tables:
             rows[role] = _read_rows(tables[split], config, notes, multi_label)
-    class_names = _class_names(tables[config.train_split], config)
-    try:
-        merged = config.label_map is not None
-        label_map = build_label_map(rows["train"].labels, class_names, multi_label, merged=merged)
-    except InputError as error:
-        raise InputError(f"{rows['train'].place(0)[0]}: {shown_label(config)}: {error.message}", error.hint) from None
+    label_map: LabelMap | NumberColumn = NumberColumn(label_columns(config))
+    if not numbers:
+        label_map = _label_map(rows["train"], tables, config, multi_label)
     _check_separator(rows["train"], config)
-    splits = {
-        role: _resolve(role, raw, for_table(label_map, _class_names(tables[named[role] or ""], config)), config, notes)
-        for role, raw in rows.items()
-    }
+    splits = {}
+    for role, raw in rows.items():
+        own = label_map
+        if isinstance(own, LabelMap):
+            own = for_table(own, _class_names(tables[named[role] or ""], config))
+        splits[role] = _resolve(role, raw, own, config, notes)
     _check_occurring(splits["train"], label_map, config)
-    if not multi_label:
+    if not numbers and not multi_label:
         refuse_column(label_map.names, splits["train"].labels, f"{rows['train'].place(0)[0]}: {shown_label(config)}")
     return Corpus(
         train=splits["train"],
@@ -187,13 +193,14 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None) -
 
 
 def read_split(
-    config: DataConfig, split: str, labels: list[str], multi_label: bool, seed: int = 0
+    config: DataConfig, split: str, labels: list[str], multi_label: bool, seed: int = 0, *, numbers: bool = False
 ) -> tuple[Split, list[str]]:
     """One labelled split for a model that exists already, its labels matched by name; and notes as in `Corpus`.
 
     Args:
         labels: those of the model.
         seed: of the rows drawn where `streaming` reads a part.
+        numbers: the model predicts numbers.
 
     Raises:
         InputError: as `read_corpus`; also a label the model does not know.
@@ -208,8 +215,18 @@ def read_split(
         raise InputError(f"no split {split!r}; splits are: {', '.join(tables)}", Option("split", next(iter(tables))))
     notes: list[str] = []
     rows = _read_rows(tables[found], config, notes, multi_label)
-    label_map = for_table(by_name(labels, multi_label), _class_names(tables[found], config))
+    label_map: LabelMap | NumberColumn = NumberColumn(labels)
+    if not numbers:
+        label_map = for_table(by_name(labels, multi_label), _class_names(tables[found], config))
     return _resolve(split, rows, label_map, config, notes), notes
+
+
+def _label_map(train: _Rows, tables: Tables, config: DataConfig, multi_label: bool) -> LabelMap:
+    class_names = _class_names(tables[config.train_split], config)
+    try:
+        return build_label_map(train.labels, class_names, multi_label, merged=config.label_map is not None)
+    except InputError as error:
+        raise InputError(f"{train.place(0)[0]}: {shown_label(config)}: {error.message}", error.hint) from None
 
 
 def _own_class_names(tables: list[Table], config: DataConfig) -> list[str] | None:
@@ -317,9 +334,9 @@ def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, not
     return found
 
 
-def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, notes: list[str]) -> Split:
-    ids: list[tuple[int, ...]] = []
-    known: dict[Any, tuple[int, ...] | str] = {}
+def _resolve(role: str, raw: _Rows, label_map: LabelMap | NumberColumn, config: DataConfig, notes: list[str]) -> Split:
+    ids: list[tuple[Any, ...]] = []
+    known: dict[Any, tuple[Any, ...] | str] = {}
     bad: dict[int, RowProblem] = {}
     for i, value in enumerate(raw.labels):
         key = tuple((type(part), part) for part in value) if isinstance(value, list) else (type(value), value)
@@ -345,7 +362,7 @@ def _resolve(role: str, raw: _Rows, label_map: LabelMap, config: DataConfig, not
     if bad:
         kept = raw.without(list(bad))
         texts, evidence, info = kept.texts, kept.evidence, kept.info
-    return Split(role, texts, to_array(ids, len(label_map.names), label_map.multi_label), evidence, info)
+    return Split(role, texts, label_map.to_array(ids), evidence, info)
 
 
 def _report(problems: list[RowProblem], config: DataConfig, notes: list[str], total: int) -> None:
@@ -374,7 +391,14 @@ def _check_separator(train: _Rows, config: DataConfig) -> None:
         )
 
 
-def _check_occurring(train: Split, label_map: LabelMap, config: DataConfig) -> None:
+def _check_occurring(train: Split, label_map: LabelMap | NumberColumn, config: DataConfig) -> None:
+    if isinstance(label_map, NumberColumn):
+        if len(train) > 1 and train.labels.min() == train.labels.max():
+            raise InputError(
+                f"the training split has only the number {train.labels[0]:g} in {shown_label(config)}; "
+                "two different ones are the least that can be told apart"
+            )
+        return
     counts = train.labels.sum(axis=0) if label_map.multi_label else np.bincount(train.labels)
     if (counts > 0).sum() < 2:
         raise InputError(

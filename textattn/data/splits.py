@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textattn.config.schema import DataConfig
 from textattn.data.duplicates import without_duplicates
+from textattn.data.numbers import strata_of
 from textattn.data.read import Corpus, Split
 from textattn.errors import ConfigError
 
@@ -56,7 +57,7 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
     if data.max_train_examples is not None and data.max_train_examples < len(train):
         chosen = generator.permutation(len(train))[: data.max_train_examples]
         train = train.take(np.sort(chosen))
-        if (train.labels.any(axis=0) if corpus.multi_label else np.bincount(train.labels) > 0).sum() < 2:
+        if (train.labels.any(axis=0).sum() if corpus.multi_label else len(np.unique(train.labels))) < 2:
             raise ConfigError(
                 f"the {len(train)} drawn have one label only",
                 "data.max_train_examples=null",
@@ -67,7 +68,7 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
         notes.append("data.validation_fraction is 0: training without a validation split")
     elif validation is None:
         aside = _aside(train, data.validation_fraction, data, generator)
-        smallest = 2 if corpus.multi_label else len(np.unique(train.labels))
+        smallest = 2 if corpus.multi_label else len(np.unique(strata_of(train.labels)))
         if len(aside) < smallest:
             notes.append(
                 f"{len(train)} training rows are too few to set {data.validation_fraction:.0%} aside for validation: "
@@ -99,7 +100,7 @@ def _test_fraction(corpus: Corpus, data: DataConfig) -> tuple[float, str | None]
     if len(corpus.train) < FEWEST_ROWS:
         return 0.0, f"{len(corpus.train)} rows are few"
     labels = corpus.train.labels
-    counts = labels.sum(axis=0, dtype=np.int64) if corpus.multi_label else np.bincount(labels)
+    counts = labels.sum(axis=0, dtype=np.int64) if corpus.multi_label else np.bincount(strata_of(labels))
     if counts.max() < FEWEST_OF_A_LABEL:
         return 0.0, f"every label has fewer than {FEWEST_OF_A_LABEL} rows"
     return TEST_FRACTION, None
@@ -113,6 +114,8 @@ def _divided(train: Split, aside: Rows, name: str) -> tuple[Split, Split]:
 def _unseen(test: Split, corpus: Corpus) -> list[str]:
     """A note about labels that occur in no test row."""
     labels = test.labels
+    if test.is_numeric:
+        return []
     counts = labels.sum(axis=0) if corpus.multi_label else np.bincount(labels, minlength=len(corpus.labels))
     missing = [name for name, count in zip(corpus.labels, counts.tolist(), strict=True) if not count]
     if not missing:
@@ -139,9 +142,7 @@ def _aside(train: Split, fraction: float, config: DataConfig, generator: np.rand
     return _choose(train.labels, fraction, ordered)
 
 
-def grouped_folds(
-    labels: NDArray[np.integer[Any]], groups: Rows, number: int, seed: int, config: DataConfig
-) -> list[Rows]:
+def grouped_folds(labels: NDArray[Any], groups: Rows, number: int, seed: int, config: DataConfig) -> list[Rows]:
     """Folds of whole groups, each with about the same share of every label (of single-label data).
 
     Raises:
@@ -153,7 +154,7 @@ def grouped_folds(
     if found < 2:
         raise ConfigError(f"all rows have the same value in the column {config.group!r}", setting="data.group")
     # For several labels a text, their number: rows with many labels are spread at least.
-    strata = labels if labels.ndim == 1 else labels.sum(axis=1)
+    strata = strata_of(labels) if labels.ndim == 1 else labels.sum(axis=1)
     splitter = StratifiedGroupKFold(min(number, found), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of labels with fewer rows than folds
@@ -167,13 +168,14 @@ def grouped_folds(
             ) from None
 
 
-def _choose(labels: NDArray[np.integer[Any]], fraction: float, ordered: Callable[[Rows], Rows]) -> Rows:
+def _choose(labels: NDArray[Any], fraction: float, ordered: Callable[[Rows], Rows]) -> Rows:
     """The first rows, of each label where a row has one, in the order that `ordered` gives them."""
     if labels.ndim == 2:
         return np.sort(ordered(np.arange(len(labels)))[: min(round(len(labels) * fraction), len(labels) - 1)])
     parts = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    strata = strata_of(labels)
+    for label in np.unique(strata):
+        members = np.flatnonzero(strata == label)
         # A label with a single row stays in training: it could not be learned otherwise.
         parts.append(ordered(members)[: min(round(len(members) * fraction), len(members) - 1)])
     return np.sort(np.concatenate(parts))

@@ -139,6 +139,7 @@ def measure(
         attention=attention,
         seeds=seed_agreement([classifier, *others], split) if others else None,
         noise=noise,
+        of_numbers=split.is_numeric,
     )
 
 

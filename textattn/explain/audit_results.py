@@ -7,7 +7,7 @@ from typing import Any
 
 from textattn.explain.audit_measures import Interval
 from textattn.explain.erasure import Variant
-from textattn.explain.verdict import verdict
+from textattn.explain.verdict import STANDARD_DEVIATIONS, verdict
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,9 @@ class AuditResult:
     """None for a single model."""
     noise: NoiseFacts | None = None
     """None where it was not measured."""
+    of_numbers: bool = False
+    """Whether answers are numbers. What falls is then not a probability but the distance of the number from the mean of
+    the training split, in standard deviations, and an answer changes when the number crosses that mean."""
 
     def to_json(self) -> dict[str, Any]:
         """As kept in metrics.json, with the verdict."""
@@ -156,6 +159,8 @@ class AuditResult:
             "tokens_median": self.tokens_median,
             "methods": {name: result.to_json() for name, result in self.methods.items()},
         }
+        if self.of_numbers:
+            value["unit"] = STANDARD_DEVIATIONS
         if self.evidence is not None:
             value["evidence"] = asdict(self.evidence)
         if "attention" in self.methods:

@@ -207,8 +207,9 @@ class AuditedTexts:
 
     def _falls(self) -> list[NDArray[np.float64]]:
         """How far the probability of the answer falls without each token, (tokens,), of the same texts."""
-        rows = zip(self.without_each_token(), self.answers, self.probs, strict=False)
-        return [probs[answer] - without[:, answer] for without, answer, probs in rows]
+        strength = self.classifier.task.strength
+        rows = zip(self.without_each_token(), self.answers, strength(self.probs, self.answers), strict=False)
+        return [whole - strength(without, np.full(len(without), answer)) for without, answer, whole in rows]
 
     def signs(self, scores: Scores) -> Signs:
         """Whether the signs of a method are right, on the texts that it and leave-one-out have in common."""
@@ -314,7 +315,7 @@ class AuditedTexts:
         ]
         checks = check_attention(self.classifier, self.tokens, self.probs, self.seed)
         uniform_answers = self.classifier.task.top(checks.uniform)
-        labels = self.split.labels
+        labels, is_single = self.split.labels, self.split.labels.ndim == 1 and not self.split.is_numeric
         return AttentionResult(
             tau_gradient=tau(weights, steepness),
             tau_leave_one_out=tau(weights, changes),
@@ -327,6 +328,6 @@ class AuditedTexts:
             random_weight_flips=float(checks.random_weight_flips.mean()),
             weights_erased_until_flip=float(checks.erased_until_flip.mean()),
             random_weights_erased_until_flip=float(checks.random_erased_until_flip.mean()),
-            accuracy=float((self.answers == labels).mean()) if labels.ndim == 1 else None,
-            uniform_accuracy=float((uniform_answers == labels).mean()) if labels.ndim == 1 else None,
+            accuracy=float((self.answers == labels).mean()) if is_single else None,
+            uniform_accuracy=float((uniform_answers == labels).mean()) if is_single else None,
         )

@@ -67,8 +67,9 @@ def _search(classifier: Classifier, ids: Ids, answer: int) -> Order:
                 erase(ids, np.isin(np.arange(len(ids)), np.delete(left, place)), classifier.tokenizer.unk_id)
                 for place in range(len(left))
             )
-            probs = classifier.logits_to_probabilities(logits_of(classifier, without))[:, answer]
-            chosen = np.argsort(probs, kind="stable")[:count]
+            probs = classifier.logits_to_probabilities(logits_of(classifier, without))
+            strengths = classifier.task.strength(probs, np.full(len(probs), answer))
+            chosen = np.argsort(strengths, kind="stable")[:count]
         else:
             chosen = np.arange(len(left))
         order += left[chosen].tolist()

@@ -68,7 +68,7 @@ def erase_in_order(
                 runner.want(number, count, variant, kept=True)
     runner.run()
     answers = classifier.task.top(probs)
-    whole = probs[np.arange(len(rows)), answers]
+    whole = classifier.task.strength(probs, answers)
 
     def curve(number: int, variant: Variant, kept: bool) -> list[float]:
         return [runner.prob(number, count, variant, kept) for count in counts[number]]
@@ -110,10 +110,10 @@ def areas_under_curves(
         for count in row_counts:
             runner.want(number, count, "deletion", kept=False)
     runner.run()
-    areas = []
+    areas, whole = [], classifier.task.strength(probs, answers)
     for number, row_counts in enumerate(counts):
         curve = [runner.prob(number, count, "deletion", kept=False) for count in row_counts]
-        areas.append(area([0, *row_counts], [float(probs[number, answers[number]]), *curve], len(rows[number])))
+        areas.append(area([0, *row_counts], [float(whole[number]), *curve], len(rows[number])))
     return np.array(areas)
 
 
@@ -137,7 +137,7 @@ class _Result(NamedTuple):
     """What the model says of an erased text."""
 
     prob: float
-    """Probability of the answer to the whole text."""
+    """Probability of the answer to the whole text, see `Task.strength`."""
     flipped: bool
     p_value: float
     """Of its likeness to whole texts, where the first tokens were erased; otherwise 1."""
@@ -185,9 +185,11 @@ class _Runner:
             sources = np.array([number for number, *_ in self.wanted])
             p_values[without] = self.support.p_values(contexts[without], sources[without])
         probs = self.classifier.logits_to_probabilities(logits)
-        for key, row, p_value in zip(self.wanted, probs, p_values.tolist(), strict=True):
-            answer = self.answers[key[0]]
-            self.found[key] = _Result(float(row[answer]), bool(self.classifier.task.top(row) != answer), p_value)
+        task = self.classifier.task
+        answers = self.answers[[number for number, *_ in self.wanted]]
+        columns = (task.strength(probs, answers), task.top(probs) != answers, p_values)
+        for key, *values in zip(self.wanted, *(column.tolist() for column in columns), strict=True):
+            self.found[key] = _Result(*values)
         self.wanted = {}
 
     def _texts(self) -> Iterator[Ids]:

@@ -20,7 +20,9 @@ from textattn.tokens.tokenizer import TokenizedText
 
 @dataclass(frozen=True)
 class Sum:
-    """How contributions add up to the answer. All numbers are in nats, before calibration."""
+    """How contributions add up to the answer. All numbers are in nats, before calibration; of a model that predicts
+    numbers they are in the unit of the data, and `answer` is the prediction before it is limited to the range of the
+    training split."""
 
     bias: float
     """What does not depend on the text."""
@@ -109,6 +111,12 @@ class Question:
     def check(self, labels: Sequence[str]) -> None:
         """Raises ConfigError as `check_method`, and for an unknown label or a label explained against itself."""
         self.check_method()
+        if self.against is not None and len(labels) == 1:
+            raise ConfigError(
+                f"the model predicts a number, {labels[0]}, which has nothing to be explained against",
+                "leave it out",
+                setting=Option("contrast"),
+            )
         for name in (self.target, self.against):
             if name is not None and name not in labels:
                 raise ConfigError(f"unknown label {name!r}; labels are: {', '.join(labels)}")
@@ -209,13 +217,13 @@ class AnsweredTexts:
         # One output is the logit of the second of two labels; those of grades are questions between them.
         each = targets.task.directions(np.arange(len(classifier.labels)), None)
         is_log_odds = num_outputs <= 2 or targets.against is not None or targets.task.output == "sigmoid"
-        if targets.task.output == "ordinal":
-            is_log_odds = num_outputs == 1
+        if targets.task.output in ("ordinal", "number"):
+            is_log_odds = num_outputs == 1 and targets.task.output == "ordinal"
         by_label, sums = [], []
         for row, direction in enumerate(targets.directions()):
             total = parts.total[row].astype(np.float64)  # (tokens, num_outputs)
             ngrams = None if parts.ngrams is None else float((parts.ngrams[row].astype(np.float64) @ direction).sum())
-            everything, answer = float((total @ direction).sum()), float(logits[row] @ direction)
+            everything, answer = float((total @ direction).sum()), float(logits[row] @ direction) + targets.task.offset
             words = everything - (ngrams or 0.0)
             temperature = classifier.config.temperature
             sums.append(Sum(answer - everything, words, ngrams, answer, temperature, is_log_odds))

@@ -155,6 +155,9 @@ def log_odds(logits: Tensor, labels: Tensor, targets: Targets) -> Tensor:
     logits = logits.float()
     if targets.task.output == "ordinal":
         return _log_odds_of_grades(logits, labels, targets.against)
+    if targets.task.output == "number":
+        units = torch.from_numpy(targets.task.directions(labels.cpu().numpy(), None)).to(logits)
+        return (logits * units).sum(1)
     if logits.shape[1] == 1:
         return logits[:, 0] * (2 * labels - 1)
     own = logits.gather(1, labels[:, None]).squeeze(1)

@@ -36,7 +36,9 @@ class PageText:
     @property
     def right(self) -> bool | None:
         """Whether all true labels were given and no other; None where they are not known."""
-        return None if self.gold is None else set(self.gold) == set(self.prediction.labels)
+        if self.gold is None or self.prediction.is_number:
+            return None
+        return set(self.gold) == set(self.prediction.labels)
 
     @property
     def prediction(self) -> Prediction:
@@ -167,6 +169,11 @@ def _article(number: int, text: PageText, methods: Sequence[str], gold: str, giv
 
 def _answer(prediction: Prediction) -> str:
     given = ((f"<bdi>{shown(label)}</bdi>", prediction.scores[label]) for label in prediction.labels)
+    if prediction.is_number:
+        interval = "" if prediction.interval is None else " ({} to {})".format(*prediction.interval)
+        name = f"<bdi>{shown(prediction.label)}</bdi>"
+        number = f'<span class="score">{prediction.shown_score}{interval}</span>'
+        return f'<span class="label">{name} {number}</span>'
     labels = (f'<span class="label">{label} <span class="score">{score:.3f}</span></span>' for label, score in given)
     return " ".join(labels) or '<span class="label">no label</span>'
 

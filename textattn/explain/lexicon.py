@@ -66,6 +66,8 @@ def lexicon(
 ) -> dict[str, list[Entry]]:
     """For each label the words that count most for it, in the texts that got it.
 
+    Of a model that predicts numbers there are two lists: the words that raise the number, and those that lower it.
+
     Args:
         golds: the true labels of each text; empty where they are not known.
         method: how words are weighed; the default is that of the model, for most models their contribution to the
@@ -107,16 +109,23 @@ def lexicon_of(
     top: int,
 ) -> dict[str, list[Entry]]:
     """The same as `lexicon`, of texts whose words have been weighed already."""
-    seen: dict[str, dict[str, _Seen]] = {label: defaultdict(_Seen) for label in classifier.labels}
+    target = classifier.config.target
+    labels = classifier.labels if target is None else [f"{side} {classifier.labels[0]}" for side in ("higher", "lower")]
+    if target is not None:
+        golds = [[labels[float(number) < target.mean] for number in gold] for gold in golds]
+    seen: dict[str, dict[str, _Seen]] = {label: defaultdict(_Seen) for label in labels}
     texts_with: dict[str, list[int]] = defaultdict(list)
     formulas = classifier.tokenizer.reads_formulas
     for number, text in enumerate(weighed):
         sums: dict[str, float] = defaultdict(float)
+        own = [text.label] if target is None else labels
         for word, score, neighbours in _words(text, formulas):
             sums[word] += score
-            seen[text.label][word].neighbours[neighbours] += 1
+            for label in own:
+                seen[label][word].neighbours[neighbours] += 1
         for word, total in sums.items():
-            seen[text.label][word].scores.append(total)
+            for label, signed in zip(own, (total, -total), strict=False):
+                seen[label][word].scores.append(signed)
             texts_with[word].append(number)
     found: dict[str, list[Entry]] = {}
     for label, words in seen.items():

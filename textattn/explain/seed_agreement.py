@@ -52,7 +52,8 @@ def seed_agreement(classifiers: Sequence[Classifier], split: Split) -> SeedAgree
             p, q = _weights(one), _weights(two)
             attention.add(p, q)
             divergences.append(jensen_shannon(p, q))
-            equal.append(one.prediction.labels == two.prediction.labels)
+            answers = [_answer(classifiers[at], found) for at, found in ((a, one), (b, two))]
+            equal.append(answers[0] == answers[1])
             if divided and one.prediction.label == two.prediction.label:
                 contributions.add(_weights(explained[a][row]), _weights(explained[b][row]))
     return SeedAgreement(
@@ -92,3 +93,9 @@ class _Pairs:
 
 def _weights(explanation: Explanation) -> NDArray[np.float64]:
     return np.array([word.weight for word in explanation.words])
+
+
+def _answer(classifier: Classifier, explanation: Explanation) -> object:
+    """What must be equal for two answers to count as the same: the labels, or the side of the mean of a number."""
+    prediction = explanation.prediction
+    return classifier.task.top(np.array([prediction.score])) if prediction.is_number else prediction.labels

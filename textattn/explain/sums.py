@@ -26,6 +26,9 @@ def sum_line(
         name: writes the name of a label.
     """
 
+    if explanation.prediction.decimals is not None:
+        decimals = explanation.prediction.decimals
+
     def number(value: float) -> str:
         return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", minus)  # + 0.0: no negative zero
 
@@ -35,6 +38,10 @@ def sum_line(
     ngrams = "" if total.ngrams is None else f" {added(total.ngrams)} n-grams"
     parts = f"{number(total.bias)} bias {added(total.words)} words{ngrams} = {number(total.answer)}"
     target = name(explanation.target)
+    if explanation.prediction.is_number:
+        is_limited = abs(total.answer - explanation.prediction.score) >= 0.5 * 10**-decimals
+        limit = f", limited to {number(explanation.prediction.score)} by the range of the training data"
+        return f"{parts}, the predicted {target}{limit * is_limited}"
     if not total.is_log_odds:
         return f"{parts}, the logit of {target} less the mean of the others"
     other = "" if explanation.against is None else f" rather than {name(explanation.against)}"

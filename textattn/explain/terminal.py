@@ -144,6 +144,10 @@ def _answer(explanation: Explanation, view: View, gold: Sequence[str] | None) ->
     prediction = explanation.prediction
     bold = "bold" if view.color else ""
     given = prediction.labels if view.multi_label else [prediction.label]
+    if prediction.is_number:
+        interval = "" if prediction.interval is None else "  90 % interval: {} to {}".format(*prediction.interval)
+        truth = "" if gold is None else f"  true: {', '.join(gold)}"
+        return [(f"{prediction.label}: ", ""), (prediction.shown_score, bold), (interval + truth, "")]
     true: Line = []
     if gold is not None:
         true = [(f"  true: {', '.join(gold)} ({'right' if set(gold) == set(given) else 'wrong'})", "")]
@@ -159,11 +163,12 @@ def _what_is_explained(explanation: Explanation, view: View) -> Iterator[Line]:
     """The method, the question it answers, what the marks mean, and what the weights add up to."""
     target, other = explanation.target, explanation.against
     line: Line = [(f"{explanation.method}: why {target}{f' rather than {other}' if other else ''}?  ", "")]
+    above, below = ("more", "less") if explanation.prediction.is_number else (f"for {target}", f"against {target}")
     if view.color:
         palette = view.palette
-        line += [(f" for {target} ", palette.positive[2]), (" ", ""), (f" against {target} ", palette.negative[2])]
+        line += [(f" {above} ", palette.positive[2]), (" ", ""), (f" {below} ", palette.negative[2])]
     else:
-        line.append((f"[for {target}] {{against {target}}}", ""))
+        line.append((f"[{above}] {{{below}}}", ""))
     yield line
     error = explanation.completeness_error
     if error is not None and error > 0.01:

@@ -18,6 +18,8 @@ GOOD_SHARE = 0.6
 MANY_OUTLIERS = 0.5
 # Attention whose weights could all be equal with so few answers changed is not what decides.
 IDLE = 0.01
+# The entry `unit` of audits of numbers; probabilities have none.
+STANDARD_DEVIATIONS = "standard deviations"
 
 
 def shown_method(audit: Mapping[str, Any]) -> str:
@@ -63,6 +65,8 @@ def verdict(audit: Mapping[str, Any], method: str | None = None) -> str:
         return f"{where} are too few to say whether these highlights can be trusted."
     own, chance = (audit["methods"][name]["comprehensiveness"]["deletion"]["mean"] for name in (method, "random"))
     found = f"erasing them lowers the probability of the answer by {own:.2f} on average"
+    if audit.get("unit") == STANDARD_DEVIATIONS:
+        found = f"erasing them moves the number by {own:.2f} standard deviations towards the mean, on average"
     name, best = _best(audit, method)
     others = {} if name is None else {name: best}
     if method == "contributions" and "attention" in audit["methods"]:

@@ -48,12 +48,14 @@ class Quantised:
     """The metric of model.int8.onnx."""
     bytes_before: int
     bytes_after: int
+    unit: float = 1.0
+    """What 100 percentage points are: of errors of numbers, the standard deviation of the numbers."""
 
     @property
     def drop(self) -> float:
         """By how many percentage points the metric has become worse; negative if it has become better."""
         sign = 1 if GREATER_IS_BETTER[self.metric] else -1
-        return 100 * sign * (self.before - self.after)
+        return 100 * sign * (self.before - self.after) / self.unit
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -153,11 +155,13 @@ def export_int8(run: Path, split: str, max_drop: float, report: Report) -> Quant
     classifier.session = OnnxSession.checked(content, files.where(ONNX_INT8), config)
     after = result(ONNX_INT8)
     metric = before["headline"]
-    quantised = Quantised(split, len(rows), metric, before[metric], after[metric], files.size(ONNX), len(content))
+    unit = config.target.std if config.target is not None and metric in ("mae", "rmse") else 1.0
+    sizes = files.size(ONNX), len(content)
+    quantised = Quantised(split, len(rows), metric, before[metric], after[metric], *sizes, unit)
     if quantised.drop > max_drop:
         raise CheckFailed(
-            f"{metric} falls from {quantised.before:.4f} to {quantised.after:.4f} on {split}, "
-            f"by {quantised.drop:.2f} points, but at most {max_drop:g} is allowed; it was not written",
+            f"{metric} goes from {quantised.before:.4f} to {quantised.after:.4f} on {split}, "
+            f"worse by {quantised.drop:.2f} points, but at most {max_drop:g} is allowed; it was not written",
             Option("max_drop", float(np.ceil(quantised.drop * 10) / 10)),
             place=files.where(ONNX_INT8),
         )

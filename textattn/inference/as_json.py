@@ -9,8 +9,11 @@ if TYPE_CHECKING:
 
 
 def as_json(prediction: Prediction, top_k: int, multi_label: bool) -> dict[str, Any]:
-    """With the Hub's names: label and score; scores with more than one label asked for; labels for multi-label."""
+    """With the Hub's names: label and score; scores with more than one label asked for; labels for multi-label;
+    of a number the interval."""
     value: dict[str, Any] = {"label": prediction.label, "score": prediction.score}
+    if prediction.is_number:
+        return value | {"low": prediction.low, "high": prediction.high}
     if multi_label:
         value["labels"] = [{"label": label, "score": prediction.scores[label]} for label in prediction.labels]
     if top_k > 1:
@@ -22,7 +25,7 @@ def answer_as_json(
     prediction: Prediction, text: str, *, multi_label: bool, top_k: int = 1, min_score: float = 0.0
 ) -> dict[str, Any]:
     """The answer to a text, as `predict --json` prints it; no label where it is too unsure or the text unreadable."""
-    no_label = {"label": None} if prediction.score < min_score or not prediction.is_readable else {}
+    no_label = {"label": None} if prediction.is_unsure(min_score) or not prediction.is_readable else {}
     return as_json(prediction, top_k, multi_label) | no_label | {"unknown": prediction.unknown, "text": text}
 
 

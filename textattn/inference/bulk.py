@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
@@ -72,8 +73,11 @@ class BulkJob:
     def added_columns(self) -> list[str]:
         """The columns of the answers: `predicted_` stands before a name that the input uses."""
         labels = self.classifier.labels
-        names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
-        names += [f"score:{label}" for label in labels]
+        if self.classifier.config.target is not None:
+            names = [f"{PREFIX}{labels[0]}", "low", "high"]
+        else:
+            names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
+            names += [f"score:{label}" for label in labels]
         names += ["tokens", "starts", "ends", "weights", "contributions"] if self.options.attention else []
         names += ["file"] if len(self.tables) > 1 else []
         taken = set(self.input_columns())
@@ -136,11 +140,7 @@ class BulkJob:
             session, tokens, classifier.tokenizer.pad_id, with_attention=attention, with_contributions=divided
         )
         probs = classifier.logits_to_probabilities(outputs.logits)
-        top = classifier.task.top(probs)
-        scores = probs[np.arange(len(probs)), top]
         readable = np.fromiter(map(classifier.tokenizer.can_read, texts), np.bool_, len(texts))
-        sure = (scores >= min_score) & readable
-        summary.unsure += int(np.count_nonzero(scores < min_score))
         summary.unreadable += int(np.count_nonzero(~readable))
         unknown = tokens.unknown_shares(classifier.tokenizer.unk_id)
         summary.unknown += int(np.count_nonzero(unknown > MOSTLY))
@@ -148,11 +148,22 @@ class BulkJob:
         def predictions() -> list[Prediction]:
             return classifier.predictions(texts, tokens, probs, min_score)
 
-        labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
-        values: list[Column] = [labels, scores]
-        if classifier.config.multi_label:
-            values.append([prediction.labels for prediction in predictions()])
-        values += [probs[:, i] for i in range(probs.shape[1])]
+        top = classifier.task.top(probs)
+        values: list[Column]
+        if classifier.config.target is not None:
+            numbers = np.where(readable, probs[:, 0], np.nan)
+            margin = np.nan if classifier.config.target.margin is None else classifier.config.target.margin
+            values = [_without_nan(column) for column in (numbers, numbers - margin, numbers + margin)]
+            top = np.zeros_like(top)  # contributions are to the number, whichever side of the mean it is on
+        else:
+            scores = probs[np.arange(len(probs)), top]
+            summary.unsure += int(np.count_nonzero(scores < min_score))
+            sure = (scores >= min_score) & readable
+            labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
+            values = [labels, scores]
+            if classifier.config.multi_label:
+                values.append([prediction.labels for prediction in predictions()])
+            values += [probs[:, i] for i in range(probs.shape[1])]
         if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
             values += [
@@ -326,6 +337,10 @@ class _PartByPart:
                 repaired = True
         if repaired:
             self.partial.save(self.state)
+
+
+def _without_nan(numbers: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(number) else number for number in numbers.tolist()]
 
 
 def _rows(number: int) -> str:

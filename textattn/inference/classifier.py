@@ -19,6 +19,7 @@ from textattn.inference.session import Floats, Session, run_in_batches
 from textattn.inference.visible import UNSURE, one_line
 from textattn.storage.model_files import ModelFiles, SavedConfig, check_metadata, read_model_config
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from textattn.storage.target import Target
 from textattn.tasks import Task, task_of
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
@@ -39,11 +40,11 @@ class Prediction:
     """The answer for one text."""
 
     label: str
-    """The most probable label."""
+    """The most probable label. If a number is predicted, the name of its column, as on the Hub."""
     score: float
-    """Its probability."""
+    """Its probability; or the number."""
     scores: dict[str, float]
-    """Probability of every label."""
+    """Probability of every label; or the number, under the name of its column."""
     labels: list[str]
     """The labels given: the one above, or for a multi-label model all from their thresholds on. None of them with a
     probability below `min_score`, so that there may be no label. None either if the text cannot be read."""
@@ -51,12 +52,41 @@ class Prediction:
     """The share of the tokens of the text that are not in the vocabulary."""
     is_readable: bool = True
     """Whether the text is of the kind that the model reads: not if a model of formulas is given something else."""
+    low: float | None = None
+    """The lower end of the interval that should cover 90 % of new numbers; None for labels, and without an interval."""
+    high: float | None = None
+    """Its upper end."""
+    decimals: int | None = None
+    """How many digits after the decimal point a number is shown with; None for labels."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a number is predicted."""
+        return self.decimals is not None
+
+    @property
+    def shown_score(self) -> str:
+        """The probability or the number as text."""
+        return f"{self.score:.{4 if self.decimals is None else self.decimals}f}"
+
+    @property
+    def interval(self) -> tuple[str, str] | None:
+        """The ends of the interval of a number as text; None without one."""
+        if self.low is None or self.high is None:
+            return None
+        return f"{self.low:.{self.decimals}f}", f"{self.high:.{self.decimals}f}"
+
+    def is_unsure(self, min_score: float) -> bool:
+        """Whether the most probable label is less probable than `min_score`."""
+        return not self.is_number and self.score < min_score
 
     def line(self, min_score: float = 0.0) -> str:
         """`label<TAB>score` of the labels given, several joined by commas; `?` and the score of the most probable label
         where even that is less probable than `min_score` or the text cannot be read. A line break inside a label is
-        escaped: `\\n`."""
-        if self.score < min_score or not self.is_readable:
+        escaped: `\\n`. Of a number `number<TAB>low<TAB>high`."""
+        if self.is_number:
+            return "\t".join([self.shown_score, *(self.interval or ())]) if self.is_readable else UNSURE
+        if self.is_unsure(min_score) or not self.is_readable:
             return f"{UNSURE}\t{self.score:.4f}"
         return f"{one_line(','.join(self.labels))}\t{','.join(f'{self.scores[label]:.4f}' for label in self.labels)}"
 
@@ -150,10 +180,11 @@ class Classifier:
             return None
         return self.torch_session
 
-    @cached_property
+    @property
     def task(self) -> Task:
         """What the model answers."""
-        return task_of(self.config.labels, self.config.multi_label, self.config.output)
+        config = self.config
+        return task_of(config.labels, config.multi_label, config.output, config.target)
 
     @property
     def labels(self) -> list[str]:
@@ -228,7 +259,9 @@ class Classifier:
         Args:
             min_score: no label is given with a smaller probability.
         """
-        labels = self.config.labels
+        labels, target = self.config.labels, self.config.target
+        if target is not None:
+            return _number(labels[0], float(probs[0]), target)
         top = int(self.task.top(probs))
         limits = self.config.thresholds
         given = [top] if limits is None else [i for i, limit in enumerate(limits) if probs[i] >= limit]
@@ -253,6 +286,11 @@ class Classifier:
             ConfigError: a text has the wrong number of segments.
         """
         return given_texts(texts, self.config.text_columns)
+
+
+def _number(name: str, number: float, target: Target) -> Prediction:
+    low, high = (None, None) if target.margin is None else (number - target.margin, number + target.margin)
+    return Prediction(name, number, {name: number}, [name], low=low, high=high, decimals=target.decimals)
 
 
 class _Background(Generic[T]):

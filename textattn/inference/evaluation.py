@@ -81,16 +81,18 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     # Of a streamed data set the seed decides which rows are drawn, and of others which are set aside.
     seed = base.seed if data is None and base is not None else 0
     notes: list[str] = []
+    numbers = classifier.config.target is not None
     if data is None:
         original = origin_of(classifier).locate(config)
         if original != config:
             notes.append("the training data are read from the directory of the training")
         config = original
     if data is None and split in ("train", "validation", "test"):
-        corpus = prepare_splits(read_corpus(config, open_hub(config, seed)), config, seed)
+        corpus = prepare_splits(read_corpus(config, open_hub(config, seed), numbers=numbers), config, seed)
         rows = _own_split(classifier, corpus, split)
         return LoadedSplit(rows, notes + corpus.notes, _change_since_training(classifier, rows))
-    rows, more = read_split(config, split, classifier.labels, classifier.config.multi_label, seed)
+    multi_label = classifier.config.multi_label
+    rows, more = read_split(config, split, classifier.labels, multi_label, seed, numbers=numbers)
     return LoadedSplit(rows, notes + more)
 
 

@@ -39,7 +39,7 @@ def _html_of(answer: object) -> str:
 
 
 def prediction_html(prediction: Prediction) -> str:
-    """The labels given with their probabilities, then the most probable of the others."""
+    """The labels given with their probabilities, then the most probable of the others; or the number."""
     others = sorted(set(prediction.scores) - set(prediction.labels), key=lambda label: -prediction.scores[label])
     rest = _scored(prediction, others[:MOST_OTHERS], "span")
     if len(others) > MOST_OTHERS:
@@ -50,6 +50,9 @@ def prediction_html(prediction: Prediction) -> str:
 
 def answer_html(prediction: Prediction) -> str:
     """The labels given with their probabilities, within a line."""
+    if prediction.is_number:
+        interval = "" if prediction.interval is None else " ({} to {})".format(*prediction.interval)
+        return f"<bdi>{shown(prediction.label)}</bdi> <b>{prediction.shown_score}</b>{interval}"
     return " · ".join(_scored(prediction, prediction.labels, "b")) or "<b>no label</b>"
 
 

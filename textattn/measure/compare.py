@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from textattn.config import config_from_mapping, flat_settings
 from textattn.config.yaml12 import parse_yaml
 from textattn.errors import ConfigError, InputError, shell_command
-from textattn.measure.metrics import BOOTSTRAP_SAMPLES, Labels, headline_value
+from textattn.measure.compare_numbers import compare_number_pair
+from textattn.measure.metrics import BOOTSTRAP_SAMPLES, GREATER_IS_BETTER, headline_value
 from textattn.measure.multiple_tests import LEVEL, holm
 from textattn.storage.run_dir import RunDir
 
@@ -31,17 +32,22 @@ class Predictions:
     run: Path
     texts: pa.ChunkedArray
     labels: list[str]
-    """Label names."""
-    truth: Labels
-    """True labels: (rows,) ids, or (rows, labels) flags."""
-    decided: Labels
+    """Label names; none for numbers."""
+    truth: NDArray[Any]
+    """True labels: (rows,) ids, or (rows, labels) flags; or (rows,) numbers."""
+    decided: NDArray[Any]
     """Predicted labels, in the same form."""
     scores: NDArray[np.float64]
-    """Probabilities, (rows, labels)."""
+    """Probabilities, (rows, labels); of numbers the predicted ones, (rows, 1)."""
     metrics: dict[str, Any]
     """Metrics of the split, from metrics.json."""
     places: list[str] | None = None
     """The names of the rows; None in runs of earlier versions."""
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether numbers are predicted."""
+        return self.truth.dtype.kind == "f"
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -81,7 +87,7 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
     metric = str(loaded[0].metrics["headline"])
     pairs = [compare_pair(a, b, metric, examples, seed) for a, b in combinations(loaded, 2)]
     for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
-        better = pair["b"] if pair["difference"] > 0 else pair["a"]
+        better = pair["b"] if (pair["difference"] > 0) == GREATER_IS_BETTER[metric] else pair["a"]
         pair |= {"adjusted_p": adjusted, "better": better if adjusted <= LEVEL and pair["difference"] else None}
     return {
         "split": split,
@@ -110,15 +116,18 @@ def load_predictions(run: Path, split: str) -> Predictions:
     try:
         table = pq.read_table(path)
         labels = [name.removeprefix(SCORE) for name in table.column_names if name.startswith(SCORE)]
-        scores = np.column_stack([table[SCORE + label].to_numpy() for label in labels])
-        truth, decided = (_ids(table[name], labels) for name in ("label", "prediction"))
         places = table["id"].to_pylist() if "id" in table.column_names else None
+        if pa.types.is_floating(table["label"].type):
+            truth, decided = (table[name].to_numpy() for name in ("label", "prediction"))
+            return Predictions(run, table["text"], [], truth, decided, decided[:, None], metrics[split], places)
+        truth, decided = (_ids(table[name], labels) for name in ("label", "prediction"))
+        scores = np.column_stack([table[SCORE + label].to_numpy() for label in labels])
         return Predictions(run, table["text"], labels, truth, decided, scores, metrics[split], places)
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"damaged ({error})", place=str(path)) from None
 
 
-def _ids(names: pa.ChunkedArray, labels: list[str]) -> Labels:
+def _ids(names: pa.ChunkedArray, labels: list[str]) -> NDArray[Any]:
     number = {label: i for i, label in enumerate(labels)}
     if not pa.types.is_list(names.type):
         return np.array([number[name] for name in names.to_pylist()], np.int64)
@@ -129,7 +138,9 @@ def _ids(names: pa.ChunkedArray, labels: list[str]) -> Labels:
 
 
 def _check_same_texts(a: Predictions, b: Predictions, split: str) -> None:
-    if a.labels != b.labels:
+    if a.is_numeric != b.is_numeric:
+        reason = "one predicts numbers, the other labels"
+    elif a.labels != b.labels:
         reason = f"its labels are {', '.join(b.labels)} instead of {', '.join(a.labels)}"
     elif not a.texts.equals(b.texts):
         reason = "its texts are different"
@@ -143,6 +154,8 @@ def _check_same_texts(a: Predictions, b: Predictions, split: str) -> None:
 
 def compare_pair(a: Predictions, b: Predictions, metric: str, examples: int, seed: int) -> dict[str, Any]:
     """Compare two predictions of the same texts: an entry of `pairs` in `compare_runs`."""
+    if a.is_numeric:
+        return compare_number_pair(a, b, metric, examples, seed)
     from scipy.stats import binomtest
 
     right_a, right_b = a.correct, b.correct

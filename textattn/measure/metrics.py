@@ -20,7 +20,11 @@ GREATER_IS_BETTER = {
     "log_loss": False,
     "quadratic_kappa": True,
     "mae": False,
+    "rmse": False,
+    "r2": True,
+    "spearman": True,
 }
+LABEL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss")
 BOOTSTRAP_SAMPLES = 1000
 CALIBRATION_BINS = 15
 

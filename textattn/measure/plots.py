@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ORANGE, BLUE, VERMILLION, GRAY = "#e68a00", "#3477b8", "#d9571e", "#8c8c8c"
 TRAINING, CONFUSION, LABELS, RELIABILITY = "training.png", "confusion_matrix.png", "labels.png", "reliability.png"
+NUMBERS = "numbers.png"
 # If there are more labels, only the most confused ones are drawn.
 MOST_LABELS = 30
 LONGEST_LABEL = 24
@@ -47,6 +48,8 @@ def draw_plots(metrics: dict[str, Any], log: Sequence[dict[str, Any]], folder: P
     split = next((name for name in ("test", "validation") if name in metrics), None)
     if split is not None:
         measured = metrics[split]
+        if "mean_baseline" in measured:
+            return drawn
         if "confusion_matrix" in measured:
             draw_confusion(measured, split, folder / CONFUSION)
             drawn.append(CONFUSION)

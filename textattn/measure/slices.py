@@ -82,7 +82,7 @@ def slice_by(column: str, values: Sequence[object], scores: Floats) -> Slicing:
     Args:
         column: its name.
         values: (rows,) of any kind; None and "" are the value "(empty)".
-        scores: (rows,) of `row_scores`.
+        scores: (rows,) of `row_scores`, or other numbers of which larger ones are better.
     """
     names = _ranges(values) or [_name(value) for value in values]
     counts = Counter(names)
@@ -120,12 +120,15 @@ def _slice(name: str, chosen: NDArray[np.bool_], scores: Floats, *, tested: bool
 
 
 def interval(scores: Floats) -> tuple[float, float]:
-    """The 95 % interval of the mean of scores: Wilson's for 0 and 1, for others by the normal distribution."""
+    """The 95 % interval of the mean of scores: Wilson's for 0 and 1, for others by the normal distribution, for shares
+    between 0 and 1."""
     figure = float(scores.mean())
     if _is_binary(scores):
         return wilson(figure, len(scores))
     half = 1.96 * float(scores.std(ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else 1.0
-    return max(0.0, figure - half), min(1.0, figure + half)
+    low, high = figure - half, figure + half
+    is_share = scores.min() >= 0 and scores.max() <= 1
+    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 
 def _p_value(own: Floats, others: Floats) -> float:

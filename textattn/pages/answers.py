@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,9 @@ class SplitAnswers:
 
     split: str
     labels: list[str]
-    truth: Labels
-    """(rows,) class ids, or (rows, labels) 0/1 for multi-label."""
-    decided: Labels
+    truth: NDArray[Any]
+    """(rows,) class ids, or (rows, labels) 0/1 for multi-label, or (rows,) numbers."""
+    decided: NDArray[Any]
     """The predicted labels, in the same form."""
     probs: Floats
     """(rows, labels)"""

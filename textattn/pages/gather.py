@@ -17,6 +17,7 @@ from textattn.measure.selective import Answers, selective
 from textattn.measure.slices import Slicing, corrected, row_scores, slice_by
 from textattn.pages.answers import SplitAnswers
 from textattn.pages.cases import Case, Cells, Errors, find_cells, find_errors
+from textattn.pages.numbers import Numbers, numbers_of
 from textattn.pages.words import stored_lexicon
 from textattn.storage.files import read_json
 from textattn.storage.records import Environment
@@ -96,6 +97,8 @@ class RunReport:
     words: Mapping[str, list[Entry]] = field(default_factory=dict)
     num_weighed: int = 0
     """The number of texts from which the words come."""
+    numbers: Numbers | None = None
+    """Of a model that predicts numbers, in place of all above that is about labels."""
 
     @property
     def audit(self) -> tuple[str, str] | None:
@@ -134,8 +137,11 @@ def gather(
     if answers is None or answers.split not in metrics:
         return report
     words, num_weighed = stored_lexicon(run.attention(answers.split), classifier)
-    scores = row_scores(answers.truth, answers.decided)
     sliced = {**dict([_lengths(answers)]), **(columns or {})}
+    if classifier.config.target is not None:
+        numbers = numbers_of(answers, metrics, classifier, sliced)
+        return replace(report, numbers=numbers, words=words, num_weighed=num_weighed)
+    scores = row_scores(answers.truth, answers.decided)
     return replace(
         report,
         measured=_measured(answers, metrics),
@@ -269,6 +275,9 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "per_label": {row.name: {key: getattr(row, key) for key in ROW_KEYS} for row in m.labels},
             "ece": m.metrics["ece"],
         }
+    if report.numbers is not None:
+        audit = None if report.audit is None else {"level": report.audit[0], "verdict": report.audit[1]}
+        return value | report.numbers.to_json() | {"audit": audit}
     value["selective"] = report.selective
     if report.errors is not None:
         errors = report.errors

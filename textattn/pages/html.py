@@ -8,7 +8,7 @@ from string import Template
 
 from textattn.explain.html import asset
 from textattn.inference.markup import shown
-from textattn.pages import figures, summary, texts
+from textattn.pages import figures, number_figures, summary, texts
 from textattn.pages.gather import RunReport
 
 # Settings of the data and the output are shown elsewhere or say nothing about the model.
@@ -50,6 +50,10 @@ def render_report(report: RunReport) -> str:
 def _sections(report: RunReport) -> Iterator[tuple[str, str, str]]:
     """Identifier, title and content of each section that has any."""
     m = report.measured
+    if report.numbers is not None:
+        yield "scatter", "Predicted and true", number_figures.scatter(report.numbers)
+        yield "slices", "Where it is worse", number_figures.slices(report.numbers)
+        yield "errors", "The largest errors", number_figures.errors(report.numbers)
     if m is not None:
         cells = f'<div id="cells">{texts.cells(report)}</div>'
         if not m.multi_label:
@@ -64,7 +68,7 @@ def _sections(report: RunReport) -> Iterator[tuple[str, str, str]]:
     if report.errors is not None and report.errors.surest:
         yield "errors", "The surest errors", texts.errors(report.errors)
     if any(report.words.values()):
-        yield "words", "Words of each label", texts.words(report)
+        yield "words", "Words of each label" if m is not None else "Words for more and less", texts.words(report)
     if m is not None:
         temperature = float(report.metrics.get("temperature", 1.0))
         yield "calibration", "Can its scores be believed?", figures.calibration(m, temperature)
@@ -78,8 +82,9 @@ def _facts(report: RunReport) -> str:
     if environment is None:
         return ""
     splits = ", ".join(f"{split.num_examples:,} {name}" for name, split in environment.dataset.splits.items())
+    of = shown(report.labels[0]) if len(report.labels) == 1 else f"{len(report.labels):,} labels"
     return (
-        f"{shown(_short(environment.dataset.source))} · {splits} · {len(report.labels):,} labels · "
+        f"{shown(_short(environment.dataset.source))} · {splits} · {of} · "
         f"{shown(environment.started[:10])} · textattn {shown(environment.textattn)}"
     )
 
@@ -97,7 +102,8 @@ def _about(report: RunReport) -> str:
         rows.append(("Headline", shown(figures.meaning(m))))
         if cut := m.metrics.get("num_truncated"):
             rows.append(("Truncated", f"{cut:,} of {m.count:,} {m.split} texts are longer than the model reads"))
-    rows.append(("Labels", ", ".join(f"<bdi>{shown(label)}</bdi>" for label in report.labels)))
+    title = "Labels" if len(report.labels) > 1 else "Numbers"
+    rows.append((title, ", ".join(f"<bdi>{shown(label)}</bdi>" for label in report.labels)))
     environment = report.environment
     if environment is not None:
         dataset = environment.dataset

@@ -49,7 +49,7 @@ def stored_report(classifier: Classifier, by: Sequence[str] = (), split: str | N
     answers = None if chosen is None else _answers(classifier, chosen)
     if answers is None and by:
         raise InputError("the run has measured no split, so that there are no slices", setting=Option("by"))
-    if "selective" not in metrics and answers is not None:
+    if "selective" not in metrics and answers is not None and classifier.config.target is None:
         metrics["selective"] = _selective(classifier, answers, measured)
     return gather(run, metrics, classifier, answers, _columns(classifier, answers, by))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textattn.inference.markup import shown
+from textattn.pages import number_figures
 from textattn.pages.figures import confusions, suggested, unit
 from textattn.pages.gather import Measured, RunReport
 from textattn.pages.wording import bar, figure_interval, interval, metric_name, name, number, percent
@@ -12,7 +13,10 @@ TRUST = {"good": "Good evidence", "part": "Part of the evidence", "none": "No ev
 
 def cards(report: RunReport) -> str:
     """The answers to the first questions about a run."""
-    found = [_quality(report), _alone(report), _first_errors(report), _trust(report)]
+    if report.numbers is not None:
+        found = [*number_figures.cards(report.numbers), _trust(report)]
+    else:
+        found = [_quality(report), _alone(report), _first_errors(report), _trust(report)]
     inner = "".join(f'<section class="card">{content}</section>' for content in found if content)
     return f'<div class="cards">{inner}</div>' if inner else ""
 
@@ -26,6 +30,11 @@ def _quality(report: RunReport) -> str:
                 "<h2>Is it good?</h2><p>Nothing was measured: the data have neither a validation nor a test split.</p>"
             )
         metric, between = folds["headline"], folds["interval_95"]
+        if "mean_baseline" in folds:
+            return (
+                f'<h2>How far off is it?</h2><p class="big">{folds[metric]:.3g}</p>'
+                f"<p>{metric_name(metric)} in cross-validation on the training texts</p>"
+            )
         return (
             f'<h2>Is it good?</h2><p class="big">{percent(folds[metric])}</p>'
             f"<p>{metric_name(metric)} in cross-validation on the training texts; "

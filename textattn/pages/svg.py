@@ -154,3 +154,21 @@ def curve(points: Sequence[Point], name: str, css: str, best: Point | None = Non
         x, y = plot.at(*best)
         content.append(f'<circle class="best" cx="{x:.1f}" cy="{y:.1f}" r="6"><title>selected model</title></circle>')
     return plot.wrap("".join(content), f"{name} over the steps of training")
+
+
+def scatter(points: Sequence[Point], name: str) -> str:
+    """Predicted over true numbers, with the line on which both are equal."""
+    low, high = (choose(value for point in points for value in point) for choose in (min, max))
+    room = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+    ends = (low - room, high + room)
+    plot = Plot(ends, ends, height=380)
+    (x, y), (to_x, to_y) = plot.at(ends[0], ends[0]), plot.at(ends[1], ends[1])
+    content = [
+        plot.frame(f"true {shown(name)}", f"predicted {shown(name)}"),
+        f'<path class="ideal" d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}"/>',
+    ]
+    for point in points:
+        x, y = plot.at(*point)
+        title = f"true {point[0]:.4g}, predicted {point[1]:.4g}"
+        content.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{title}</title></circle>')
+    return plot.wrap("".join(content), f"Predicted {name} over the true ones")

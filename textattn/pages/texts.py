@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from textattn.explain.explanations import Explanation
 from textattn.explain.lexicon import Entry
 from textattn.explain.marked_text import Shape, body_html
 from textattn.explain.marks import number
@@ -92,20 +93,22 @@ def _article(position: int, case: Case, index: Mapping[str, str]) -> str:
     doubt = '<p class="doubt">label in doubt</p>' if case.suspect else ""
     return (
         f'<article data-gold="{gold}" data-given="{given}" data-suspect="{int(case.suspect)}"><header>'
-        f'<p class="place">{position} · {_place(case)}</p>{answer}'
-        f'<p class="marker wrong">✗ true: {names(case.gold)}</p>{doubt}</header><div>{_marked(case)}</div></article>'
+        f'<p class="place">{position} · {place(case.where, case.row)}</p>{answer}'
+        f'<p class="marker wrong">✗ true: {names(case.gold)}</p>{doubt}</header>'
+        f"<div>{marked(case.text, case.explanation)}</div></article>"
     )
 
 
-def _place(case: Case) -> str:
+def place(where: str | None, row: int) -> str:
+    """Where a text stands."""
     # Where the file lies is nobody's business who is shown the page.
-    return shown(_FOLDERS.sub("", case.where)) if case.where is not None else f"row {case.row:,}"
+    return shown(_FOLDERS.sub("", where)) if where is not None else f"row {row:,}"
 
 
-def _marked(case: Case) -> str:
-    explanation = case.explanation
+def marked(text: str, explanation: Explanation | None) -> str:
+    """A text with its words marked, if it was explained."""
     if explanation is None:
-        return f'<div class="text" dir="auto">{escape(visible(case.text), quote=False)}</div>'
+        return f'<div class="text" dir="auto">{escape(visible(text), quote=False)}</div>'
     why = "where it looked"
     if explanation.signed:
         against = "" if explanation.against is None else f" rather than {name(explanation.against)}"
@@ -134,7 +137,7 @@ def _cell(cell: tuple[int, int], cases: Sequence[Case], found: Cells, labels: Se
     how = f"{count:,} text{'s' * (count != 1)}, {order}"
     how += f"; {len(cases):,} are shown" if len(cases) < count else ""
     items = "".join(
-        f'<li><span class="place">{_place(case)} · {case.score:.3f}</span>'
+        f'<li><span class="place">{place(case.where, case.row)} · {case.score:.3f}</span>'
         f'<span class="plain" dir="auto">{escape(visible(case.text), quote=False)}</span></li>'
         for case in cases
     )

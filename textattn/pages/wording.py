@@ -12,6 +12,9 @@ METRICS = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
 }
 MEANINGS = {
     "accuracy": "the share of texts with the right answer",

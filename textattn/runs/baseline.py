@@ -31,7 +31,7 @@ NAME, MODEL = "baseline", "model"
 
 
 def train_baseline(data: TrainingData, report: Report) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Train a logistic regression on the TF-IDF of words and pairs of words.
+    """Train a logistic regression on the TF-IDF of words and pairs of words; for numbers a ridge regression.
 
     Characters are used instead of words if the tokenizer reads characters or formulas.
 
@@ -72,19 +72,20 @@ def train_baseline(data: TrainingData, report: Report) -> tuple[dict[str, Any], 
             model = _fit(features, train, strength)
             value = 0.0
             if validation is not None:
-                probs = _probabilities(model, found["validation"], len(corpus.labels))
+                probs = _answers(model, found["validation"], task)
                 value = task.selection_value(metric, validation.labels, probs)
                 value = value if GREATER_IS_BETTER[metric] else -value
             if best is None or value > best[0]:
                 best = value, strength, model
             advance(number)
     assert best is not None
-    probs_of = {name: _probabilities(best[2], part, len(corpus.labels)) for name, part in found.items()}
+    probs_of = {name: _answers(best[2], part, task) for name, part in found.items()}
     thresholds = task.neutral_thresholds
     if validation is not None:
         thresholds = task.choose_thresholds(validation.labels, probs_of["validation"])
+        task = task.calibrated(validation.labels, probs_of["validation"])
     facts: dict[str, Any] = {
-        "model": f"TF-IDF of {unit} and pairs of them, logistic regression",
+        "model": f"TF-IDF of {unit} and pairs of them, {'ridge' if train.is_numeric else 'logistic'} regression",
         "num_features": features.shape[1],
         "C": best[1],
     }
@@ -134,7 +135,7 @@ def _predictions(name: str, split: Split, task: Task, probs: Floats, metrics: di
 
 def _fit(features: Any, train: Split, strength: float) -> Any:
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
     with warnings.catch_warnings():
@@ -142,14 +143,19 @@ def _fit(features: Any, train: Split, strength: float) -> Any:
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
         warnings.filterwarnings("ignore", message="Label not .* is present in all training examples")
+        if train.is_numeric:
+            return Ridge(alpha=1 / strength).fit(features, train.labels)
         if train.labels.ndim == 2:
             return OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear")).fit(features, train.labels)
         solver = "liblinear" if len(np.unique(train.labels)) == 2 else "lbfgs"
         return LogisticRegression(C=strength, solver=solver, max_iter=300).fit(features, train.labels)
 
 
-def _probabilities(model: Any, features: Any, num_labels: int) -> Floats:
-    """The probabilities, (rows, num_labels), which are 0 for a label that no training text has."""
+def _answers(model: Any, features: Any, task: Task) -> Floats:
+    """The probabilities, (rows, num_labels), which are 0 for a label that no training text has; or the numbers."""
+    target, num_labels = task.target, len(task.labels)
+    if target is not None:
+        return np.asarray(model.predict(features), np.float64).clip(target.minimum, target.maximum)[:, None]
     found = np.asarray(model.predict_proba(features), dtype=np.float64)
     if found.shape[1] == num_labels:
         return found
@@ -161,11 +167,18 @@ def _probabilities(model: Any, features: Any, num_labels: int) -> Floats:
 def in_words(against: dict[str, Any], metric: str) -> str:
     """A sentence that says whether the model is better than the baseline."""
     low, high = against["interval_95"]
-    p = against["mcnemar_p"]
     if low <= 0 <= high:
         verdict = "not clearly different from the linear baseline"
     else:
-        verdict = f"clearly {'better' if against['difference'] > 0 else 'worse'} than the linear baseline"
+        is_better = (against["difference"] > 0) == GREATER_IS_BETTER[metric]
+        verdict = f"clearly {'better' if is_better else 'worse'} than the linear baseline"
+    if "mcnemar_p" not in against:
+        return (
+            f"The model is {verdict}: {metric} {against['difference']:+.4g} on {against['split']} "
+            f"(95 % interval {low:+.4g} to {high:+.4g}, Wilcoxon p = {against['p']:.2g}). "
+            f"It is closer to the truth for {against['b_closer']:,} texts, the baseline for {against['a_closer']:,}."
+        )
+    p = against["mcnemar_p"]
     return (
         f"The model is {verdict}: {metric} {against['difference']:+.4f} on {against['split']} "
         f"(95 % interval {low:+.4f} to {high:+.4f}, McNemar p = {p:.2g}). "

@@ -21,7 +21,9 @@ EXAMPLES_PER_GROUP = 256
 
 
 def _names(task: Task, labels: Labels) -> pa.Array:
-    """The name of the label of each row, or with multi-label data the list of names."""
+    """The name of the label of each row, with multi-label data the list of names, or the number."""
+    if task.target is not None:
+        return pa.array(labels, pa.float64())
     if task.multi_label:
         return pa.array(task.names(labels), pa.list_(pa.string()))
     return pa.array(task.labels).take(pa.array(labels))
@@ -30,18 +32,21 @@ def _names(task: Task, labels: Labels) -> pa.Array:
 def write_predictions(path: Path, classifier: Classifier, split: Split, probs: NDArray[np.floating[Any]]) -> None:
     """Write the columns row, id, text, label, prediction, score, and `score:<label>` for each label.
 
+    Of numbers, `low` and `high` take the place of the scores: the ends of the interval of each prediction.
+
     The id of a row is its value in the column `data.id`, or its file and line.
     """
     task = classifier.task
     gold = _names(task, split.labels)
     prediction = _names(task, task.decide(probs, classifier.config.thresholds))
-    scores = {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(task.labels)}
-    others = {
-        "label": gold,
-        "prediction": prediction,
-        "score": pa.array(probs[np.arange(len(probs)), task.top(probs)]),
-        **scores,
-    }
+    others = {"label": gold, "prediction": prediction}
+    if task.target is not None:
+        margin = np.nan if task.target.margin is None else task.target.margin
+        ends = {"low": probs[:, 0] - margin, "high": probs[:, 0] + margin}
+        others |= {name: pa.array(end, from_pandas=True) for name, end in ends.items()}
+    else:
+        others["score"] = pa.array(probs[np.arange(len(probs)), task.top(probs)])
+        others |= {f"score:{label}": pa.array(probs[:, i]) for i, label in enumerate(task.labels)}
     types = [
         ("row", pa.int64()),
         ("id", pa.string()),

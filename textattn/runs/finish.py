@@ -14,6 +14,7 @@ from textattn.errors import CheckFailed, InputError
 from textattn.export.onnx_model import export_onnx
 from textattn.inference.classifier import Classifier
 from textattn.inference.session import Floats
+from textattn.measure.number_plots import NUMBERS, draw_numbers
 from textattn.measure.plots import draw_plots
 from textattn.pages.answers import SplitAnswers
 from textattn.pages.gather import gather, selective_of
@@ -88,10 +89,11 @@ def finish(
     if output.audit_examples:
         metrics["audit"] = audit_briefly(classifier, data, report)
     answers = {name: SplitAnswers.of(classifier, splits[name], probs[name]) for name in measured}
-    if (found := selective_of({name: one.scored for name, one in answers.items()})) is not None:
+    is_labelled = classifier.config.target is None
+    if is_labelled and (found := selective_of({name: one.scored for name, one in answers.items()})) is not None:
         metrics["selective"] = found
     if output.plots:
-        metrics["plots"] = _draw(metrics, history, run, report)
+        metrics["plots"] = _draw(metrics, history, run, answers, report)
     if output.report:
         _write_report(run, metrics, classifier, answers.get("test") or answers.get("validation"), report)
     metrics["seconds"]["total"] = round(time.time() - started, 1)
@@ -131,10 +133,14 @@ def _calibrate(classifier: Classifier, data: TrainingData, logits: dict[str, Flo
     classifier.config = replace(classifier.config, temperature=temperature)
     # Thresholds are part of the model, so they are always set: without validation rows, to neutral values.
     thresholds = data.task.neutral_thresholds if folds is None else folds.thresholds
+    target = classifier.config.target
+    if target is not None and folds is not None:
+        target = replace(target, margin=folds.margin)
     if validation is not None:
         probs = classifier.logits_to_probabilities(logits["validation"])
         thresholds = data.task.choose_thresholds(validation.labels, probs)
-    classifier.config = replace(classifier.config, thresholds=thresholds)
+        target = data.task.calibrated(validation.labels, probs).target
+    classifier.config = replace(classifier.config, thresholds=thresholds, target=target)
 
 
 def _measure(classifier: Classifier, data: TrainingData, logits: dict[str, Floats], probs: Probabilities) -> Measured:
@@ -142,7 +148,7 @@ def _measure(classifier: Classifier, data: TrainingData, logits: dict[str, Float
     uncalibrated = classifier.uncalibrated()
     splits = data.corpus.splits()
     return {
-        name: data.task.measure(
+        name: classifier.task.measure(
             splits[name].labels,
             probs[name],
             headline=data.metric,
@@ -204,10 +210,17 @@ def _write_report(
         report.note(f"the report could not be written ({type(error).__name__}: {error})")
 
 
-def _draw(metrics: dict[str, Any], history: History, run: RunDir, report: Report) -> list[str]:
+def _draw(
+    metrics: dict[str, Any], history: History, run: RunDir, answers: dict[str, SplitAnswers], report: Report
+) -> list[str]:
     """Draw the plots. An error, such as a label that cannot be drawn, must not end a run whose model is trained."""
     try:
-        return draw_plots(metrics, history.log_history, run.plots)
+        drawn = draw_plots(metrics, history.log_history, run.plots)
+        numeric = answers.get("test") or answers.get("validation")
+        if numeric is not None and numeric.truth.dtype.kind == "f":
+            draw_numbers(numeric.truth, numeric.decided, numeric.labels[0], numeric.split, run.plots / NUMBERS)
+            drawn.append(NUMBERS)
+        return drawn
     except Exception as error:
         report.note(f"the plots could not be drawn ({type(error).__name__}: {error})")
         return []

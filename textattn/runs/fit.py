@@ -13,7 +13,7 @@ import torch
 from textattn.errors import Elsewhere, Setting, TrainingError
 from textattn.inference.session import run_in_batches
 from textattn.inference.torch_session import TorchSession
-from textattn.measure.metrics import GREATER_IS_BETTER, log_loss
+from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Evaluation, Report, Step
 from textattn.runs.checkpoints import save_state
 from textattn.runs.setup import Setup
@@ -107,7 +107,7 @@ class _Fitting:
         logits[rows] = share
         self.processes.sum(torch.from_numpy(logits))
         probs = task.probabilities(logits)
-        self.validation_loss = log_loss(validation.labels, probs)
+        self.validation_loss = task.validation_loss(validation.labels, probs)
         return task.selection_value(self.metric, validation.labels, probs)
 
     def _on_evaluation(self, event: Evaluation) -> None:

@@ -162,4 +162,6 @@ def _measure(
         seed=data.config.seed,
     )
     by_epoch = [[at / per_epoch, defined.get(at)] for at in values]
-    return Folds(measured, num_folds, best / per_epoch, by_epoch, temperature, thresholds)
+    target = task.calibrated(labels, probs).target
+    margin = None if target is None else target.margin
+    return Folds(measured, num_folds, best / per_epoch, by_epoch, temperature, thresholds, margin)

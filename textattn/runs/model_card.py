@@ -13,7 +13,7 @@ import yaml
 
 from textattn.config import Config
 from textattn.inference.visible import one_line, visible
-from textattn.measure.plots import CONFUSION, LABELS, RELIABILITY, TRAINING
+from textattn.measure.plots import CONFUSION, LABELS, NUMBERS, RELIABILITY, TRAINING
 from textattn.runs.baseline import in_words
 from textattn.storage.model_files import SavedConfig
 from textattn.storage.records import DatasetRecord, Environment
@@ -29,13 +29,20 @@ SHOWN = (
     "log_loss",
     "brier",
     "ece",
+    "mae",
+    "rmse",
+    "r2",
+    "spearman",
 )
+# Of the baseline, beside its headline.
+SUMMARY = ("macro_f1", "log_loss", "ece", "rmse", "r2")
 # Punctuation that means something inside a line of Markdown, also in the dialects of GitHub and the Hub, where a bare
 # address becomes a link, @name a mention and $x$ a formula.
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~!:@#$]|(?<=[wW]{3})\.")
 PICTURES = {
     TRAINING: "Training loss and validation metric over the steps",
     CONFUSION: "Predictions for each true label",
+    NUMBERS: "Predicted over true numbers, and the errors",
     LABELS: "Precision, recall and F1 of each label",
     RELIABILITY: "Accuracy of predictions by their probability, and the number of predictions",
 }
@@ -58,7 +65,7 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
         _yaml(_metadata(dataset, measured)),
         "---",
         "",
-        f"# Text classifier: {', '.join(map(_text, model.labels[:8]))}{' …' if len(model.labels) > 8 else ''}",
+        _title(model),
         "",
         f"Trained by textattn {environment.textattn} on {_code(dataset.source)}: "
         + ", ".join(f"{split.num_examples:,} {name}" for name, split in dataset.splits.items())
@@ -70,13 +77,11 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
         *_table(measured),
     ]
     for name, split in measured.items():
-        interval, majority = split["interval_95"], split["majority_class"]
-        metric = "accuracy" if "accuracy" in majority else "micro_f1"
+        interval = split["interval_95"]
         lines += [
             "",
-            f"On {name}, the 95 % interval of {interval['metric']} is {interval['low']:.4f} to {interval['high']:.4f} "
-            f"({interval['samples']} bootstrap resamples). Always predicting {_code(majority['label'])} would "
-            f"give {metric} {majority[metric]:.4f}.",
+            f"On {name}, the 95 % interval of {interval['metric']} is {_number(interval['low'])} to "
+            f"{_number(interval['high'])} ({interval['samples']} bootstrap resamples). {_always(split)}",
         ]
     if len(measured) == 2:
         lines += [
@@ -97,7 +102,7 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
             f"Probabilities are calibrated on {where} (temperature {temperature:.3f}, Guo et al. 2017). The expected "
             f"calibration error was {last['ece_uncalibrated']:.4f} before and is {last['ece']:.4f} after calibration.",
         ]
-    if last is not None:
+    if last is not None and "per_class" in last:
         lines += ["", "| label | precision | recall | F1 | texts |", "|---|---|---|---|---|"]
         for label, row in last["per_class"].items():
             cells = [_text(label), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
@@ -121,13 +126,41 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
     return "\n".join(lines)
 
 
+def _title(model: SavedConfig) -> str:
+    if model.target is not None:
+        return f"# Numbers from texts: {_text(model.labels[0])}"
+    return f"# Text classifier: {', '.join(map(_text, model.labels[:8]))}{' …' if len(model.labels) > 8 else ''}"
+
+
+def _always(split: dict[str, Any]) -> str:
+    """What a model without texts would reach, and of numbers how often their intervals are right."""
+    if "mean_baseline" in split:
+        mean, interval = split["mean_baseline"], split["interval"]
+        said = f"Always predicting the mean, {mean['prediction']:.4g}, would give mae {mean['mae']:.4g}."
+        if interval is not None:
+            said += (
+                f" The intervals are {interval['margin']:.4g} to each side of the prediction. They should cover "
+                f"{interval['wanted_coverage']:.0%} of the true numbers, and cover {interval['coverage']:.1%}."
+            )
+        return said
+    majority = split["majority_class"]
+    metric = "accuracy" if "accuracy" in majority else "micro_f1"
+    return f"Always predicting {_code(majority['label'])} would give {metric} {majority[metric]:.4f}."
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
 def _against(baseline: dict[str, Any] | None) -> list[str]:
     """The section that compares the model with a linear model."""
     if baseline is None or baseline["against"] is None:
         return []
     against = baseline["against"]
     measured = baseline[against["split"]]
-    shown = [f"{name} {measured[name]:.4f}" for name in (measured["headline"], "macro_f1", "log_loss", "ece")]
+    shown = [
+        f"{name} {measured[name]:.4f}" for name in (measured["headline"], *SUMMARY) if measured.get(name) is not None
+    ]
     return [
         "",
         "## Comparison with a linear model",
@@ -197,8 +230,8 @@ def _cross_validated(folds: dict[str, Any], epochs: int) -> str:
     metric, interval = folds["headline"], folds["interval_95"]
     return (
         f"Training stopped after {folds['epoch']:g} of {epochs} epochs, because the predictions of cross-validation "
-        f"were best there: {metric} {folds[metric]:.4f} (95 % interval {interval['low']:.4f} to "
-        f"{interval['high']:.4f}). The {folds['num_examples']:,} training texts were divided into "
+        f"were best there: {metric} {folds[metric]:.4f} (95 % interval {_number(interval['low'])} to "
+        f"{_number(interval['high'])}). The {folds['num_examples']:,} training texts were divided into "
         f"{folds['num_folds']} folds, and the texts of each fold were predicted by a model trained on the other folds."
     )
 
@@ -250,7 +283,7 @@ def _metadata(dataset: DatasetRecord, measured: dict[str, Any]) -> dict[str, Any
             | ({"revision": dataset.revision} if on_hub else {}),
             "metrics": [
                 {"type": metric, "value": split[metric]}
-                for metric in ("accuracy", "macro_f1", "micro_f1")
+                for metric in ("accuracy", "macro_f1", "micro_f1", "mae", "rmse", "r2")
                 if split.get(metric) is not None
             ],
         }

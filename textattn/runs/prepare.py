@@ -76,7 +76,8 @@ def _read(
     data = config.data
     if data.test_fraction is None and config.training.cross_validation is not None:
         data = data.model_copy(update={"test_fraction": 0.0})  # the folds measure the model
-    corpus = prepare_splits(read_corpus(data, opened), data, config.seed)
+    numbers = config.task == "regression"
+    corpus = prepare_splits(read_corpus(data, opened, numbers=numbers), data, config.seed)
     if teacher is not None:
         corpus = with_pseudo_labels(corpus, teacher, str(config.data.teacher), report)
     resolved, note = resolve_recipe(config, corpus.train)

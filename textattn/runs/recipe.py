@@ -82,9 +82,15 @@ def _facts(train: Split) -> Facts:
         tokens=(sum(words) + alone) * len(train) / len(texts),
         formulas=sum(map(_is_formula, texts)) / len(texts),
         without_spaces=alone / max(letters, 1),
-        num_labels=len(np.unique(train.labels)) if train.labels.ndim == 1 else train.labels.shape[1],
+        num_labels=_num_labels(train),
         multi_label=train.labels.ndim == 2,
     )
+
+
+def _num_labels(train: Split) -> int:
+    if train.is_numeric:
+        return 1
+    return len(np.unique(train.labels)) if train.labels.ndim == 1 else int(train.labels.shape[1])
 
 
 def _is_formula(text: str) -> bool:
@@ -117,9 +123,9 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "model.num_heads": _heads(config),
             "model.dropout.words": 0.05,
             "model.dropout.embedding": 0.2,
-            "training.epochs": 20,
+            "training.epochs": 40 if config.task == "regression" else 20,
             "training.batch_size": 32,
-            "training.label_smoothing": 0.1,
+            "training.label_smoothing": 0.0 if config.task == "regression" else 0.1,
         }
     # The number of texts to train on in all epochs together, and the minimum number of epochs.
     shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
@@ -164,7 +170,7 @@ def _anchor(facts: Facts, config: Config) -> str:
     fits = config.model.encoder != "none" and attention.learns_weights and attention.additive
     if not fits or facts.multi_label:
         return "none"
-    return "values" if facts.num_labels == 2 else "states"
+    return "values" if facts.num_labels <= 2 else "states"
 
 
 def _heads(config: Config) -> int:

@@ -19,7 +19,10 @@ from textattn.storage.run_folder import in_order, new_directory
 from textattn.training.placement import choose_placement
 from textattn.training.processes import join_processes
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "ece")
+METRICS = (
+    "accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "auroc", "log_loss", "ece", "quadratic_kappa", "mae",
+    "rmse", "r2", "spearman",
+)  # fmt: skip
 PREFIX = "seed-"
 
 

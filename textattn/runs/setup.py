@@ -109,7 +109,12 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]
     model.embedding.weight.requires_grad_(not config.model.vectors.freeze)
     model_config = SavedConfig(
-        architecture.to_dict(), task.labels, task.multi_label, task.output, text_columns(config.data)
+        architecture.to_dict(),
+        task.labels,
+        task.multi_label,
+        task.output,
+        text_columns(config.data),
+        target=task.target,
     )
     weights = class_weights(config.training, task, data.corpus.train.labels, placement.device)
     return Setup(data, model.to(placement.device), model_config, placement, facts, weights)

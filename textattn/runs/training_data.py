@@ -35,12 +35,13 @@ class TrainingData:
 
     @cached_property
     def task(self) -> Task:
-        """The classification task: the labels, and whether a text can have several of them.
+        """What is predicted: the labels, and whether a text can have several of them; or a number.
 
         Raises:
             ConfigError: `model.output` does not fit the labels.
         """
-        return choose_task(self.config, self.corpus.labels, self.corpus.multi_label)
+        numbers = self.corpus.train.labels if self.corpus.train.is_numeric else None
+        return choose_task(self.config, self.corpus.labels, self.corpus.multi_label, numbers)
 
     @property
     def metric(self) -> str:
@@ -58,7 +59,7 @@ class TrainingData:
         evidence = None
         if self.config.training.attention_supervision:
             evidence = evidence_of(train, self.tokenizer, tokens)
-        return Examples(tokens, train.labels, self.tokenizer.pad_id, evidence)
+        return Examples(tokens, self.task.encode(train.labels), self.tokenizer.pad_id, evidence)
 
     def labelled_by_people(self) -> TrainingData:
         """These data without the texts that a teacher labelled."""

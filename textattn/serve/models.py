@@ -109,6 +109,7 @@ class ServedModel:
             "path": str(self.model.path),
             "labels": config.labels,
             "multi_label": config.multi_label,
+            "decimals": None if config.target is None else config.target.decimals,
             "text_columns": config.text_columns,
             "summary": config.summary(),
             "runtime": self.model.runtime,

@@ -135,11 +135,13 @@ class Prediction(BaseModel):
     )
 
     label: str | None = Field(description="The most probable label; null if it is too unsure, or the text unreadable.")
-    score: float = Field(description="Its probability.")
+    score: float = Field(description="Its probability; or the number, if the model predicts one.")
     labels: list[LabelScore] = Field(
         default_factory=list, description="Of a model that gives several labels: those that are given."
     )
     scores: list[LabelScore] = Field(default_factory=list, description="With top_k of more than 1.")
+    low: float | None = Field(default_factory=_absent, description="Of a number: the lower end of its interval.")
+    high: float | None = Field(default_factory=_absent, description="Its upper end.")
     unknown: float = Field(description="The share of the tokens that the model has never seen.")
     text: str
 
@@ -225,6 +227,7 @@ class ModelFacts(BaseModel):
     path: str
     labels: list[str]
     multi_label: bool
+    decimals: int | None = Field(description="Of a model that predicts numbers: the digits to show; null for labels.")
     text_columns: list[str]
     summary: str
     runtime: str

@@ -16,16 +16,17 @@ from textattn.errors import Hint, InputError, shell_command
 from textattn.storage.checksums import CHECKSUMS, checksum, damaged, from_bytes
 from textattn.storage.reading import LARGEST_JSON, check_regular, parse_json, read_regular, too_large
 from textattn.storage.run_dir import CONFIG, ONNX, ONNX_INT8, TOKENIZER, WEIGHTS
+from textattn.storage.target import Target
 
 FORMAT_VERSION = 1
-OUTPUTS = ("softmax", "sigmoid", "ordinal")
+OUTPUTS = ("softmax", "sigmoid", "ordinal", "number")
 # The entries of the architecture that every version has written, with their types.
 ARCHITECTURE = {
     "vocab_size": int, "num_outputs": int, "embedding_dim": int, "hidden_size": int, "num_layers": int,
     "encoder": str, "attention": str, "bidirectional": bool,
 }  # fmt: skip
 LARGEST_SIZE = 2**31
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 # Limits for the size of files, in bytes, against damaged and malicious ones. The ONNX format limits graphs to 2 GiB.
 # All files but the weights are small: the largest tokenizers have 34 MB.
 LARGEST = {ONNX: 2**31, ONNX_INT8: 2**31, WEIGHTS: 2**33, TOKENIZER: 2**26, CHECKSUMS: 2**16}
@@ -185,13 +186,15 @@ class SavedConfig:
     """The names of the labels, in the order of the outputs."""
     multi_label: bool
     output: str
-    """softmax, sigmoid or ordinal."""
+    """softmax, sigmoid, ordinal or number."""
     text_columns: list[str]
     """The columns of the training data that contained the text."""
     thresholds: list[float] | None = None
     """Multi-label models only: a text gets a label if its probability is at least this high; one value per label."""
     temperature: float = 1.0
     """The logits are divided by this value before they are turned into probabilities."""
+    target: Target | None = None
+    """The scale of the numbers that the model predicts; None for labels."""
 
     def summary(self) -> str:
         """Describe the parts of the model in one line."""
@@ -206,13 +209,20 @@ class SavedConfig:
             parts.append(f"n-grams of up to {longest} token{'s' * (longest > 1)}")
         return ", ".join([*parts, self.output])
 
+    @property
+    def problem_type(self) -> str:
+        """Hugging Face's name of the kind of task."""
+        if self.target is not None:
+            return "regression"
+        return "multi_label_classification" if self.multi_label else "single_label_classification"
+
     def to_json(self) -> dict[str, Any]:
         """The content of config.json, with Hugging Face's names where they exist."""
-        return {
+        value: dict[str, Any] = {
             "model_type": "textattn",
             "architectures": ["TextClassifier"],
             "format_version": FORMAT_VERSION,
-            "problem_type": "multi_label_classification" if self.multi_label else "single_label_classification",
+            "problem_type": self.problem_type,
             "id2label": {str(i): label for i, label in enumerate(self.labels)},
             "label2id": {label: i for i, label in enumerate(self.labels)},
             "output": self.output,
@@ -221,6 +231,7 @@ class SavedConfig:
             "temperature": self.temperature,
             "architecture": self.architecture,
         }
+        return value if self.target is None else value | {"target": self.target.to_json()}
 
 
 def read_model_config(files: ModelFiles) -> SavedConfig:
@@ -250,6 +261,7 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
             text_columns=[str(column) for column in value["text_columns"]],
             thresholds=None if value.get("thresholds") is None else [float(t) for t in value["thresholds"]],
             temperature=float(value.get("temperature", 1.0)),
+            target=Target.from_json(value["target"]) if value["problem_type"] == "regression" else None,
         )
         if not 0 < config.temperature < float("inf"):
             raise ValueError(f"temperature {config.temperature}")
@@ -257,11 +269,13 @@ def read_model_config(files: ModelFiles) -> SavedConfig:
         outputs = config.architecture["num_outputs"]
         if value["problem_type"] not in PROBLEM_TYPES or config.output not in OUTPUTS:
             raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
+        if (config.target is None) == (config.output == "number"):
+            raise ValueError(f"problem_type {value['problem_type']!r}, output {config.output!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"damaged ({error!r})", place=path) from None
     expected = len(config.labels)
     if not config.multi_label and config.output != "softmax":
-        expected = 1 if config.output == "sigmoid" else len(config.labels) - 1
+        expected = len(config.labels) - 1 if config.output == "ordinal" else 1
     if outputs != expected or (config.thresholds is not None and len(config.thresholds) != len(config.labels)):
         raise InputError(
             f"damaged ({len(config.labels)} labels, {outputs} outputs"

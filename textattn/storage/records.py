@@ -122,6 +122,8 @@ class Folds:
     """Pairs of an epoch and the value of the selection metric after it."""
     temperature: float
     thresholds: list[float] | None
+    margin: float | None = None
+    """Half the width of the intervals of numbers, see `Target`."""
 
     def to_json(self) -> dict[str, Any]:
         """The metrics and the other fields in one JSON object."""
@@ -133,4 +135,4 @@ class Folds:
         others = _names(cls) - {"measured"}
         # The metrics of multi-label models also contain the thresholds, so these stay among the metrics.
         measured = {key: item for key, item in value.items() if key not in others - {"thresholds"}}
-        return cls(measured=measured, **{name: value[name] for name in others})
+        return cls(measured=measured, **{name: value[name] for name in others if name != "margin" or name in value})

@@ -73,7 +73,7 @@ OWN_FOLDERS = {
     PREDICTIONS: re.compile(r"(train|validation|test)\.parquet"),
     ATTENTION: re.compile(r"(train|validation|test)\.parquet"),
     CHECKPOINTS: re.compile(r"(step|best)-\d{9,}\.safetensors"),
-    PLOTS: re.compile(r"(training|confusion_matrix|labels|reliability)\.png"),
+    PLOTS: re.compile(r"(training|confusion_matrix|labels|reliability|numbers)\.png"),
     TENSORBOARD: re.compile(r"events\.out\.tfevents\..+"),
     # It contains a folder for each run of the tool. These are found by the identifier in tracking.json.
     WANDB: re.compile(r"(?!)"),

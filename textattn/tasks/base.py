@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from textattn.errors import ConfigError
 from textattn.measure.calibration import fit_temperature
-from textattn.measure.metrics import compute_metrics, select_metric
+from textattn.measure.metrics import LABEL_METRICS, compute_metrics, log_loss, select_metric
+from textattn.storage.target import Target
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
-Labels = NDArray[np.integer[Any]]
+Labels = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
 Probabilities = NDArray[np.float64]
 
@@ -26,16 +28,31 @@ Probabilities = NDArray[np.float64]
 class Task(ABC):
     """A kind of task with the label names of one model. Only the losses use torch; all else uses numpy.
 
-    Labels are arrays of (rows,) class ids or, where a text may have several labels, (rows, num_labels) of 0 and 1.
+    Labels are arrays of (rows,) class ids or, where a text may have several labels, (rows, num_labels) of 0 and 1; or
+    for regression (rows,) numbers.
     """
 
     labels: list[str]
     """Label names in the order of the model's outputs."""
 
-    output: ClassVar[Literal["softmax", "sigmoid", "ordinal"]]
+    output: ClassVar[Literal["softmax", "sigmoid", "ordinal", "number"]]
+    kind: ClassVar[str] = "labels without an order"
+    """What is predicted, for messages."""
     multi_label: ClassVar[bool] = False
     default_metric: ClassVar[str] = "accuracy"
     """The metric that selects checkpoints if the config names none."""
+    metrics: ClassVar[tuple[str, ...]] = LABEL_METRICS
+    """The metrics that can select checkpoints."""
+
+    @property
+    def target(self) -> Target | None:
+        """The scale of the numbers to predict; None for labels."""
+        return None
+
+    @property
+    def offset(self) -> float:
+        """What is added to `log_odds` to give the answer in its own unit."""
+        return 0.0
 
     @property
     def num_outputs(self) -> int:
@@ -47,6 +64,10 @@ class Task(ABC):
     @abstractmethod
     def check_output(self, output: str | None) -> None:
         """Raises ConfigError if `model.output` does not fit the labels."""
+
+    def encode(self, labels: Labels) -> Labels:
+        """The labels in the form that `losses` takes."""
+        return labels
 
     @abstractmethod
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
@@ -106,6 +127,12 @@ class Task(ABC):
         Raises:
             ConfigError: the metric is not defined for this task.
         """
+        if setting is not None and setting not in self.metrics:
+            raise ConfigError(
+                f"{setting} is not defined for {self.kind}; metrics are: {', '.join(self.metrics)}",
+                f"training.metric={self.default_metric}",
+                setting="training.metric",
+            )
         return setting or self.default_metric
 
     @abstractmethod
@@ -148,9 +175,18 @@ class Task(ABC):
         """The label that an answer names first: (..., num_labels) -> (...,). The most probable one."""
         return np.asarray(probs.argmax(axis=-1))
 
+    def strength(self, probs: Floats, answers: Labels) -> Probabilities:
+        """How strongly probabilities speak for answers, as `top` gives them: (..., num_labels), (...,) -> (...,)."""
+        found = np.take_along_axis(np.asarray(probs, np.float64), np.asarray(answers)[..., None], axis=-1)
+        return np.asarray(found[..., 0])
+
     def temperature(self, logits: Floats, labels: Labels) -> float:
         """The temperature that calibrates the model on these rows, see `textattn.measure.calibration`."""
         return fit_temperature(logits, labels)
+
+    def calibrated(self, labels: Labels, probs: Floats) -> Self:
+        """The same task; of numbers with intervals that fit these rows, which the model was not trained on."""
+        return self
 
     def choose_thresholds(self, labels: Labels, probs: Floats) -> list[float] | None:
         """The probability from which each label is predicted, chosen on validation rows.
@@ -181,6 +217,10 @@ class Task(ABC):
     def selection_value(self, metric: str, labels: Labels, probs: Floats) -> float:
         """The value of a selection metric on these rows; nan if it is not defined on them."""
         return select_metric(metric, labels, probs)
+
+    def validation_loss(self, labels: Labels, probs: Floats) -> float:
+        """The loss that the course of training shows."""
+        return log_loss(labels, probs)
 
     def measure(
         self,

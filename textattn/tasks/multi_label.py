@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.errors import ConfigError
-from textattn.measure.metrics import choose_thresholds
+from textattn.measure.metrics import LABEL_METRICS, choose_thresholds
 from textattn.tasks.base import Floats, Labels, Probabilities, Task
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
 
@@ -22,7 +22,9 @@ class MultiLabel(Task):
 
     output = "sigmoid"
     multi_label = True
+    kind = "multi-label data"
     default_metric = "micro_f1"
+    metrics = tuple(name for name in LABEL_METRICS if name != "balanced_accuracy")
 
     def check_output(self, output: str | None) -> None:
         """Raises ConfigError for softmax, which predicts exactly one label."""
@@ -50,16 +52,6 @@ class MultiLabel(Task):
     def scaled_weights(self, weights: Floats, labels: Labels) -> Floats:
         """The given weights. They need no scaling, because each concerns the positive cases of its own label."""
         return weights
-
-    def choose_metric(self, setting: str | None) -> str:
-        """See `Task`."""
-        if setting == "balanced_accuracy":
-            raise ConfigError(
-                "balanced_accuracy is not defined for multi-label data",
-                "training.metric=macro_f1",
-                setting="training.metric",
-            )
-        return super().choose_metric(setting)
 
     def strata(self, labels: Labels) -> list[NDArray[np.int64]]:
         """All rows in one group, because there are too many combinations of labels to balance them."""

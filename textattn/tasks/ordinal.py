@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from textattn.errors import ConfigError
 from textattn.measure.calibration import fit_temperature
 from textattn.measure.grades import mean_absolute_error, quadratic_kappa
+from textattn.measure.metrics import LABEL_METRICS
 from textattn.tasks.base import Floats, Labels, Probabilities
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
 from textattn.tasks.single_label import SingleLabel
@@ -33,7 +34,9 @@ class Ordinal(SingleLabel):
     """
 
     output = "ordinal"
+    kind = "grades"
     default_metric = "quadratic_kappa"
+    metrics = (*LABEL_METRICS, "quadratic_kappa", "mae")
 
     @property
     def num_outputs(self) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SingleLabel(Task):
     """One label for each text: a softmax over one logit for each label. Labels are (rows,) class ids."""
 
-    output: ClassVar[Literal["softmax", "sigmoid", "ordinal"]] = "softmax"
+    output: ClassVar[Literal["softmax", "sigmoid", "ordinal", "number"]] = "softmax"
 
     def check_output(self, output: str | None) -> None:
         """Softmax fits every number of labels."""

@@ -32,8 +32,8 @@ class Examples:
     """Tokenised texts with their labels."""
 
     tokens: TokenArrays
-    labels: NDArray[np.integer[Any]]
-    """(rows,) class ids, or (rows, num_labels) of 0 and 1."""
+    labels: NDArray[Any]
+    """In the form of `Task.encode`: (rows,) class ids or numbers, or (rows, num_labels) of 0 and 1."""
     pad_id: int
     evidence: NDArray[np.bool_] | None = None
     """(total_tokens,) True at tokens that people marked as the reason for the label."""

@@ -10,15 +10,17 @@ export function element(name, { className = "", text = "" } = {}, ...children) {
   return made;
 }
 
+// A model that predicts numbers gives an interval with them.
+export const isNumber = (answer) => answer.low !== undefined;
 const isSigned = (answer) => answer.method !== "attention";
 
 export function signed(weight, digits = 2) {
   return `${weight < 0 ? "−" : "+"}${Math.abs(weight).toFixed(digits)}`;
 }
 
-function plain(value, digits = 2) {
-  const fixed = Math.abs(value).toFixed(digits);
-  return value < 0 && Number(fixed) ? `−${fixed}` : fixed;
+export function fixed(value, digits) {
+  const written = Math.abs(value).toFixed(digits);
+  return value < 0 && Number(written) ? `−${written}` : written;
 }
 
 const number = (answer, weight) => (isSigned(answer) ? signed(weight) : weight.toFixed(3));
@@ -56,12 +58,19 @@ export function markedText(answer) {
 }
 
 // How the parts lead to the answer, in one line.
-export function sumLine(answer) {
+export function sumLine(answer, decimals) {
   const sum = answer.sum;
   if (!sum) return "";
-  const added = (value) => `${value < 0 ? "−" : "+"} ${Math.abs(value).toFixed(2)}`;
+  const digits = decimals ?? 2;
+  const plain = (value) => fixed(value, digits);
+  const added = (value) => `${value < 0 ? "−" : "+"} ${Math.abs(value).toFixed(digits)}`;
   const ngrams = sum.ngrams === null ? "" : ` ${added(sum.ngrams)} n-grams`;
   const parts = `${plain(sum.bias)} bias ${added(sum.words)} words${ngrams} = ${plain(sum.answer)}`;
+  if (isNumber(answer)) {
+    const isLimited = Math.abs(sum.answer - answer.score) >= 0.5 * 10 ** -digits;
+    const limit = isLimited ? `, limited to ${plain(answer.score)} by the range of the training data` : "";
+    return `${parts}, the predicted ${answer.target}${limit}`;
+  }
   if (!sum.is_log_odds) return `${parts}, the logit of ${answer.target} less the mean of the others`;
   const calibration = sum.temperature === 1 ? "" : `, which calibration divides by ${sum.temperature.toFixed(2)}`;
   return `${parts}, the log-odds of ${answer.target}${calibration}`;
@@ -89,8 +98,13 @@ export function wordRows(answer) {
   ));
 }
 
-// The labels that are given, each with its probability.
-export function given(answer) {
+// The labels that are given, each with its probability; or the number with its interval.
+export function given(answer, decimals) {
+  if (isNumber(answer)) {
+    const show = (value) => fixed(value, decimals);
+    const interval = answer.low === null ? "" : `, 90 % between ${show(answer.low)} and ${show(answer.high)}`;
+    return [show(answer.score), " ", element("small", {}, element("bdi", { text: answer.label }), interval)];
+  }
   const labels = answer.labels ?? [{ label: answer.label, score: answer.score }];
   if (!labels.length) return ["no label"];
   return labels.flatMap(({ label, score }, i) => [

@@ -1,5 +1,5 @@
 // The page: asks the server while somebody types, and shows what it says.
-import { bars, element, given, markedText, sumLine, wordRows } from "./drawing.js";
+import { bars, element, fixed, given, isNumber, markedText, sumLine, wordRows } from "./drawing.js";
 
 const DELAY = 150; // milliseconds without a key before the server is asked
 const MOST_BARS = 10;
@@ -114,13 +114,13 @@ class Panel {
 
   show(answer) {
     this.answer = answer;
-    this.find(".answer").replaceChildren(...given(answer));
+    this.find(".answer").replaceChildren(...given(answer, model.decimals));
     this.find(".bars").replaceChildren(...bars(answer.scores ?? []));
     this.find(".why").replaceChildren(
-      ...(answer.method === "attention" ? ["Where it looked"] : ["Why ", element("bdi", { text: answer.target }), "?"]),
+      ...(answer.method === "attention" ? ["Where it looked"] : ["Why ", element("bdi", { text: isNumber(answer) ? "this number" : answer.target }), "?"]),
     );
     this.find(".text").replaceChildren(...markedText(answer));
-    this.find(".sum").textContent = sumLine(answer);
+    this.find(".sum").textContent = sumLine(answer, model.decimals);
     this.find("tbody").replaceChildren(...wordRows(answer));
     this.find(".notes").hidden = !answer.truncated;
     this.find(".notes").textContent = answer.truncated ? "The text is longer than the model reads; a part was left out." : "";
@@ -137,23 +137,29 @@ function compareAnswers() {
   const [first, second] = panels;
   const line = second.find(".difference");
   const label = first.answer?.target;
-  const score = (answer) => answer?.scores?.find((entry) => entry.label === label)?.score;
+  const score = (answer) => {
+    if (answer && isNumber(answer)) return answer.score;
+    return answer?.scores?.find((entry) => entry.label === label)?.score;
+  };
   const [before, after] = [score(first.answer), score(second.answer)];
   line.hidden = before === undefined || after === undefined || !second.root.checkVisibility();
   if (!line.hidden) {
-    const change = after - before;
+    const digits = model.decimals ?? 3;
+    const change = (after - before).toFixed(digits);
+    const than = Number(change) === 0
+      ? "as for the first text"
+      : `${change < 0 ? "less" : "more"} by ${change.replace("-", "")} than for the first text`;
     line.replaceChildren(
-      "The probability of ", element("bdi", { text: label }),
-      Math.abs(change) < 0.0005
-        ? ` is ${after.toFixed(3)}, as for the first text.`
-        : ` is ${after.toFixed(3)}, ${change < 0 ? "less" : "more"} by ${Math.abs(change).toFixed(3)} than for the first text.`,
+      isNumber(first.answer) ? "" : "The probability of ", element("bdi", { text: label }),
+      ` is ${fixed(after, digits)}, ${than}.`,
     );
   }
 }
 
 function choose(name) {
   model = models.find((each) => each.name === name) ?? models[0];
-  byId("facts").textContent = `${models.length > 1 ? "" : `${model.name}: `}${model.labels.length} labels, ${model.summary}`;
+  const kind = model.decimals === null ? `${model.labels.length} labels` : `predicts ${model.labels[0]}`;
+  byId("facts").textContent = `${models.length > 1 ? "" : `${model.name}: `}${kind}, ${model.summary}`;
   byId("report").hidden = !model.report;
   byId("report").href = `/report/${encodeURIComponent(model.name)}`;
   const examples = model.examples.map((text) => {
