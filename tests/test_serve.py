@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Runner
+from conftest import MakeOnce, Runner
 from inprocess import run as textattn_here
 from serving import TEXT, TEXTS, Answer, Running, running
+from test_regression import SMALL, rows_of, write
 
 import textattn
 
@@ -118,6 +119,49 @@ def test_requests_that_come_together_are_answered_each_with_its_own(server: Runn
     for i, text in enumerate(texts):
         assert found[i]["text"] == text
         assert found[i]["score"] == pytest.approx(expected[i], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def number_run(make_once: MakeOnce) -> Path:
+    """A run that predicts numbers."""
+
+    def make(folder: Path) -> None:
+        data = write(folder / "data.csv", rows_of(200))
+        textattn.train(data, [*SMALL, f"output.dir={folder / 'run'}"])
+
+    return make_once("served_numbers", make) / "run"
+
+
+def test_numbers_and_models_of_several_columns(number_run: Path, two_columns: Path) -> None:
+    with running("--model", f"price={number_run}", "--model", f"pairs={two_columns}") as server:
+        names = {model["name"]: model for model in server.ask("/models").json()["models"]}
+        assert isinstance(names["price"]["decimals"], int) and names["pairs"]["decimals"] is None
+        for command, path in (("predict", "/predict"), ("explain", "/explain")):
+            found = server.ask(path, {"texts": TEXTS, "model": "price", "top_k": 3}).json()["answers"]
+            close(found, printed(command, number_run))
+            assert found[0]["low"] < found[0]["score"] < found[0]["high"]
+        assert names["pairs"]["text_columns"] == ["title", "body"]
+        expected = textattn.load(two_columns).predict([["good", "food"]])[0].score
+        for text in (["good", "food"], {"title": "good", "body": "food"}, "good\tfood"):
+            answer = server.ask("/predict", {"text": text, "model": "pairs"})
+            assert answer.json()["answers"][0]["score"] == pytest.approx(expected, abs=1e-5)
+        answer = server.ask("/predict", {"text": "good food", "model": "pairs"})
+        assert answer.status == 422 and "expected 2 segments" in answer.message
+        assert json.loads(answer.json()["error"]["hint"]) == {"text": {"title": "…", "body": "…"}}
+
+
+@pytest.fixture(scope="module")
+def two_columns(make_once: MakeOnce) -> Path:
+    """A run that reads two text columns."""
+
+    def make(folder: Path) -> None:
+        lines = [f"{'good' if i % 2 else 'bad'},food {i % 5},{'pos' if i % 2 else 'neg'}\n" for i in range(120)]
+        (folder / "data.csv").write_text("title,body,label\n" + "".join(lines), encoding="utf-8")
+        settings = ["data.text=[title, body]", "recipe=plain", "training.epochs=1", "model.hidden_size=8"]
+        settings += ["model.embedding_dim=8", "output.audit_examples=0", "output.plots=false", "output.report=false"]
+        textattn.train(folder / "data.csv", [*settings, f"output.dir={folder / 'run'}"])
+
+    return make_once("served_columns", make) / "run"
 
 
 # State
@@ -287,7 +331,7 @@ def test_token_and_cors(trained_run: Path) -> None:
         (["--host", "0.0.0.0"], "short", "at least 16", "export TEXTATTN_TOKEN="),
         (["--host", "no.such.host.invalid"], TOKEN, "cannot listen on no.such.host.invalid", "--port"),
         (["--cors", "example.org"], None, "must be an origin", "--cors https://example.org"),
-        (["--runtime", "torch"], None, "must be onnx or int8", ""),
+        (["--runtime", "torch"], None, "--runtime: must be onnx or int8", ""),
     ],
 )
 def test_a_server_that_cannot_start_says_why(

@@ -35,10 +35,12 @@ def examples_of(classifier: Classifier) -> list[str]:
     if answers is None:
         return []
     rows = range(min(len(answers), ROWS))
+    has_labels = classifier.config.target is None
     by_label: dict[tuple[str, ...], list[str]] = {}
     for row, text in zip(rows, answers.texts_of(rows), strict=True):
         if LEAST <= len(text) <= MOST:
-            by_label.setdefault(tuple(answers.names(answers.truth, row)), []).append(text)
+            labels = answers.names(answers.truth, row) if has_labels else ()
+            by_label.setdefault(tuple(labels), []).append(text)
     # In turn from each label.
     groups = list(by_label.values())
     most = max(map(len, groups), default=0)
