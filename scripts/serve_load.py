@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -88,7 +89,7 @@ async def run(url: str, bodies: list[bytes], connections: int, seconds: float) -
     loop = asyncio.get_running_loop()
     waiting = [loop.create_future() for _ in range(connections)]
     for done in waiting:
-        await loop.create_connection(lambda done=done: Connection(load, done), parts.hostname, parts.port)  # type: ignore[misc]
+        await loop.create_connection(partial(Connection, load, done), str(parts.hostname), parts.port or 80)
     await asyncio.gather(*waiting)
     return load
 

@@ -152,3 +152,17 @@ def server(trained_run: Path) -> Iterator[Running]:
     """A server of the small run; shared by the tests of a file."""
     with running("--model", f"reviews={trained_run}", "--max-texts", "64") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def number_run(make_once: Any) -> Path:
+    """A run that predicts numbers; tests must not change it."""
+    from test_regression import SMALL, rows_of, write
+
+    def make(folder: Path) -> None:
+        import textattn
+
+        data = write(folder / "data.csv", rows_of(200))
+        textattn.train(data, [*SMALL, f"output.dir={folder / 'run'}"])
+
+    return Path(make_once("served_numbers", make)) / "run"

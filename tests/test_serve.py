@@ -14,7 +14,6 @@ import pytest
 from conftest import MakeOnce, Runner
 from inprocess import run as textattn_here
 from serving import TEXT, TEXTS, Answer, Running, running
-from test_regression import SMALL, rows_of, write
 
 import textattn
 
@@ -119,17 +118,6 @@ def test_requests_that_come_together_are_answered_each_with_its_own(server: Runn
     for i, text in enumerate(texts):
         assert found[i]["text"] == text
         assert found[i]["score"] == pytest.approx(expected[i], abs=1e-5)
-
-
-@pytest.fixture(scope="module")
-def number_run(make_once: MakeOnce) -> Path:
-    """A run that predicts numbers."""
-
-    def make(folder: Path) -> None:
-        data = write(folder / "data.csv", rows_of(200))
-        textattn.train(data, [*SMALL, f"output.dir={folder / 'run'}"])
-
-    return make_once("served_numbers", make) / "run"
 
 
 def test_numbers_and_models_of_several_columns(number_run: Path, two_columns: Path) -> None:

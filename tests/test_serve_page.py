@@ -21,8 +21,9 @@ NASTY = "\U0001f600\U0001f600 delicious <img src=x onerror=alert(1)> &amp; \u05d
 
 
 @pytest.fixture(scope="module")
-def server(trained_run: Path, self_attention: Path) -> Iterator[Running]:
-    with running("--model", f"reviews={trained_run}", "--model", f"other={self_attention}") as found:
+def server(trained_run: Path, self_attention: Path, number_run: Path) -> Iterator[Running]:
+    models = {"reviews": trained_run, "other": self_attention, "price": number_run}
+    with running(*(word for name, run in models.items() for word in ("--model", f"{name}={run}"))) as found:
         yield found
 
 
@@ -187,6 +188,23 @@ def test_examples_models_and_the_report(open_page: Any, server: Running, problem
     page.wait_for_load_state()
     assert page.title().endswith(": report")
     assert page.evaluate("origin") == "null", "the report is kept apart from the server"
+
+
+def test_numbers_have_an_interval(open_page: Any, server: Running) -> None:
+    page = open_page()
+    page.locator("#model").select_option("price")
+    fill(page, "a box of huge tea")
+    facts = next(model for model in server.ask("/models").json()["models"] if model["name"] == "price")
+    (expected,) = server.ask("/explain", {"text": "a box of huge tea", "model": "price"}).json()["answers"]
+    score, low, high = (
+        f"{expected[name]:.{facts['decimals']}f}".replace("-", "−") for name in ("score", "low", "high")
+    )
+    assert page.locator(".answer").inner_text() == f"{score} {expected['label']}, 90 % between {low} and {high}"
+    assert f", the predicted {expected['label']}" in page.locator(".sum").inner_text()
+    assert page.locator(".bars li").count() == 0
+    page.locator("#compare").click()
+    fill(page, "a box of tiny tea", 1)
+    assert f"{expected['label']} is −" in page.locator(".difference").nth(1).inner_text()
 
 
 def test_what_is_wrong_is_said(open_page: Any, server: Running, problems: Problems) -> None:

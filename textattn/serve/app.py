@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -148,7 +149,7 @@ def create_app(
     _add_answers(app, service)
     for route in [route for route in app.routes if isinstance(route, APIRoute)]:
         # FastAPI describes these paths; it would take as long to call their functions as the model takes to answer.
-        app.router.routes.insert(0, Route(route.path, route.endpoint, methods=list(route.methods)))
+        app.router.routes.insert(0, Route(route.path, route.endpoint, methods=list(route.methods or ())))
     _add_state(app, service)
     _add_files(app, service)
     guarded: ASGIApp = Guard(app, access, service.metrics, ENDPOINTS | FOLDERS, on_error)
@@ -166,8 +167,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """Labels and probabilities."""
         asked, served, texts = await service.read(request, schemas.PredictRequest)
         found = await service.compute(request, Predict(served, asked.min_score), texts)
-        options = {"multi_label": served.multi_label, "top_k": asked.top_k, "min_score": asked.min_score}
-        return _answers(served, [answer_as_json(p, text, **options) for p, text in zip(found, texts, strict=True)])
+        written = partial(answer_as_json, multi_label=served.multi_label, top_k=asked.top_k, min_score=asked.min_score)
+        return _answers(served, [written(p, text) for p, text in zip(found, texts, strict=True)])
 
     @app.post("/explain", response_model=schemas.Explanations, openapi_extra=_body(schemas.ExplainRequest))
     async def explain(request: Request) -> Response:

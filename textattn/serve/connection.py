@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import TimerHandle, Transport
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -41,7 +41,7 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin()
         super().on_message_begin()
-        self.scope[IS_GONE] = self.transport.is_closing  # type: ignore[typeddict-unknown-key]
+        cast(dict[str, Any], self.scope)[IS_GONE] = self.transport.is_closing
 
     def on_headers_complete(self) -> Any:
         self._begin()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -137,12 +137,12 @@ class Models:
             InputError: a model does not exist or is damaged.
             ConfigError: two models have the same name.
         """
-        self._given = list(given)
+        self._given: list[str | None] = [*given] or [None]
         self._runtime = runtime
         self._loading = threading.Lock()
         self._by_name = self._load()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
 
     def find(self, name: str | None) -> ServedModel:
@@ -176,7 +176,7 @@ class Models:
 
     def _load(self) -> dict[str, ServedModel]:
         paths: dict[str, Path] = {}
-        for given in self._given or [None]:
+        for given in self._given:
             name, path = _named(given)
             if name in paths:
                 raise ConfigError(

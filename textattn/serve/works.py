@@ -46,6 +46,6 @@ class Embed:
     served: ServedModel
     kind = "embed"
 
-    def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(texts, context_dim)"""
-        return self.served.model.embed(texts)
+    def run(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """(context_dim,) for each text."""
+        return list(self.served.model.embed(texts))
