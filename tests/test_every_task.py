@@ -165,6 +165,35 @@ def test_predict_files(run: Path, kind: str, suffix: str) -> None:
     assert [float(row[name]) for row in rows] == pytest.approx([answer.score for answer in answers])
 
 
+def test_what_to_label_next(run: Path, kind: str) -> None:
+    model = textattn.load(run)
+    pool = ["the film was great", "a plot", "a bad and awful film", "it was very very fair", "the film was great"]
+    Path("pool.csv").write_text("\n".join(["text", *pool]), encoding="utf-8")
+    chosen = [one.text for one in model.most_useful(pool, 3)]
+    assert len(set(chosen)) == 3
+    lines = ok("predict", "--model", run, "--input", "pool.csv", "--most-useful", "3").out.splitlines()
+    answers = model.predict(chosen)
+    assert lines == [f"{answer.line()}\t{text}" for answer, text in zip(answers, chosen, strict=True)]
+    ok("predict", "--model", run, "--input", "pool.csv", "--most-useful", "3", "--output", "next.csv")
+    assert [row["text"] for row in csv.DictReader(Path("next.csv").read_text(encoding="utf-8").splitlines())] == chosen
+    # The guess is accepted, then something else is answered.
+    other = "7.25" if kind == "numbers" else model.labels[0]
+    enter = "\n" if kind == "several labels" else ""
+    done = ok("label", "pool.csv", "--model", run, stdin=f"\n{other}\n{enter}".encode())
+    assert "2 labelled now, 2 in all" in done.err
+    (file,) = Path().glob("pool.labelled.*")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    if file.suffix == ".jsonl":
+        given = [json.loads(line)["label"] for line in lines]
+        assert given[0] == answers[0].labels
+    else:
+        given = [row["label"] for row in csv.DictReader(lines)]
+        assert given == [answers[0].line().split("\t")[0], other]
+    settings = {"numbers": "task=regression", "grades": "task=ordinal"}.get(kind)
+    if len({str(label) for label in given}) > 1:
+        assert f"textattn train {file}{f' {settings}' if settings else ''}\n" in done.err
+
+
 def test_explain(run: Path, kind: str) -> None:
     for method in method_names():
         found = json.loads(ok("explain", "--model", run, "--method", method, "--json", TEXTS[0]).out)

@@ -72,7 +72,7 @@ def test_a_bundle_is_a_plain_zip_of_what_prediction_needs(
     run, bundle, small, _ = exports
     common = {
         "config.json", "tokenizer.json", "tokenizer_config.json", "training_config.yaml", "metrics.json", "README.md",
-        "checksums.json",
+        "reference.json", "checksums.json",
     } | {str(path.relative_to(run)) for path in run.glob("plots/*.png")}  # fmt: skip
     for file, graph_file in ((bundle, "model.onnx"), (small, "model.int8.onnx")):
         with zipfile.ZipFile(file) as members:

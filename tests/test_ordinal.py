@@ -20,6 +20,7 @@ from textattn.explain.gradients import log_odds
 from textattn.explain.targets import Targets
 from textattn.measure import grades
 from textattn.tasks import Binary, Ordinal
+from textattn.tasks.ordinal import EXPONENT
 
 LOGITS = st.integers(2, 7).flatmap(
     lambda number: st.lists(
@@ -83,12 +84,12 @@ def test_two_grades_are_two_labels(values: list[float]) -> None:
 
 
 @given(LOGITS)
-def test_the_median_has_the_smallest_expected_error(rows: list[list[float]]) -> None:
+def test_the_answer_has_the_smallest_expected_cost(rows: list[list[float]]) -> None:
     logits = np.array(rows)
     task = task_of(logits)
     probs = task.probabilities(logits)
     steps = np.arange(len(task.labels))
-    expected = (probs[:, None, :] * np.abs(steps[None, :, None] - steps)).sum(axis=2)
+    expected = (probs[:, None, :] * np.abs(steps[None, :, None] - steps) ** EXPONENT).sum(axis=2)
     chosen = expected[np.arange(len(rows)), task.decide(probs)]
     np.testing.assert_allclose(chosen, expected.min(axis=1), atol=1e-9)
 

@@ -31,7 +31,7 @@ from textattn.storage.run_dir import RunDir
 from textattn.storage.run_folder import begin
 
 FILES = {
-    "RUNDIR.TAG", "checksums.json",
+    "RUNDIR.TAG", "checksums.json", "reference.json",
     "config.json", "model.safetensors", "model.onnx", "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
     "environment.json", "log.jsonl", "trainer_state.json", "metrics.json", "README.md", "report.html",
     "predictions/test.parquet", "attention/test.parquet",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textattn.errors import ConfigError
 from textattn.inference.classifier import Classifier, Text
 
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
     from textattn.explain.flips import Flip
     from textattn.explain.trace import Trace
+    from textattn.inference.most_useful import UsefulText
 
 
 def train(
@@ -22,7 +25,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
-    """Train a model and return its run directory.
+    """Train a model and return its run directory. Notes and progress go to the logger `textattn`.
 
     Args:
         config: a YAML file, the name of a shipped config, or the settings as a mapping.
@@ -35,12 +38,16 @@ def train(
             where.
     """
     from textattn.config import config_from_mapping, load_config
+    from textattn.report import LoggedReport
     from textattn.runs.train import train as run_training
 
+    report = LoggedReport()
     if isinstance(config, Mapping):
-        return run_training(config_from_mapping(config, overrides), overwrite=overwrite, resume=resume)
+        loaded = config_from_mapping(config, overrides)
+        return run_training(loaded, overwrite=overwrite, resume=resume, report=report)
     source = os.fspath(config)
-    return run_training(load_config(source, overrides), name=Path(source).stem, overwrite=overwrite, resume=resume)
+    loaded, name = load_config(source, overrides), Path(source).stem
+    return run_training(loaded, name=name, overwrite=overwrite, resume=resume, report=report)
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "cpu", runtime: str | None = None) -> Model:
@@ -131,9 +138,38 @@ class Model(Classifier):
         """
         from textattn.explain.audit import AUDITED, audit
         from textattn.inference.evaluation import load_split
+        from textattn.report import logger
 
-        rows = load_split(self, data, split, settings)
+        rows = load_split(self, data, split, settings, logger().warning)
         return audit(self, rows, examples=examples, methods=methods or AUDITED)
+
+    def most_useful(
+        self, texts: Text | Iterable[Text], number: int = 100, labelled: Iterable[Text] | None = None
+    ) -> list[UsefulText]:
+        """Choose the texts of a pool that are most worth a label, the most useful first, each with its `index` in the
+        pool. They are uncertain, unlike one another and unlike the texts that are labelled. Equal texts are chosen
+        once, and a text that is labelled is not chosen.
+
+        Args:
+            texts: the pool.
+            number: how many texts to choose; there may be fewer in the pool.
+            labelled: the texts that are labelled; the default is all splits of the model's own data. A warning says so
+                if they cannot be read.
+
+        Raises:
+            InputError, ConfigError: a text is none, see `predict`; or `number` is less than 1.
+        """
+        from textattn.inference.most_useful import Labelled, labelled_or_note, most_useful
+
+        if number < 1:
+            raise ConfigError(f"number: must be at least 1, got {number}", "number=100")
+        if labelled is not None:
+            known = Labelled(self.normalise(labelled))
+        else:
+            known, note = labelled_or_note(self)
+            if note is not None:
+                warnings.warn(note, stacklevel=2)
+        return most_useful(self, self.normalise(texts), number, known)
 
     def evaluate(self, data: str | Path | None = None, split: str = "test", **settings: Any) -> dict[str, Any]:
         """Compute metrics on a split of labelled data; labels are matched by name.
@@ -147,5 +183,6 @@ class Model(Classifier):
             InputError: the data cannot be read, or contain a label that the model does not know.
         """
         from textattn.inference.evaluation import load_split, measure
+        from textattn.report import logger
 
-        return measure(self, load_split(self, data, split, settings), split)
+        return measure(self, load_split(self, data, split, settings, logger().warning), split)

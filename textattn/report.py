@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,15 @@ class Evaluation:
     seconds: float
 
 
+def logger() -> logging.Logger:
+    """Where a library call says what the command line would print; silent until the program sets up its logging."""
+    found = logging.getLogger("textattn")
+    if not found.handlers:
+        # Without a handler of ours, Python would print warnings to stderr.
+        found.addHandler(logging.NullHandler())
+    return found
+
+
 class Report:
     """Receives the events of a run. Subclasses override the methods for the events that they need."""
 
@@ -66,3 +76,24 @@ class Report:
 
     def finished(self, run: Path, metrics: dict[str, Any]) -> None:
         """The run directory is complete."""
+
+
+class LoggedReport(Report):
+    """Writes to the logger `textattn`: notes as warnings, stages and evaluations as information."""
+
+    def stage(self, text: str) -> None:
+        """See `Report`."""
+        logger().info(text)
+
+    def note(self, text: str) -> None:
+        """See `Report`."""
+        logger().warning(text)
+
+    def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
+        """See `Report`."""
+        where = f"epoch {evaluation.epoch:g}: train loss {evaluation.train_loss:.4f}"
+        logger().info(f"{where}, {metric} {evaluation.metric:.4f}{' (best)' if evaluation.is_best else ''}")
+
+    def finished(self, run: Path, metrics: dict[str, Any]) -> None:
+        """See `Report`."""
+        logger().info(f"finished: {run}")

@@ -14,12 +14,16 @@ from textattn.cli import (
     check,
     compare,
     configs,
+    drift,
     evaluate,
     explain,
     export,
     info,
+    label,
     predict,
+    push,
     report,
+    runs,
     serve,
     train,
     tune,
@@ -41,16 +45,21 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("label")(label.label)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
+app.command("drift")(drift.drift)
 app.command("baseline")(baseline.baseline)
 app.command("compare")(compare.compare)
 app.command("words")(words.words)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("push")(push.push)
+app.command("pull")(push.pull)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.add_typer(runs.app, name="runs")
 app.command("cache")(cache.cache)
 app.add_typer(configs.app, name="configs")
 app.command("schema")(configs.schema)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.answers import open_model
 from textattn.cli.console import enumerated, note, out, out_json, table
 from textattn.cli.options import Data, DataSettings, Device, Json, Quiet
@@ -31,6 +32,7 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
         typer.Option(
             "--model",
             "-m",
+            autocompletion=completion.models,
             metavar="MODEL",
             help="Run directory; default as for predict. Repeat it to compare models of several seeds.",
             show_default=False,
@@ -44,6 +46,7 @@ def audit(  # noqa: PLR0913 (every option of a command is a parameter)
         str | None,
         typer.Option(
             "--methods",
+            autocompletion=completion.methods,
             metavar="NAMES",
             help="Methods, separated by commas, or all; default: all but "
             f"{enumerated(SLOW, 'and')}, which take minutes.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.console import out, out_json, table
 from textattn.cli.evaluate import METRICS
 from textattn.cli.options import Json
@@ -19,7 +20,15 @@ CHARACTERS = 160
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Run directories.", show_default=False)],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN…",
+            help="Run directories or aliases.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ],
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split whose predictions are compared.")] = (
         "test"
     ),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.console import out, out_json, out_lines, table
 from textattn.cli.options import Json
 from textattn.errors import ConfigError, shell_command
@@ -17,7 +18,12 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a shipped config, such as imdb.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of a shipped config, such as imdb.", autocompletion=completion.shipped_configs
+    ),
+]
 
 
 @app.command("ls")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.answers import check_arguments, open_model
 from textattn.cli.console import enumerated, note
 from textattn.cli.explanations import WORDS, Display, print_explanations
@@ -26,6 +27,7 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
         str | None,
         typer.Option(
             "--method",
+            autocompletion=completion.methods,
             metavar="NAMES",
             help=f"{enumerated(method_names(), 'or')}, and {enumerated(ngram_method_names(), 'and')} "
             "for a model that has them; several with commas between them. Default: contributions, or attention where "

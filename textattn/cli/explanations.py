@@ -78,7 +78,7 @@ def print_explanations(
                 else:
                     if shown or explanation is not explanations[0]:
                         out_lines("\n" + "-" * min(_terminal().width, RULE) + "\n")
-                    _print_explanation(explanation, display, multi_label, gold)
+                    print_explanation(explanation, display, multi_label, gold)
             if display.flip and not display.json:
                 _print_flip(flip, multi_label)
             shown += 1
@@ -141,7 +141,7 @@ def _print_flip(flip: Flip | None, multi_label: bool) -> None:
     _print_wrapped(f"flip: without {words} the answer is {given}; {claim}")
 
 
-def _print_explanation(
+def print_explanation(
     explanation: Explanation, display: Display, multi_label: bool, gold: Sequence[str] | None
 ) -> None:
     """On a terminal wrapped at words, long texts folded; in a pipe the text is passed on as it is."""

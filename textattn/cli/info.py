@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.console import out, out_json, table
 from textattn.cli.options import Json, Model, Quiet
 from textattn.errors import ConfigError, InputError, shell_command
@@ -24,7 +25,10 @@ def _damage_named(where: str) -> Iterator[None]:
 
 def info(
     path: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="The same as --model.", show_default=False, autocompletion=completion.models
+        ),
     ] = None,
     model: Model = None,
     json: Json = False,

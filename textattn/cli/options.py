@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.console import set_quiet
 from textattn.errors import ConfigError, Option
 
@@ -18,8 +19,9 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="Run directory, bundle or hf://user/name; default: $TEXTATTN_MODEL or the newest run in runs/.",
+        help="Run directory or alias, bundle or hf://user/name; default: $TEXTATTN_MODEL or the newest run in runs/.",
         show_default=False,
+        autocompletion=completion.models,
     ),
 ]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts; `-` reads lines from stdin.")]
@@ -28,14 +30,28 @@ Data = Annotated[
     typer.Argument(metavar="DATA", help="File, folder or Hub id; default: the data the model was trained on."),
 ]
 DataSettings = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the data section, such as text=review.")
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Settings of the data section, such as text=review.",
+        autocompletion=completion.data_settings,
+    ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that replace those of the config.")
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Settings that replace those of the config.",
+        autocompletion=completion.overrides,
+    ),
 ]
 ConfigName = Annotated[
     str,
-    typer.Argument(metavar="CONFIG", help="A YAML file, `-` for stdin, a shipped config's name, or a data file."),
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, `-` for stdin, a shipped config's name, or a data file.",
+        autocompletion=completion.configs,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with one object per line for several results.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]

@@ -92,6 +92,12 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             "--min-score", metavar="P", min=0.0, max=1.0, help="Give only labels with at least this probability."
         ),
     ] = 0.0,
+    most_useful: Annotated[
+        int | None,
+        typer.Option(
+            "--most-useful", metavar="N", min=1, help="Of --input, only the N rows that are most worth a label."
+        ),
+    ] = None,
     json: Json = False,
     device: Device = "cpu",
     runtime: Runtime = None,
@@ -106,6 +112,9 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
 
     Prints one line per text, in order: label, tab, score. With --output, the rows of the input are written with three
     kinds of new columns: label, score and the score of every label. --resume continues an interrupted job.
+
+    --most-useful 100 chooses the rows of the input to label next: the model is unsure of them, and they are unlike one
+    another and unlike the training data. Without --output, each is a line: label, score, text.
 
     With --min-score 0.8, a text whose best label scores less gets no label: ? on stdout, null in JSON and parquet.
     """
@@ -139,13 +148,15 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         raise ConfigError("--top-k is for answers that are printed; --output holds the score of every label")
     if min_score and top_k != 1:
         raise ConfigError("--top-k lists labels whatever their probability, --min-score leaves out", "one of the two")
+    if most_useful is not None:
+        _check_most_useful(texts, resume=resume, top_k=top_k, min_score=min_score)
     if output is not None and texts and list(texts) != ["-"]:
         raise ConfigError("--output needs --input", Option("input", "reviews.csv"))
     require_texts(context, texts or input or [])
     skip = on_error == "skip"
     check_arguments(texts or [], skip=skip)
     files = input_files(input or ["-"])
-    if output is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
+    if output is None and most_useful is None and (texts or (files == ["-"] and input_format in (None, "txt"))):
         # Answered as they come.
         classifier = open_model(model, device, runtime)
         _check_labels(classifier, top_k, min_score)
@@ -163,17 +174,31 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         columns = text_column or classifier.config.text_columns
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
-        if output is None:
+        if output is None and most_useful is None:
             texts_of_tables = _texts_of(tables, columns, skip)
             print_predictions(classifier, texts_of_tables, top_k=top_k, min_score=min_score, json=json)
             return
-        kind = _output_format(output, output_format)
+        kind = _output_format(output or "-", output_format)
         if escape_formulas:
             kind = _escaping_formulas(kind)
+        job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
+        if most_useful is not None:
+            from textattn.cli.most_useful import print_most_useful
+
+            print_most_useful(job, most_useful, output, overwrite=overwrite, json=json)
+            return
+        assert output is not None
         if _is_stream(output) and resume:
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
-        job = BulkJob(classifier, tables, columns, kind, BulkOptions(attention, skip, min_score))
         _write(job, output, resume=resume, overwrite=overwrite, json=json)
+
+
+def _check_most_useful(texts: list[str] | None, *, resume: bool, top_k: int, min_score: float) -> None:
+    if texts and list(texts) != ["-"]:
+        raise ConfigError("--most-useful needs --input", Option("input", "pool.csv"))
+    for name, given in (("--resume", resume), ("--top-k", top_k != 1), ("--min-score", min_score != 0)):
+        if given:
+            raise ConfigError(f"--most-useful does not go with {name}", "one of the two")
 
 
 def _check_labels(classifier: Classifier, top_k: int, min_score: float) -> None:

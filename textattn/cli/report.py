@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.answers import open_model
 from textattn.cli.console import note, out, out_json
 from textattn.cli.options import Json, Quiet
@@ -16,7 +17,12 @@ from textattn.errors import ConfigError, Option
 def report(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="Run directory; default: the newest finished run.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Run directory; default: the newest finished run.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
     ] = None,
     by: Annotated[
         list[str] | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from textattn.cli import completion
 from textattn.cli.answers import open_model
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import Device, Json, Model, Quiet, check_picture
@@ -28,6 +29,7 @@ def words(  # noqa: PLR0913 (every option of a command is a parameter)
         str | None,
         typer.Option(
             "--method",
+            autocompletion=completion.methods,
             metavar="NAME",
             help="Method that weighs the words. The default is that of explain.",
             show_default=False,

@@ -408,7 +408,7 @@ class TrainingConfig(Section):
     Šnajder 2020). It requires that hidden_size equals embedding_dim."""
     calibration: Literal["temperature", "none"] = "temperature"
     """`temperature`: after training, fit one number on the validation split so that the probabilities match how often
-    the predictions are correct (Guo et al. 2017). The predicted labels stay the same; the median of grades may move."""
+    the predictions are correct (Guo et al. 2017). The predicted labels stay the same, but grades may move."""
     metric: (
         Literal[
             "accuracy",

@@ -47,6 +47,15 @@ class Chunk:
             left -= batches[-1].num_rows
         return Chunk(self.origin, self.last_row, self.texts[:count], self.records[:count], batches)
 
+    def row(self, index: int) -> Chunk:
+        """The row of one text as a chunk of its own, which does not keep the others in memory."""
+        first = 0
+        for batch in self.batches:
+            if index < first + batch.num_rows:
+                return Chunk(self.origin, 0, [self.texts[index]], [], [_select(batch, [index - first])])
+            first += batch.num_rows
+        return Chunk(self.origin, 0, [self.texts[index]], [self.records[index]])
+
     def add_problem(self, problem: RowProblem) -> None:
         """After the texts that are there."""
         self.problems.append(problem)
@@ -131,7 +140,8 @@ def _from_batches(table: Table, columns: Sequence[str]) -> Iterator[Chunk]:
                 characters += len(text)
             else:
                 chunk.add_problem(RowProblem(table.origin, number, str(text)))
-        chunk.batches.append(batch if all(good) else _select(batch, good))
+        kept = [i for i, keep in enumerate(good) if keep]
+        chunk.batches.append(batch if all(good) else _select(batch, kept))
         chunk.last_row = number
         if len(chunk) >= MAX_ROWS or characters >= MAX_CHARACTERS:
             yield chunk
@@ -148,11 +158,15 @@ def _rows_of(origin: str, number: int, batch: Any, columns: Sequence[str]) -> It
     return zip(*values, strict=True)
 
 
-def _select(batch: Any, good: list[bool]) -> Any:
-    """Slices put together: an Arrow array of row numbers would load pandas, where that is installed."""
+def _select(batch: Any, rows: list[int]) -> Any:
+    """A copy of some rows of a batch.
+
+    Slices put together: an Arrow array of row numbers would load pandas, where that is installed. A single slice would
+    not be copied, hence the empty one.
+    """
     import pyarrow as pa
 
-    table = pa.Table.from_batches([batch.slice(i, 1) for i, keep in enumerate(good) if keep], batch.schema)
+    table = pa.Table.from_batches([batch.slice(0, 0), *(batch.slice(i, 1) for i in rows)], batch.schema)
     return table.combine_chunks().to_batches()[0] if table.num_rows else batch.slice(0, 0)
 
 

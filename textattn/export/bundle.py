@@ -16,6 +16,7 @@ from textattn.storage.run_dir import (
     ONNX,
     ONNX_INT8,
     PLOTS,
+    REFERENCE,
     TOKENIZER,
     TOKENIZER_CONFIG,
     TRAINING_CONFIG,
@@ -55,7 +56,7 @@ def write_bundle(run: Path, file: Path, *, int8: bool, overwrite: bool) -> int:
     needed = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, ONNX_INT8 if int8 else ONNX]
     # The model card shows the plots.
     pictures = sorted(path.relative_to(run).as_posix() for path in (run / PLOTS).glob("*.png"))
-    optional = [name for name in (TRAINING_CONFIG, METRICS, MODEL_CARD, *pictures) if files.has(name)]
+    optional = [name for name in (TRAINING_CONFIG, METRICS, REFERENCE, MODEL_CARD, *pictures) if files.has(name)]
     contents = {name: files.read(name) for name in (*needed, *optional)}
     contents[CHECKSUMS] = to_bytes({name: checksum(contents[name]) for name in needed})
     try:

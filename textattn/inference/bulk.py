@@ -127,7 +127,7 @@ class BulkJob:
         Raises:
             InputError: a row cannot be answered and is not to be skipped.
         """
-        self._count_problems(chunk, summary)
+        self.count_problems(chunk, summary)
         classifier, min_score = self.classifier, self.options.min_score
         texts = classifier.normalise(chunk.texts)
         tokens = classifier.tokenizer.encode(texts)
@@ -191,7 +191,12 @@ class BulkJob:
             lambda: (prediction.line(min_score) for prediction in predictions()),
         )
 
-    def _count_problems(self, chunk: Chunk, summary: Summary) -> None:
+    def count_problems(self, chunk: Chunk, summary: Summary) -> None:
+        """Count the rows of a chunk that cannot be answered.
+
+        Raises:
+            InputError: there is one, and it is not to be skipped.
+        """
         for problem in chunk.problems:
             if not self.options.skip:
                 raise InputError(str(problem), Option("on_error", "skip"))

@@ -13,6 +13,7 @@ from textattn.data.read import Split
 from textattn.errors import CheckFailed, InputError
 from textattn.export.onnx_model import export_onnx
 from textattn.inference.classifier import Classifier
+from textattn.inference.observed import reference_of
 from textattn.inference.session import Floats
 from textattn.measure.number_plots import NUMBERS, draw_numbers
 from textattn.measure.plots import draw_plots
@@ -62,6 +63,9 @@ def finish(
     run.seal()
     probs = {name: classifier.logits_to_probabilities(found) for name, found in logits.items()}
     measured = _measure(classifier, data, logits, probs)
+    if "validation" in probs:
+        reference = reference_of(classifier, data.tokens["validation"], probs["validation"], "validation")
+        run.write_reference(reference.to_json())
     splits = data.corpus.splits()
     for name in output.prediction_splits:
         if name in probs:

@@ -17,6 +17,7 @@ from textattn.explain.stored_audit import trust
 from textattn.inference.given_texts import given_texts
 from textattn.serve.examples import examples_of
 from textattn.serve.refusal import Refusal
+from textattn.storage.aliases import find_alias
 from textattn.storage.find_model import find_model
 from textattn.storage.hub import PREFIX
 from textattn.storage.run_dir import ONNX, REPORT
@@ -193,6 +194,8 @@ def _named(given: str | None) -> tuple[str, Path]:
     if given is not None and not Path(given).exists() and (named := NAMED.fullmatch(given)):
         return named[1], find_model(named[2])
     path = find_model(given)
+    if given is not None and not Path(given).exists() and find_alias(given) is not None:
+        return given, path
     if given is not None and given.startswith(PREFIX):
         return given.removeprefix(PREFIX).partition("@")[0].rpartition("/")[2], path
     whole = path.resolve()

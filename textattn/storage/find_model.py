@@ -1,4 +1,4 @@
-"""Find a model by its name: a run directory, a bundle, or a repository on the Hub. Importing this module is fast."""
+"""Find a model by its name: a run directory or its alias, a bundle, a Hub repository. Importing this module is fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from textattn.errors import Hint, InputError, Option
+from textattn.errors import Hint, InputError, Option, shell_command
+from textattn.storage.aliases import find_alias, read_aliases
 from textattn.storage.hub import PREFIX, looks_like_a_path
 from textattn.storage.run_dir import CONFIG, METRICS, ONNX, ONNX_INT8, OWN_FILES, RUNS, STUDY, WEIGHTS
 
@@ -58,9 +59,9 @@ def find_model(name: str | None) -> Path:
     """Find the run directory or bundle of a model.
 
     Args:
-        name: a run directory, a bundle, or a Hub repository (`hf://user/name`, `user/name@revision`); the default is
-            $TEXTATTN_MODEL or else the newest finished run under runs/. A name is asked of the Hub only in these two
-            forms, and in the second only if it cannot be a path.
+        name: a run directory, the alias of a run, a bundle, or a Hub repository (`hf://user/name`,
+            `user/name@revision`); the default is $TEXTATTN_MODEL or else the newest finished run under runs/. A name is
+            asked of the Hub only in these two forms, and in the second only if it cannot be a path.
 
     Raises:
         InputError: there is no such model.
@@ -74,8 +75,11 @@ def find_model(name: str | None) -> Path:
     if "\0" in name:
         raise InputError("a path must not contain the character NUL (\\0)", setting=MODEL)
     if name.startswith(PREFIX):
-        return _from_hub(name.removeprefix(PREFIX))
+        return from_hub(name.removeprefix(PREFIX))
     path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails for unknown users)
+    run = find_alias(name)
+    if run is not None:
+        return _of_alias(name, run)
     if is_model(path):
         return path
     if path.is_file():
@@ -90,7 +94,7 @@ def find_model(name: str | None) -> Path:
         raise InputError(f"{path} is neither a folder nor a file", _instead(), setting=MODEL)
     repo_id, at, _ = name.partition("@")
     if looks_like_a_path(repo_id) or not REPOSITORY.fullmatch(repo_id):
-        raise InputError(f"no such folder: {name}", _instead(), setting=MODEL)
+        raise InputError(f"no such folder: {name}", _meant(name) or _instead(), setting=MODEL)
     if not at:
         there = Option("model", PREFIX + name)
         newest = newest_run()
@@ -102,7 +106,14 @@ def find_model(name: str | None) -> Path:
             [there, " asks the Hub", *here],
             setting=MODEL,
         )
-    return _from_hub(name)
+    return from_hub(name)
+
+
+def _of_alias(name: str, run: Path) -> Path:
+    if not is_model(run):
+        hint = shell_command("textattn runs name --remove {}", name)
+        raise InputError(f"{name} is an alias of {run}, which contains no model any more", hint, setting=MODEL)
+    return run
 
 
 def _no_model(path: Path) -> InputError:
@@ -119,12 +130,32 @@ def _instead() -> Hint:
     return "textattn train quickstart" if newest is None else Option("model", str(newest))
 
 
+def _meant(name: str) -> Option | None:
+    """The alias that is nearly this name."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, read_aliases(), n=1)
+    return Option("model", near[0]) if near else None
+
+
 def _is_bundle(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"PK"
 
 
-def _from_hub(name: str) -> Path:
+def from_hub(name: str, more_files: tuple[str, ...] = ()) -> Path:
+    """Read a model from the Hub into the cache of its client.
+
+    Args:
+        name: `user/name` or `user/name@revision`.
+        more_files: patterns of files to read besides those of a run and bundles.
+
+    Returns:
+        The folder in the cache, or the bundle in it.
+
+    Raises:
+        InputError: the repository cannot be read, or is not a model of textattn.
+    """
     repo_id, _, revision = name.partition("@")
     if not REPOSITORY.fullmatch(repo_id):
         raise InputError(
@@ -132,19 +163,29 @@ def _from_hub(name: str) -> Path:
             setting=MODEL,
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     from textattn.storage.hub import first_line, offline_variable, tell
 
     try:
-        path = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=[*OWN_FILES, "*.zip"]))
+        wanted = [*OWN_FILES, "*.zip", *more_files]
+        path = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         variable = offline_variable()
-        raise InputError(
-            f"{name} could not be read from the Hub: " + (f"{variable} is set" if variable else first_line(error)),
-            _instead(),
-            setting=MODEL,
-        ) from None
+        why, hint = first_line(error), _instead()
+        if variable:
+            why = f"{variable} is set"
+        elif isinstance(error, RepositoryNotFoundError):
+            why, hint = "there is no such repository, or it is private and you are not logged in", "hf auth login"
+        elif isinstance(error, RevisionNotFoundError):
+            why = f"it has no revision {revision}"
+        raise InputError(f"{name} could not be read from the Hub: {why}", hint, setting=MODEL) from None
     bundles = list(path.glob("*.zip"))
     if not is_model(path) and len(bundles) != 1:
         raise InputError(f"{name} on the Hub is not a textattn model", setting=MODEL)

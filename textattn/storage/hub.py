@@ -47,10 +47,29 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _log(text: str) -> None:
-    import logging
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the Hub client raises where the Hub cannot be reached or refuses something."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-    logging.getLogger("textattn").info(text)
+    # Its first base is the error of the library for HTTP, which another version of the client exchanges for another. A
+    # failed upload is a RuntimeError, an answer that makes no sense a ValueError.
+    return (HfHubHTTPError, *HfHubHTTPError.__bases__[:1], OSError, RuntimeError, ValueError)
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status that an error of the Hub client is about, None if it is about none."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def _log(text: str) -> None:
+    from textattn.report import logger
+
+    logger().info(text)
 
 
 _listener: Callable[[str], None] = _log

@@ -113,6 +113,27 @@ def read_owner(folder: Path) -> Owner | None:
     return owner
 
 
+def holder(folder: Path) -> Owner | None:
+    """The process that owns a folder now, None if nobody does. Nothing is changed.
+
+    On a file system whose locks cannot be tried, whoever is named in the folder is believed.
+    """
+    lock, owner = folder / LOCK, read_owner(folder)
+    if not lock.is_file():
+        return None
+    import filelock
+
+    trial = filelock.FileLock(lock)
+    try:
+        trial.acquire(timeout=0)
+    except filelock.Timeout:
+        return owner or Owner("used", 0, "another host", datetime.now().astimezone().isoformat(timespec="seconds"))
+    except OSError:
+        return owner
+    trial.release()
+    return None
+
+
 def _release(folder: Path, lock: FileLock) -> None:
     # Both files are removed while the lock is held. Who has opened the lock in the meantime finds that it has no name
     # any more, and opens it anew.

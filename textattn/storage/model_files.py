@@ -53,6 +53,13 @@ class ModelFiles:
         """Whether the model has a file of this name."""
         return (self.path / name).is_file() if self._names is None else name in self._names
 
+    def names_in(self, folder: str) -> list[str]:
+        """The names of the files in a folder of the model, without that of the folder."""
+        if self._names is None:
+            place = self.path / folder
+            return sorted(item.name for item in place.iterdir() if item.is_file()) if place.is_dir() else []
+        return sorted(name.removeprefix(f"{folder}/") for name in self._names if name.startswith(f"{folder}/"))
+
     def size(self, name: str) -> int:
         """The size in bytes of an existing file."""
         if self._names is None:

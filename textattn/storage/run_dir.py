@@ -7,6 +7,7 @@ checksums.json                                                             check
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
 cross_validation.json                                                      the results of cross-validation
 checkpoints/                                                               the checkpoints of an unfinished run
+reference.json                                                             figures of the validation split, for drift
 metrics.json                                                               written last; marks the run as finished
 predictions/<split>.parquet  attention/<split>.parquet                     predictions and attention weights
 README.md  plots/  report.html                                             the model card with its plots; the report
@@ -50,6 +51,7 @@ ENVIRONMENT = "environment.json"
 LOG = "log.jsonl"
 TRAINER_STATE = "trainer_state.json"
 CROSS_VALIDATION = "cross_validation.json"
+REFERENCE = "reference.json"
 METRICS = "metrics.json"
 SEEDS = "seeds.json"
 STUDY = "study.db"
@@ -64,7 +66,7 @@ TENSORBOARD = "tensorboard"
 WANDB = "wandb"
 OWN_FILES = (
     CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, LOG, TRAINER_STATE,
-    METRICS, MODEL_CARD, REPORT, TRACKING, CROSS_VALIDATION, CHECKSUMS,
+    METRICS, MODEL_CARD, REPORT, TRACKING, CROSS_VALIDATION, CHECKSUMS, REFERENCE,
 )  # fmt: skip
 # The files that predictions depend on. Their checksums are in checksums.json.
 MODEL_FILES = (CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG)
@@ -289,6 +291,10 @@ class RunDir:
     def write_report(self, content: str) -> None:
         """Write the report."""
         write_text(self.report, content)
+
+    def write_reference(self, reference: dict[str, Any]) -> None:
+        """Write reference.json, which is counts and no reading for people."""
+        write_text(self.path / REFERENCE, json.dumps(reference, allow_nan=False) + "\n")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json; this must be the last file of a run, because it marks the run as finished."""

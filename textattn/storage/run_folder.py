@@ -18,6 +18,7 @@ from textattn.storage.run_dir import (
     OWN_FILES,
     OWN_FOLDERS,
     RESUME,
+    RUNS,
     TAG,
     TAG_CONTENT,
     TRAINING_CONFIG,
@@ -157,21 +158,47 @@ def begin(run: RunDir, overwrite: bool) -> None:
     with writable(run):
         check(run, overwrite)
         run.path.mkdir(parents=True, exist_ok=True)
-        # The mark is written before anything is removed, so that a partly removed run remains ours.
-        write_text(run.path / TAG, TAG_CONTENT)
-        # metrics.json is removed first, so that a partly removed run does not look finished. training_config.yaml,
-        # which makes the directory a run, is removed last.
-        (run.path / METRICS).unlink(missing_ok=True)
-        _remove_tracked_folders(run)  # while tracking.json still names them
-        for name in OWN_FILES:
-            if name != TRAINING_CONFIG:
-                (run.path / name).unlink(missing_ok=True)
-        for name in OWN_FOLDERS:
-            run.remove_folder(name)
-        run.training_config.unlink(missing_ok=True)
-        run.remove_leftovers()
+        _remove_files(run)
         with tempfile.TemporaryFile(dir=run.path):
             pass
+
+
+def remove(run: RunDir) -> list[str]:
+    """Remove a run and its directory; also the directory that textattn made for runs of this config, if it is empty.
+
+    Returns:
+        The names of files in the directory that are not of the run; they are left, and so is the directory.
+
+    Raises:
+        ConfigError: another process owns the run, or one of its files is a symbolic link.
+        OSError: something cannot be removed.
+    """
+    hint = "wait until that process has ended"
+    with locks.owned(run.path, "removed", hint):
+        check_links(run)
+        _remove_files(run)
+        others = sorted(names_in(run.path) - {TAG, *locks.NAMES})
+        # The mark goes last, so that a partly removed run remains ours.
+        (run.path / TAG).unlink(missing_ok=True)
+    path = run.path.absolute()
+    locks.remove_empty([path, path.parent] if path.parent.parent.name == RUNS.name else [path])
+    return others
+
+
+def _remove_files(run: RunDir) -> None:
+    # The mark is written before anything is removed, so that a partly removed run remains ours.
+    write_text(run.path / TAG, TAG_CONTENT)
+    # metrics.json is removed first, so that a partly removed run does not look finished. training_config.yaml, which
+    # makes the directory a run, is removed last.
+    (run.path / METRICS).unlink(missing_ok=True)
+    _remove_tracked_folders(run)  # while tracking.json still names them
+    for name in OWN_FILES:
+        if name != TRAINING_CONFIG:
+            (run.path / name).unlink(missing_ok=True)
+    for name in OWN_FOLDERS:
+        run.remove_folder(name)
+    run.training_config.unlink(missing_ok=True)
+    run.remove_leftovers()
 
 
 @contextlib.contextmanager

@@ -39,6 +39,8 @@ class Task(ABC):
     kind: ClassVar[str] = "labels without an order"
     """What is predicted, for messages."""
     multi_label: ClassVar[bool] = False
+    answer: ClassVar[Literal["one", "several", "number"]] = "one"
+    """What the answer to a text is: one label, any number of labels, or a number."""
     default_metric: ClassVar[str] = "accuracy"
     """The metric that selects checkpoints if the config names none."""
     metrics: ClassVar[tuple[str, ...]] = LABEL_METRICS
@@ -204,6 +206,11 @@ class Task(ABC):
     def distance(self, p: Floats, q: Floats) -> Probabilities:
         """The distance of two distributions, between 0 and 1: (..., num_labels) each -> (...,)."""
 
+    def uncertainty(self, probs: Floats) -> Probabilities:
+        """How unsure the model is of each text: (rows, num_labels) -> (rows,), at least 0. All zeros if that cannot be
+        told from an answer. Here the entropy of the distribution, in nats."""
+        return np.asarray(entropy(probs).sum(axis=1))
+
     # Names and numbers
 
     @abstractmethod
@@ -243,3 +250,9 @@ class Task(ABC):
             decided=self.decide(probs, thresholds),
             seed=seed,
         )
+
+
+def entropy(probs: Floats) -> Probabilities:
+    """-p log p of each probability, in nats; 0 for p = 0."""
+    p = np.asarray(probs, np.float64)
+    return np.asarray(-p * np.log(np.where(p > 0, p, 1)))

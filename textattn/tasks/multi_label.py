@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from textattn.errors import ConfigError
 from textattn.measure.metrics import LABEL_METRICS, choose_thresholds
-from textattn.tasks.base import Floats, Labels, Probabilities, Task
+from textattn.tasks.base import Floats, Labels, Probabilities, Task, entropy
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class MultiLabel(Task):
 
     output = "sigmoid"
     multi_label = True
+    answer = "several"
     kind = "multi-label data"
     default_metric = "micro_f1"
     metrics = tuple(name for name in LABEL_METRICS if name != "balanced_accuracy")
@@ -92,6 +93,10 @@ class MultiLabel(Task):
     def distance(self, p: Floats, q: Floats) -> Probabilities:
         """The mean of |p - q| over the labels, because each label is a separate distribution."""
         return np.asarray(np.abs(p - q).mean(axis=-1))
+
+    def uncertainty(self, probs: Floats) -> Probabilities:
+        """The mean entropy of the labels, because each label is a question of its own."""
+        return np.asarray((entropy(probs) + entropy(1 - np.asarray(probs, np.float64))).mean(axis=1))
 
     def counts(self, labels: Labels) -> NDArray[np.int64]:
         """See `Task`."""

@@ -35,6 +35,7 @@ class Regression(Task):
 
     output = "number"
     kind = "numbers"
+    answer = "number"
     default_metric = "mae"
     metrics = NUMBER_METRICS
 
@@ -125,6 +126,10 @@ class Regression(Task):
     def distance(self, p: Floats, q: Floats) -> Probabilities:
         """The difference in standard deviations, at most 1."""
         return np.asarray(np.minimum(np.abs(p - q)[..., 0] / self.scale.std, 1.0))
+
+    def uncertainty(self, probs: Floats) -> Probabilities:
+        """Zeros: the interval of a number is as wide for one text as for another."""
+        return np.zeros(len(probs))
 
     def counts(self, labels: Labels) -> NDArray[np.int64]:
         """The number of rows, alone."""
