@@ -330,6 +330,13 @@ def test_a_server_that_cannot_start_says_why(
     assert message in done.stderr and hint in done.stderr
 
 
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, trained_run: Path) -> None:
+    monkeypatch.setattr("textattn.cli.serve.PACKAGES", ("no_such_package",))
+    done = textattn_here("serve", "--model", str(trained_run), "--port", "0")
+    assert done.code == 2
+    assert "needs the package no-such-package" in done.err and "pip install 'textattn[serve]'" in done.err
+
+
 def test_a_port_in_use_and_two_models_of_one_name(server: Running, textattn: Runner, trained_run: Path) -> None:
     done = textattn("serve", "--model", trained_run, "--port", str(server.port))
     assert done.returncode == 2 and f"--port {server.port + 1}" in done.stderr
