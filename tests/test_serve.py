@@ -177,6 +177,27 @@ def test_state_and_metrics(server: Running, trained_run: Path) -> None:
     assert after["textattn_waiting_texts"] == 0
 
 
+def test_metrics_say_whether_the_last_texts_have_drifted(trained_run: Path) -> None:
+    from textattn.inference.evaluation import read_labelled
+
+    usual = list(read_labelled(textattn.load(trained_run), None, "validation", {}).rows) * 10
+    with running("--model", f"reviews={trained_run}") as server:
+
+        def answer(texts: list[str]) -> dict[str, float]:
+            for first in range(0, len(texts), 100):
+                assert server.ask("/predict", {"texts": texts[first : first + 100]}).status == 200
+            return {name: value for name, value in figures(server).items() if name.startswith("textattn_drift")}
+
+        assert answer(usual[:200]) == {}
+        found = answer(usual[200:1000])
+        assert found['textattn_drift{model="reviews"}'] == 0
+        assert found['textattn_drift_effect{figure="lengths",model="reviews"}'] < 0.2
+        # A window of its own: what came before does not dilute it.
+        found = answer(["Lorem ipsum dolor sit amet"] * 1000)
+        assert found['textattn_drift{model="reviews"}'] == 1
+        assert found['textattn_drift_effect{figure="unknown",model="reviews"}'] > 0.8
+
+
 def figures(server: Running) -> dict[str, float]:
     text = server.ask("/metrics").body.decode()
     lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -21,16 +21,10 @@ TEXTS = (1, 2, 4, 8, 16, 32, 48)
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 # With more labels than this, none are counted: each is a series.
 MOST_LABELS = 200
-# Called in a worker thread with what was predicted: the model, the texts, and a prediction for each.
-Watcher = Callable[["ServedModel", Sequence[str], Sequence[Prediction]], None]
 
 
 class Metrics:
-    """The figures of a server, in a registry of its own.
-
-    Figures of drift belong here too: add a function to `watchers`, which gets every prediction, and register what it
-    keeps with `registry`.
-    """
+    """The figures of a server, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -63,8 +57,17 @@ class Metrics:
         )
         self.reloads = Counter("textattn_reloads", "Reloads of the models.", ["result"], registry=registry)
         self.info = Gauge("textattn_model_info", "A model of the server.", ["model", "fingerprint"], registry=registry)
+        self.drift = Gauge(
+            "textattn_drift", "Whether the last window of texts has drifted.", ["model"], registry=registry
+        )
+        self.drift_effect = Gauge(
+            "textattn_drift_effect",
+            "How much the last window of texts differs from the validation split, from 0 to 1.",
+            ["model", "figure"],
+            registry=registry,
+        )
         ProcessCollector(registry=registry)
-        self.watchers: list[Watcher] = [self._count_answers]
+        self._served: list[ServedModel] = []
 
     def watch_queue(self, batcher: Batcher) -> None:
         """Adds how much waits."""
@@ -81,20 +84,27 @@ class Metrics:
         self.batch_texts.labels(batch.work.kind).observe(len(batch.texts))
         self.batch_seconds.labels(batch.work.kind).observe(batch.seconds)
         if isinstance(batch.work, Predict):
-            for watcher in self.watchers:
-                watcher(batch.work.served, batch.texts, batch.results)
+            self._count_answers(batch.work.served, batch.results)
 
     def models(self, served: Iterable[ServedModel]) -> None:
         """Names the models that answer from now on."""
-        self.info.clear()
-        for model in served:
+        self._served = list(served)
+        for gauge in (self.info, self.drift, self.drift_effect):
+            gauge.clear()
+        for model in self._served:
             self.info.labels(model.name, model.fingerprint[:12]).set(1)
 
     def text(self) -> bytes:
         """All figures in Prometheus' own format."""
+        for served in self._served:
+            report = None if served.drift is None else served.drift.latest
+            if report is not None:
+                self.drift.labels(served.name).set(bool(report.drifted))
+                for figure, difference in report.differences.items():
+                    self.drift_effect.labels(served.name, figure).set(difference.effect)
         return generate_latest(self.registry)
 
-    def _count_answers(self, served: ServedModel, _: Sequence[str], predictions: Sequence[Prediction]) -> None:
+    def _count_answers(self, served: ServedModel, predictions: Sequence[Prediction]) -> None:
         unknown = self.unknown.labels(served.name)
         count_labels = len(served.model.labels) <= MOST_LABELS
         for prediction in predictions:

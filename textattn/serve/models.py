@@ -15,6 +15,7 @@ from textattn.api import Model
 from textattn.errors import ConfigError, InputError, Option, shell_command
 from textattn.explain.stored_audit import trust
 from textattn.inference.given_texts import given_texts
+from textattn.serve.drift import DriftWindow
 from textattn.serve.examples import examples_of
 from textattn.serve.refusal import Refusal
 from textattn.storage.aliases import find_alias
@@ -43,6 +44,8 @@ class ServedModel:
     verdicts: dict[str, str | None]
     """For each method how far it can be trusted; the first is the default."""
     fingerprint: str
+    drift: DriftWindow | None
+    """Compares what it answers with its reference; None if it has none."""
     loaded: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     @classmethod
@@ -65,7 +68,7 @@ class ServedModel:
         model.predict([[WARM_UP] * len(model.config.text_columns)])
         methods = METHODS if model.session.gives_contributions else METHODS[1:]
         verdicts = {method: trust(model, method) for method in methods}
-        return cls(name, model, examples_of(model), verdicts, model.fingerprint())
+        return cls(name, model, examples_of(model), verdicts, model.fingerprint(), DriftWindow.of(model))
 
     @property
     def default_method(self) -> str:

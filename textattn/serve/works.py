@@ -23,7 +23,13 @@ class Predict:
 
     def run(self, texts: Sequence[str]) -> list[Prediction]:
         """A prediction for each text."""
-        return list(self.served.model.predict(texts, self.min_score))
+        model = self.served.model
+        rows = model.normalise(texts)
+        tokens = model.tokenizer.encode(rows)
+        probs = model.probabilities(tokens)
+        if self.served.drift is not None:
+            self.served.drift.add(tokens, probs)
+        return model.predictions(rows, tokens, probs, self.min_score)
 
 
 @dataclass(frozen=True)
