@@ -24,7 +24,8 @@ from tokenizers import Tokenizer
 
 import textattn
 from textattn.config import config_from_mapping, load_config
-from textattn.config.schema import DataConfig, TokenizerConfig
+from textattn.config.data_section import DataConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.data.join import join
 from textattn.data.known_labels import KnownLabels
 from textattn.data.read import Corpus, Split

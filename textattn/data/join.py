@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.evidence import Spans
 from textattn.data.read import Corpus, Split
 from textattn.data.row_info import RowInfo

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.cells import LabelReader, check_column, check_columns, label_columns, shown_label, text_columns
 from textattn.data.evidence import Spans, parse_evidence
 from textattn.data.known_labels import KnownLabels

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.duplicates import without_duplicates
 from textattn.data.numbers import strata_of
 from textattn.data.read import Corpus, Split

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.join import join
 from textattn.data.known_labels import KnownLabels
 from textattn.data.read import Corpus, read_corpus

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from textattn.config.schema import Config, DataConfig
+from textattn.config.data_section import DataConfig
+from textattn.config.schema import Config
 from textattn.data.evidence import Spans
 from textattn.data.read import Corpus, Split
 from textattn.data.row_info import RowInfo

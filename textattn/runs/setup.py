@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from textattn.config.schema import ModelConfig, TrainingConfig
+from textattn.config.model_section import ModelConfig
+from textattn.config.schema import TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
 from textattn.measure.metrics import GREATER_IS_BETTER

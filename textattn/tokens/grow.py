@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer
 
-from textattn.config.schema import TokenizerConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.tokens.tokenizer import TextTokenizer
 
 # Their vocabularies are lists of whole words, characters or symbols. Those of the other kinds consist of pieces with
