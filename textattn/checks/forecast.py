@@ -93,7 +93,7 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
             torch.cuda.reset_peak_memory_stats(placement.device)
         before = peak_memory()
         vector_bytes = 0
-        if data.config.model.vectors.source == "skipgram" and not vectors.are_cached(data):
+        if data.start is None and data.config.model.vectors.source == "skipgram" and not vectors.are_cached(data):
             stages["word_vectors"], vector_bytes = _skipgram(data)
         setup = build(data, placement, Report(), vectors=False)
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
