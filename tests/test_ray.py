@@ -97,6 +97,15 @@ def test_ray_writes_the_same_files(cluster: Any, textattn: Any) -> None:
     assert "27,000 rows answered" in on_ray.stderr
     assert sorted(path.name for path in Path().glob("*.partial")) == []
 
+    # The machines fetch what is elsewhere, and errors name it as the user did.
+    here = Path().resolve().as_uri()
+    elsewhere = ("--input", f"{here}/in*.csv", "--output", f"{here}/url.jsonl", "--engine", "ray")
+    done = textattn("predict", *elsewhere)
+    assert done.returncode == 0, done.stderr
+    done = textattn("predict", "--input", f"{here}/in*.csv", "--output", "local.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert Path("url.jsonl").read_bytes() == Path("local.jsonl").read_bytes()
+
     table = pa.table({"id": range(50), "text": [f"good film {i}" for i in range(50)], "n": [i / 3 for i in range(50)]})
     pq.write_table(table, "in.parquet")
     alone, on_ray, local, remote = both(textattn, "--input", "in.parquet", "--attention", suffix=".parquet")
