@@ -188,7 +188,7 @@ def test_an_order_that_is_not_known_is_refused(names: tuple[str, ...], tmp_path:
     done = cli("check", write_stars(tmp_path / "x.csv", names), "task=ordinal", "--no-forecast")
     assert done.code == 2
     assert "the order of the labels" in done.err
-    assert "Hint: task=classification" in done.err
+    assert "Hint: data.label_names=[" in done.err
 
 
 def test_names_in_their_order_are_an_order(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from scipy.stats import wilcoxon
 from sklearn import metrics as sk
 
 import textattn
-from textattn.data.numbers import NumberColumn, strata_of
+from textattn.data.numbers import NumberColumn, one_number, strata_of
 from textattn.errors import ConfigError, InputError
 from textattn.explain.gradients import log_odds
 from textattn.explain.targets import Targets
@@ -182,31 +182,78 @@ def test_anything_else_is_refused(value: Any) -> None:
         NumberColumn(["price"]).of(value)
 
 
-@pytest.mark.parametrize(
-    ("text", "right"), [("1,5", "1.5"), ("-12,25", "-12.25"), ("1,234", "1234"), ("1,234,567.8", "1234567.8")]
-)
-def test_numbers_with_commas_are_named_with_what_would_be_right(text: str, right: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "right"), [("1,5", "1.5"), ("-12,25", "-12.25"), ("1,23,5", None)])
+def test_numbers_with_commas_are_named_with_what_would_be_right(text: str, right: str | None, tmp_path: Path) -> None:
     data = write(tmp_path / "x.csv", [("a", 1.25), ("b", text), ("c", 2)])
     done = cli("check", data, "task=regression")
     assert done.code == 3
     assert f"{data}:3" in done.err
-    assert f"'{text}'; write {right}" in done.err
+    assert f"'{text}'" in done.err
+    assert right is None or f"write {right}" in done.err
     skipped = cli("check", data, "task=regression", "data.on_bad_row=skip", "--no-forecast")
     assert skipped.code == 0, skipped.err
 
 
-@given(st.lists(st.floats(-1e9, 1e9).map(lambda number: round(number, 2)), min_size=2, max_size=30))
-def test_decimal_commas_are_recognised(numbers: list[float]) -> None:
-    texts = [f"{number:.2f}".replace(".", ",") for number in numbers]
-    column = NumberColumn.of_values(["price"], [*texts, "3"])
+TWO_DECIMALS = st.floats(-1e9, 1e9).map(lambda number: round(number, 2))
+
+
+@given(st.lists(TWO_DECIMALS, min_size=2, max_size=30), st.sampled_from([".,", ",.", "  ,"[1:], "."]))
+def test_the_style_of_a_column_is_recognised(numbers: list[float], separators: str) -> None:
+    between, before = separators if len(separators) == 2 else ("", separators)
+    between = between.strip()
+    texts = []
+    for number in numbers:
+        whole, decimals = f"{number:,.2f}".split(".")
+        texts.append(whole.replace(",", between) + before + decimals)
+    column = NumberColumn.of_values(["price"], [*texts, "3", "n/a", "€ 5", ""])
     assert [column.of(text)[0] for text in texts] == numbers
-    # A point says that a comma is something else.
-    assert not NumberColumn.of_values(["price"], [*texts, "1.5"]).has_decimal_commas
+    for text in ("n/a", "€ 5", ""):
+        with pytest.raises(ValueError, match="expected a number"):
+            column.of(text)
 
 
-@pytest.mark.parametrize("values", [["1,234", "5"], ["1,234", "12,345"], ["1", "2"], ["1,234,567", "1,5"], [1.5, 2]])
-def test_other_commas_are_no_decimal_commas(values: list[Any]) -> None:
-    assert not NumberColumn.of_values(["price"], values).has_decimal_commas
+@pytest.mark.parametrize(
+    ("values", "text", "number"),
+    [
+        # A number with two separators shows that the others have thousands as well.
+        (["703.167", "1.021.081"], "703.167", 703167),
+        (["1,234,567", "1,5"], "1,5", None),
+        (["1.234,5", "7.200"], "7.200", 7200),
+        # It may be one or the other: a point is taken for decimals, with a note, and a comma is not.
+        (["1.234", "12.345"], "1.234", 1.234),
+        (["1,234", "12,345"], "1,234", None),
+        # Here it cannot.
+        (["1021,081", "1,234"], "1,234", 1.234),
+        (["1.5", "1,5"], "1,5", None),
+        (["1.5", "703,167"], "703,167", 703167),
+    ],
+)
+def test_what_separators_stand_for(values: list[str], text: str, number: float | None) -> None:
+    column = NumberColumn.of_values(["price"], values)
+    if number is None:
+        with pytest.raises(ValueError, match="expected a number"):
+            column.of(text)
+    else:
+        assert column.of(text) == [number]
+        assert (column.note is not None) == ("," in "".join(values) or "." in "".join(values))
+
+
+def test_a_cell_of_another_kind_spoils_no_other_cell(tmp_path: Path) -> None:
+    rows: list[tuple[str, object]] = [(f"text {i}", f"{i},5") for i in range(60)]
+    data = write(tmp_path / "x.csv", [*rows, ("odd", "€ 471890,47"), ("minus", "−3,5"), ("gaps", "703 167")])
+    done = cli("check", data, "task=regression")
+    assert done.code == 3
+    assert "3 of 63 rows cannot be used" in done.err
+    for right in ("write 471890.47", "write -3.5", "write 703167"):
+        assert right in done.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "number"),
+    [("300.000", None), ("1,250", None), ("1,5", 1.5), ("-3", -3), ("1.250.000", 1250000), ("x", None)],
+)
+def test_a_typed_number_has_one_meaning(typed: str, number: float | None) -> None:
+    assert one_number(typed) == number
 
 
 def test_a_file_with_decimal_commas_trains_like_one_with_points(tmp_path: Path) -> None:
@@ -381,3 +428,17 @@ def test_the_same_bytes_again(run: Path, tmp_path: Path) -> None:
     assert cli("train", data, *SMALL, f"output.dir={tmp_path / 'again'}").code == 0
     for name in ("model.safetensors", "model.onnx", "config.json"):
         assert (run / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_json_has_contributions_in_the_unit_of_the_numbers(run: Path) -> None:
+    (explanation,) = textattn.load(run).explain(["a box of huge tea"])
+    assert explanation.contributions is not None
+    np.testing.assert_allclose(explanation.contributions["label"], explanation.weights)
+
+
+def test_the_file_of_the_training_is_noted(run: Path) -> None:
+    data = json.loads((run / "environment.json").read_text(encoding="utf-8"))["dataset"]["source"]
+    done = cli("evaluate", data, "--model", run)
+    assert done.code == 0, done.err
+    assert "is the file that the model was trained on" in done.err
+    assert "is the file" not in cli("evaluate", "--model", run).err

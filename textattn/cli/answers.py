@@ -21,9 +21,12 @@ def open_model(model: str | None, device: str = "cpu", runtime: str | None = Non
     with waiting("Loading the model …"):
         import textattn
         from textattn.storage.find_model import finished_runs, given_name
+        from textattn.storage.run_dir import RunDir
 
         runs = [] if given_name(model) else finished_runs()
         classifier = textattn.load(runs[0] if runs else model, device, runtime)
+    if classifier.path.is_dir() and RunDir(classifier.path).is_run() and not RunDir(classifier.path).is_finished():
+        note(f"{classifier.path} is not finished: its training was interrupted, or still runs", "Note")
     if len(runs) > 1:
         note(f"The model is {runs[0]}, the newest of {len(runs):,} finished runs", "Note")
     return classifier

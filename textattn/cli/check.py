@@ -13,6 +13,7 @@ import typer
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
 from textattn.errors import Option
+from textattn.inference.visible import short_number
 from textattn.storage.files import check_new, write_bytes, writing
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _print(facts: dict[str, Any], output: Path | None) -> None:
     if all("numbers" in split for split in splits):
         title = labels[0]
         names = next(iter(splits))["numbers"]
-        counts = [(key.replace("_", " "), *(f"{split['numbers'][key]:.4g}" for split in splits)) for key in names]
+        counts = [(key.replace("_", " "), *(short_number(split["numbers"][key]) for split in splits)) for key in names]
     for line in table(counts, (title, *facts["splits"])):
         out(line)
     out("")

@@ -13,6 +13,7 @@ from textattn.cli.evaluate import METRICS
 from textattn.cli.options import Json
 from textattn.cli.won_and_forgotten import print_won_and_forgotten
 from textattn.errors import ConfigError
+from textattn.inference.visible import short_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +110,8 @@ def _print_pair(pair: Mapping[str, Any], of: Mapping[str, str], metric: str, num
         out(f"  {of[pair['better']]} is better: more than chance ({p})")
     for side, name in (("a_closer", a), ("b_closer", b)) if is_numeric else ():
         for example in pair["examples"][side]:
-            said = f"{example['number']:g}, {a} {example['a']:.4g}, {b} {example['b']:.4g}"
+            numbers = {key: short_number(example[key]) for key in ("number", "a", "b")}
+            said = f"{numbers['number']}, {a} {numbers['a']}, {b} {numbers['b']}"
             out(f"  {name} is closer: {said}  {_cut(example['text'])}")
     if is_numeric:
         return

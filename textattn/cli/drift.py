@@ -166,13 +166,12 @@ def _print(report: DriftReport, labels: Sequence[str], words: Mapping[int, str])
     for line in table(rows, ("figure", "before", "now", "effect", "p", "difference")):
         out(line)
     before, now = report.label_shares
-    changes = sorted(range(len(labels)), key=lambda i: -abs(before[i] - now[i]))[
-        : LABELS_SHOWN if len(labels) > 1 else 0
-    ]
+    changes = sorted(range(len(labels)), key=lambda i: -abs(before[i] - now[i]))[:LABELS_SHOWN]
     if len(labels) > 1:
         out("")
-    for line in table([(labels[i], f"{before[i]:.1%}", f"{now[i]:.1%}") for i in changes], ("label", "before", "now")):
-        out(line)
+        shares = [(labels[i], f"{before[i]:.1%}", f"{now[i]:.1%}") for i in changes]
+        for line in table(shares, ("label", "before", "now")):
+            out(line)
     if report.words:
         out("")
         shown = [(words[token], f"{a:.1%}", f"{b:.1%}") for token, a, b in report.words]

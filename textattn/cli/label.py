@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,6 +100,9 @@ def label(  # noqa: PLR0913 (every option of a command is a parameter)
             raise ConfigError("only a model can say what is useful", Option("order", "random"), setting=Option("order"))
         if classifier is not None and without:
             raise ConfigError(f"the model says what an answer is; leave out {without[0]}")
+        if classifier is not None and classifier.task.answer == "number" and names:
+            raise ConfigError("the model predicts a number, and there are no labels", "leave it out",
+                              setting=Option("labels"))  # fmt: skip
         columns = text_column or (classifier.config.text_columns if classifier else ["text"])
         if not text_column and all(table.columns == ["text"] for table in tables):
             columns = ["text"]
@@ -143,6 +147,8 @@ def _run(session: Labelling, pool: Pool, order: Order) -> None:
     try:
         if session.run(following):
             note("No text is left")
+    except BrokenPipeError:
+        raise  # of stdout
     except OSError as error:
         raise TextattnError(
             f"cannot be written ({error.strerror or error}); what was labelled before is kept",
@@ -159,6 +165,10 @@ def _training(session: Labelling) -> str:
     file = session.file
     has_order = session.classifier is not None and session.classifier.task.output == "ordinal"
     settings = ["task=regression"] if session.kind == "number" else ["task=ordinal"] if has_order else []
+    if has_order and session.classifier is not None:
+        names = session.classifier.labels
+        if not all(name.isdecimal() for name in names):
+            settings.append(f"data.label_names={json.dumps(names, ensure_ascii=False)}")
     settings += [f"data.text=[{','.join(file.columns)}]"] if len(file.columns) > 1 else []
     # Training refuses a separator that separates nothing.
     if file.is_csv and any(len(row.labels) > 1 for row in file.rows):

@@ -111,7 +111,7 @@ class Labelling:
                 if number is not None:
                     self._save(text, [number])
                     return None
-                out(f"{typed!r} is no number.")
+                out(_no_number(typed))
             else:
                 labels = self._labels(typed, command == NEW)
                 if self.kind == "one" and labels:
@@ -233,9 +233,17 @@ def fitting(text: str) -> str:
 
 
 def _number(typed: str) -> str | None:
-    """The number that was typed, as it is saved: with a decimal point; None if it is none."""
-    try:
-        value = float(typed.replace(",", "."))
-    except ValueError:
-        return None
-    return typed.replace(",", ".") if value - value == 0 else None
+    """The number that was typed, as it is saved; None if it is none, or may mean two numbers, such as 1.234."""
+    from textattn.data.numbers import one_number
+
+    number = one_number(typed)
+    return None if number is None else f"{number:.15g}"
+
+
+def _no_number(typed: str) -> str:
+    from textattn.data.numbers import may_be_two
+
+    if may_be_two(typed):
+        plain, thousands = typed.replace(",", "."), typed.replace(",", "").replace(".", "")
+        return f"{typed!r} may mean {float(plain):g} or {thousands}; write one of them so that it is clear."
+    return f"{typed!r} is no number."

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from textattn.cli.console import error_console, is_live, note, shown
-from textattn.inference.visible import one_line, visible
+from textattn.inference.visible import one_line, short_number, visible
 from textattn.report import Report
 
 if TYPE_CHECKING:
@@ -160,4 +160,4 @@ def _headline_of_numbers(split: dict[str, Any]) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4g}"
+    return "undefined" if value is None else short_number(value)

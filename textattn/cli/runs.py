@@ -197,6 +197,8 @@ def _own_run(name: str) -> Path:
     if not path.is_dir():
         known = "is gone" if path != Path(name) else "no such folder"
         raise InputError(known, "textattn runs ls", place=str(path))
+    if RunDir(path.absolute().parent).is_run():
+        raise InputError("a part of the run above it", "textattn runs ls", place=str(path))
     if not RunDir(path).is_run():
         inside = newest_run(path)
         if inside is not None:

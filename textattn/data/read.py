@@ -354,8 +354,8 @@ def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, not
 def _resolve(role: str, raw: _Rows, label_map: LabelMap | NumberColumn, config: DataConfig, notes: list[str]) -> Split:
     if isinstance(label_map, NumberColumn):
         label_map = NumberColumn.of_values(label_map.names, raw.labels)
-        if label_map.has_decimal_commas:
-            notes.append(f"{raw.place(0)[0]}: {shown_label(config)}: 1,5 is read as 1.5")
+        if label_map.note is not None:
+            notes.append(f"{raw.place(0)[0]}: {shown_label(config)}: {label_map.note}")
     ids: list[tuple[Any, ...]] = []
     known: dict[Any, tuple[Any, ...] | str] = {}
     bad: dict[int, RowProblem] = {}

@@ -227,7 +227,9 @@ class AnsweredTexts:
             words = everything - (ngrams or 0.0)
             temperature = classifier.config.temperature
             sums.append(Sum(answer - everything, words, ngrams, answer, temperature, is_log_odds))
-            columns = total if num_outputs == len(classifier.labels) else total @ each.T
+            # The output of a number is in standard deviations, and its contributions are in the unit of the data.
+            is_own = num_outputs == len(classifier.labels) and targets.task.target is None
+            columns = total if is_own else total @ each.T
             by_label.append(dict(zip(classifier.labels, columns.T.tolist(), strict=True)))
         return by_label, sums
 

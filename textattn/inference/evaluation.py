@@ -81,6 +81,11 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
     # Of a streamed data set the seed decides which rows are drawn, and of others which are set aside.
     seed = base.seed if data is None and base is not None else 0
     notes: list[str] = []
+    if data is not None and base is not None and base.data.path is not None and is_named(Path(data), base.data):
+        notes.append(
+            f"{data} is the file that the model was trained on, and all of its rows are measured; "
+            f"textattn evaluate without it measures the {split} split"
+        )
     numbers = classifier.config.target is not None
     if data is None:
         original = origin_of(classifier).locate(config)

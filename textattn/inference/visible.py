@@ -30,6 +30,11 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
+def short_number(value: float) -> str:
+    """A number with four digits, or with all digits before the point: `0.3838`, `88,090`."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def one_line(text: str) -> str:
     r"""The text with line breaks as Python writes them: `\n`."""
     return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

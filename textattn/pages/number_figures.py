@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textattn.inference.markup import shown
+from textattn.inference.visible import short_number
 from textattn.measure.slices import Slice, Slicing
 from textattn.pages import svg
 from textattn.pages.numbers import Numbers, WrongNumber
@@ -56,7 +57,7 @@ def _interval(numbers: Numbers) -> str:
     if found is None:
         return f"{head}<p>Not known: there are too few validation rows for intervals.</p>"
     return (
-        f'{head}<p class="big">± {found["margin"]:.{numbers.decimals}f}</p><p>Intervals of this width around the '
+        f'{head}<p class="big">± {found["margin"]:,.{numbers.decimals}f}</p><p>Intervals of this width around the '
         f"predictions should contain {percent(found['wanted_coverage'], 0)} of the true numbers. On "
         f"{numbers.split} they contain <b>{percent(found['coverage'])}</b>.</p>"
     )
@@ -143,8 +144,8 @@ def _slice_row(one: Slice) -> str:
 
 
 def _number(value: float, numbers: Numbers) -> str:
-    return f"{value:.{numbers.decimals}f}".replace("-", "−")
+    return f"{value:,.{numbers.decimals}f}".replace("-", "−")
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}".replace("-", "−")
+    return "–" if value is None else short_number(value).replace("-", "−")

@@ -161,7 +161,9 @@ def _always(split: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+    if value is None:
+        return "undefined"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
 
 
 def _against(baseline: dict[str, Any] | None) -> list[str]:

@@ -166,6 +166,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> Response:
         """Labels and probabilities."""
         asked, served, texts = await service.read(request, schemas.PredictRequest)
+        check_labels(served, asked)
         found = await service.compute(request, Predict(served, asked.min_score), texts)
         written = partial(answer_as_json, multi_label=served.multi_label, top_k=asked.top_k, min_score=asked.min_score)
         return _answers(served, [written(p, text) for p, text in zip(found, texts, strict=True)])
@@ -264,3 +265,12 @@ async def _gone(_: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     return Refusal(500, f"{type(error).__name__}: this is a bug; the output of the server says more").response()
+
+
+def check_labels(served: ServedModel, asked: schemas.PredictRequest) -> None:
+    """Raises a Refusal (422) for a key that is about labels where the model predicts a number."""
+    if served.model.config.target is None:
+        return
+    for key, is_given in (("top_k", asked.top_k != 1), ("min_score", asked.min_score > 0)):
+        if is_given:
+            raise Refusal(422, f"{key} is about labels, but the model predicts a number", "leave it out")

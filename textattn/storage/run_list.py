@@ -96,8 +96,8 @@ def runs_below(folder: Path, depth: int) -> Iterator[Path]:
         return
     for name in names:
         if RunDir(folder / name).is_run():
-            yield folder / name
-        if depth > 1:
+            yield folder / name  # what lies in it, such as the model that it went on from, belongs to it
+        elif depth > 1:
             yield from runs_below(folder / name, depth - 1)
 
 

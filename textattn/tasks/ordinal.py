@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,11 @@ def check_order(labels: Sequence[str], named: bool) -> None:
         return
     raise ConfigError(
         f"the order of the labels {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''} is not known; grades are "
-        "numbers, or integers from 0 whose names data.label_names gives in ascending order",
-        "task=classification",
+        "numbers, or names that data.label_names lists from the lowest to the highest",
+        f"data.label_names=[{','.join(map(_quoted, labels))}] in ascending order",
         setting="task",
     )
+
+
+def _quoted(label: str) -> str:
+    return label if re.fullmatch(r"[A-Za-z][\w-]*", label) else json.dumps(label, ensure_ascii=False)
