@@ -17,7 +17,7 @@ from textattn.errors import ConfigError, Elsewhere, TextattnError
 from textattn.training.processes import local_rank_of_process, rank_of_process
 
 
-def train(
+def train(  # noqa: PLR0913 (every option of a command is a parameter)
     config: ConfigName,
     overrides: Overrides = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an earlier run in output.dir.")] = False,
@@ -30,6 +30,9 @@ def train(
             "--seeds", min=1, metavar="N", help="Train N times: with the config's seed and the ones after it."
         ),
     ] = 1,
+    linear_only: Annotated[
+        bool, typer.Option("--linear-only", help="Fit a linear model in seconds, without a network: model.linear=only.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything without training.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -46,6 +49,9 @@ def train(
     --seeds 5 trains five runs, in seed-… folders of one directory, and reports the mean, standard deviation and 95 %
     interval of their metrics.
 
+    --linear-only keeps the linear model on n-grams alone. It is trained in seconds, and every other command works on
+    it; a note says when a run with `model.linear: first` would have done as well without its network.
+
     torchrun starts several processes, on one machine or several, that train one model together:
 
     \b
@@ -56,6 +62,8 @@ def train(
     is_first = rank_of_process() == 0
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
+    if linear_only:
+        overrides = [*(overrides or []), "model.linear=only"]
     if dry_run:
         return check(config, overrides, json=json, quiet=quiet) if is_first else None
     try:

@@ -18,6 +18,7 @@ from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Report
 from textattn.runs.training_data import TrainingData
 from textattn.tasks import Task
+from textattn.training.processors import available_processors
 
 Floats = NDArray[np.float64]
 # Tokenizers for texts without words between spaces.
@@ -134,21 +135,25 @@ def _predictions(name: str, split: Split, task: Task, probs: Floats, metrics: di
 
 
 def _fit(features: Any, train: Split, strength: float) -> Any:
+    from joblib import parallel_config
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
-    with warnings.catch_warnings():
+    # liblinear lets go of Python's lock, so threads fit the labels side by side.
+    with warnings.catch_warnings(), parallel_config(backend="threading", n_jobs=available_processors()):
         # An almost converged model is good enough, and a label of no training text or of all cannot be learned anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
         warnings.filterwarnings("ignore", message="Label not .* is present in all training examples")
         if train.is_numeric:
             return Ridge(alpha=1 / strength).fit(features, train.labels)
-        if train.labels.ndim == 2:
-            return OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear")).fit(features, train.labels)
-        solver = "liblinear" if len(np.unique(train.labels)) == 2 else "lbfgs"
-        return LogisticRegression(C=strength, solver=solver, max_iter=300).fit(features, train.labels)
+        model = LogisticRegression(C=strength, solver="liblinear")
+        if train.labels.ndim == 1 and len(np.unique(train.labels)) <= 2:
+            return model.fit(features, train.labels)
+        # One regression for each label, also where a text has one label: softmax regression takes six times as long for
+        # 28 labels and was no better (docs/results.md).
+        return OneVsRestClassifier(model).fit(features, train.labels)
 
 
 def _answers(model: Any, features: Any, task: Task) -> Floats:

@@ -63,6 +63,8 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
     pretrained = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
     # The recipe may set all settings that are not given.
     given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
+    if given is not None and config.model.linear == "only":
+        given.append(config.model.linear)  # reads longer texts
     numbers = ["numbers"] if config.task == "regression" else []
     return cache.key_of(
         data.model_dump(), tokenizer.model_dump(), given, config.seed, content, pretrained, teacher, *numbers,
