@@ -104,7 +104,8 @@ def write_documents(source: Path, folder: Path) -> None:
         for label, texts in sorted(by_label.items()):
             order = generator.permutation(len(texts))
             for first in range(0, len(texts) - (COMMENTS if split == "train" else FEWEST) + 1, COMMENTS):
-                documents.append(("\n".join(texts[i] for i in order[first : first + COMMENTS]), label))
+                joined = "\n".join(texts[i] for i in order[first : first + COMMENTS])
+                documents.append((joined, label))
         order = generator.permutation(len(documents))
         table = {"text": [documents[i][0] for i in order], "label": [documents[i][1] for i in order]}
         pq.write_table(pa.table(table), folder / f"{split}.parquet")

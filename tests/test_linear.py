@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 from small_models import PAD, UNK, VOCABULARY, build, padded
+from test_every_task import KINDS, write_data
 
 import textattn
 from textattn.config.load import load_config
@@ -397,6 +398,32 @@ def test_settings_that_do_not_fit(settings: list[str], message: str, hint: str, 
     assert done.code == 2
     assert message in done.err
     assert hint in done.err
+
+
+def test_a_linear_model_alone_reads_long_texts_whole(tmp_path: Path) -> None:
+    data = write(tmp_path, "labels")
+    words = ["the"] * 3000
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    data.write_text("\n".join(json.dumps(row | {"text": " ".join([*words, row["text"]])}) for row in rows))
+    tokens = prepared(data, "seed=5", linear="only").tokens["train"]
+    assert tokens.lengths.min() > 3000
+    assert prepared(data, "seed=5", linear="first").tokens["train"].lengths.max() == 400
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_task(kind: str, tmp_path: Path) -> None:
+    data = write_data(tmp_path, KINDS[kind])
+    for linear in ("only", "first"):
+        run = tmp_path / linear
+        done = cli("train", data, *SMALL, *KINDS[kind].settings, f"model.linear={linear}", f"output.dir={run}")
+        assert done.code == 0, done.err
+        found = json.loads((run / "metrics.json").read_text())
+        assert found["linear"]["validation"].keys() == {found["best"]["metric_for_best_model"]}
+        # Numbers are at most 25 apart.
+        good = found["test"]["mae"] < 3 if kind == "numbers" else found["test"][KINDS[kind].metric] > 0.85
+        assert good
+        done = cli("explain", "--model", run, "--json", "the plot was great")
+        assert done.code == 0, done.err
 
 
 def test_the_forecast_of_a_linear_model(tmp_path: Path) -> None:

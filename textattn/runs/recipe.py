@@ -62,6 +62,8 @@ def resolve_recipe(config: Config, train: Split) -> tuple[Config, str | None]:
     facts = _facts(train)
     kind, why = _kind(config, facts)
     settings = _settings(kind, facts, config)
+    if config.model.linear == "only":
+        settings["tokenizer.max_length"] = TOKENS_OF_LINEAR
     resolved = with_defaults(config, settings).model_copy(update={"recipe": kind})
     note = None
     if config.recipe == "auto":
@@ -131,14 +133,13 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         }
     # The number of texts to train on in all epochs together, and the minimum number of epochs.
     shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
-    is_fitted = config.model.linear != "together"
     buckets = LONG_BUCKETS if kind == "long" else config.model.ngram_buckets
     if "ngram_buckets" in config.model.model_fields_set:
         buckets = config.model.ngram_buckets
-    too_many = not is_fitted and buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
+    too_many = buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
     settings: dict[str, Any] = {
         # Balanced sampling repeats the texts of rare labels, and their n-grams would be memorised.
-        "model.ngrams": 0 if not is_fitted and (config.training.sampling == "balanced" or too_many) else 2,
+        "model.ngrams": 0 if config.training.sampling == "balanced" or too_many else 2,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
         "training.epochs": _clamp(shown / facts.num_texts, least, 15),
@@ -147,7 +148,7 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         settings["model.anchor"] = _anchor(facts, config)
     if kind == "long":
         return settings | {
-            "tokenizer.max_length": TOKENS_OF_LINEAR if config.model.linear == "only" else 400,
+            "tokenizer.max_length": 400,
             "tokenizer.truncation": "head_tail",
             "model.ngram_buckets": LONG_BUCKETS,
             "training.ngram_learning_rate": 0.2,

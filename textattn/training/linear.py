@@ -109,7 +109,7 @@ class LinearTask:
         yes = question.yes[chosen]
         if not len(yes) or yes.all() or not yes.any():
             return np.zeros(self.features.shape[1]), 0.0 if not len(yes) else ALWAYS if yes[0] else -ALWAYS
-        features = self.features[chosen]
+        features = self.features if len(chosen) == self.features.shape[0] else self.features[chosen]
         scales = unevenness(features, yes) if self.scaled else np.ones(features.shape[1])
         model = LogisticRegression(C=strength, solver="liblinear", max_iter=300)
         weights = None if question.weights is None else question.weights[chosen]
@@ -137,7 +137,7 @@ def unevenness(features: csr_matrix, yes: NDArray[np.bool_]) -> Floats:
         yes: (rows,) with both answers.
     """
     smoothing = features.data.mean() if features.nnz else 1.0
-    with_yes, with_no = (np.asarray(features[rows].sum(axis=0)).ravel() + smoothing for rows in (yes, ~yes))
+    with_yes, with_no = (np.asarray(features.T @ rows.astype(np.float64)) + smoothing for rows in (yes, ~yes))
     ratios = np.abs(np.log(with_yes / with_yes.sum()) - np.log(with_no / with_no.sum()))
     size = np.sqrt(np.mean(ratios**2))
     return np.asarray(ratios / size if size else np.ones_like(ratios))
