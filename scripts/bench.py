@@ -8,6 +8,7 @@ loop within one process, compared with a lower bound of its cost.
     .venv/bin/python scripts/bench.py scale --data ../shared/data/imdb
     .venv/bin/python scripts/bench.py peers --data ../shared/data/imdb --configs imdb imdb_fast
     .venv/bin/python scripts/bench.py memory --model runs/quickstart/TIME --gigabytes 2
+    .venv/bin/python scripts/bench.py serve --model runs/quickstart/TIME
 
 Because machines are shared, the candidates of a comparison take turns, and the table contains medians. --json prints
 the same as JSON.
@@ -209,11 +210,18 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return bench_peers.peers(arguments, run)
 
 
+def serve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Requests per second of a server, and how long they take; of plain FastAPI handlers for comparison."""
+    import bench_serve
+
+    return bench_serve.serve(arguments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     reviews = Path("../shared/data/imdb/test.parquet")
-    for function in (startup, predict, memory, train, prepare, scale, peers):
+    for function in (startup, predict, memory, train, prepare, scale, peers, serve):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.add_argument("--json", action="store_true")
         command.set_defaults(function=function)
@@ -235,6 +243,12 @@ def main() -> None:
                 command.add_argument("--steps", type=int, default=150)
             continue
         command.add_argument("--model", type=Path, required=True, help="run directory")
+        if function is serve:
+            command.add_argument("--connections", type=int, default=32)
+            command.add_argument("--tokens", type=int, default=20, help="of each text")
+            command.add_argument("--seconds", type=int, default=60)
+            command.add_argument("--peer-seconds", type=int, default=20, help="at most, for the others")
+            continue
         if function is not startup:
             command.add_argument("--input", type=Path, default=reviews, help="parquet file with a column `text`")
         if function is not memory:

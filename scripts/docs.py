@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textattn.config import json_schema
-from textattn.config.schema import LARGEST
+from textattn.config.section import LARGEST
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """\

@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["COLUMNS"] = "100"
 os.environ["TEXTATTN_CACHE"] = "off"
-for variable in ("TEXTATTN_MODEL", "TEXTATTN_DEBUG", "NO_COLOR", "FORCE_COLOR"):
+for variable in ("TEXTATTN_MODEL", "TEXTATTN_DEBUG", "TEXTATTN_TOKEN", "NO_COLOR", "FORCE_COLOR"):
     os.environ.pop(variable, None)
 
 import hashlib
@@ -36,11 +36,12 @@ pytest.register_assert_rewrite(
     "export_runs",
     "html_pages",
     "report_runs",
+    "serving",
     "small_models",
     "stopped_runs",
 )
 
-pytest_plugins = ["browser", "report_runs"]
+pytest_plugins = ["browser", "report_runs", "serving"]
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the processes they start.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textattn.api import Model
-from textattn.config.schema import TokenizerConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.data.read import Split
 from textattn.data.texts import Texts
 from textattn.explain.forward_pass import ForwardPass

@@ -54,8 +54,8 @@ CONFIGS = [
     config("a key misspelt", DATA + "training:\n  epoch: 2\n",
            "bad.yaml:3: training.epoch: unknown key; did you mean 'epochs'?", "textattn schema"),
     config("no such section", DATA + "optimizer: {lr: 1}\n",
-           "bad.yaml:2: optimizer: unknown key; valid keys: seed, recipe, task, data, tokenizer, model, training, "
-           "output",
+           "bad.yaml:2: optimizer: unknown key; valid keys: seed, recipe, task, data, start, tokenizer, model, "
+           "training, output",
            "textattn schema"),
     config("a word for a number", DATA + "training:\n  epochs: two\n",
            "bad.yaml:3: training.epochs: must be a whole number, got 'two'", "textattn check bad.yaml"),
@@ -132,7 +132,8 @@ CONTRADICTIONS = [
     # With --overwrite: what is wrong must be known before the earlier run is removed.
     Case("a metric for one label with several", {"bad.jsonl": SEVERAL},
          "train mine.yaml data.path=bad.jsonl training.metric=balanced_accuracy output.dir=runs/earlier --overwrite", 2,
-         "training.metric: balanced_accuracy is not defined for multi-label data", "training.metric=macro_f1"),
+         "training.metric: balanced_accuracy is not defined for multi-label data; "
+         "metrics are: accuracy, macro_f1, micro_f1, auroc, log_loss", "training.metric=micro_f1"),
     setting("weights for no label", "'training.class_weights={neg: 1, good: 2}' output.dir=runs/earlier --overwrite",
             "training.class_weights: give one weight for each of the labels neg, pos; missing or unknown: good, pos",
             "training.class_weights=balanced"),

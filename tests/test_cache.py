@@ -159,8 +159,8 @@ def test_data_that_change_while_they_are_read_are_not_kept(
 
     read = prepare.read_corpus
 
-    def meanwhile(*arguments: Any) -> Any:
-        corpus = read(*arguments)
+    def meanwhile(*arguments: Any, **more: Any) -> Any:
+        corpus = read(*arguments, **more)
         write(REVIEWS[:60])
         return corpus
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inprocess import run as cli
 
 import textattn
-from textattn.config.schema import TokenizerConfig, VectorsConfig
+from textattn.config.model_section import TokenizerConfig, VectorsConfig
 from textattn.errors import ConfigError
 from textattn.explain.elements import by_element
 from textattn.explain.lexicon import lexicon

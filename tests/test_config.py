@@ -116,7 +116,7 @@ def test_a_mapping_of_python_values() -> None:
     assert caught.value.message.split("\n") == [
         "checkpoint: data.path: must be text, got 3; put it in quotes",
         "checkpoint: training.epochs: must be greater than 0, got 0",
-        "checkpoint: x: unknown key; valid keys: seed, recipe, task, data, tokenizer, model, training, output",
+        "checkpoint: x: unknown key; valid keys: seed, recipe, task, data, start, tokenizer, model, training, output",
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.read import read_corpus
 from textattn.data.sources import CORPUS
 

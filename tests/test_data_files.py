@@ -20,7 +20,7 @@ import pytest
 from inprocess import run as cli
 
 from textattn.config import load_config
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.files import open_file
 from textattn.data.formats import ReadOptions, _bounded, _bytes
 from textattn.data.read import Corpus, read_corpus

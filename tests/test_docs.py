@@ -24,16 +24,16 @@ from textattn.config import json_schema, load_config, shipped_configs
 from textattn.config.removed import REMOVED
 from textattn.config.space import load_space
 
-# Commands that train for minutes or need the Hub. They are parsed, and their configs and settings are checked, but they
-# do not run.
-PARSED_ONLY = {"train", "tune", "push", "pull"}
+# Commands that train for minutes, never end or need the Hub. They are parsed, and their configs and settings are
+# checked, but they do not run.
+PARSED_ONLY = {"train", "tune", "push", "pull", "serve"}
 # Appended to a command so that it takes a second or two; the last value of an option counts.
 SHORTER = {"audit": ["--examples", "5"], "words": ["--examples", "20"], "check": ["--no-forecast"]}
 # The same for code in Python.
 SHORTER_PYTHON = {'["training.epochs=5"]': '["training.epochs=1", "model.hidden_size=32", "output.audit_examples=0"]'}
 # Names that look like settings and are files.
 FILES = (".onnx", ".safetensors", ".zip", ".json")
-SETTING = re.compile(r"(?<![\w./-])((?:data|tokenizer|model|training|output)(?:\.[a-z_0-9]+)+)")
+SETTING = re.compile(r"(?<![\w./-])((?:start|data|tokenizer|model|training|output)(?:\.[a-z_0-9]+)+)")
 PAGE_NAMES = [page.name for page in PAGES]
 by_page = pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textattn.config import load_config
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.evidence import marked_tokens, parse_evidence
 from textattn.data.read import read_corpus, read_split
 from textattn.errors import InputError

@@ -80,8 +80,8 @@ def test_a_metric_that_falls_too_far_is_refused_and_nothing_is_written(
             assert (done.code, done.out) == (4, "")
             assert snapshot(run) == before
         found = re.search(
-            r"^Error: .*/model\.int8\.onnx: accuracy falls from 0\.(\d{4}) to 0\.(\d{4}) on validation, by (\d+\.\d\d) "
-            r"points, but at most 0\.5 is allowed; it was not written\nHint: --max-drop (\S+)$",
+            r"^Error: .*/model\.int8\.onnx: accuracy goes from 0\.(\d{4}) to 0\.(\d{4}) on validation, "
+            r"worse by (\d+\.\d\d) points, but at most 0\.5 is allowed; it was not written\nHint: --max-drop (\S+)$",
             done.err,
             re.M,
         )

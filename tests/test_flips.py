@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from textattn.config.schema import TokenizerConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.errors import InputError
 from textattn.explain import flips
 from textattn.explain.erasure import pack

@@ -21,7 +21,8 @@ ROWS = {"train": [("good", 1), ("bad", 0), ("fine", 1)], "test": [("poor", 0), (
 # What a run does with the data sets and tokenizers named on its standard input; answers as JSON.
 SCRIPT = """
 import json, sys, time
-from textattn.config.schema import DataConfig, TokenizerConfig
+from textattn.config.data_section import DataConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.data.read import read_corpus
 from textattn.tokens.train_tokenizer import train_tokenizer
 from textattn.errors import InputError

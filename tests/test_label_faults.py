@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import run as cli
 
+from textattn.config.data_section import DataConfig
 from textattn.config.load import config_from_mapping
-from textattn.config.schema import DataConfig
 from textattn.config.yaml12 import parse_value
 from textattn.data.label_faults import label_faults
 from textattn.data.read import Corpus, read_corpus, read_split

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textattn.data.labels import build_label_map, by_name, for_table, to_array
+from textattn.data.labels import build_label_map, by_name, for_table
 from textattn.errors import InputError
 
 
@@ -184,8 +184,9 @@ def test_a_trained_model_takes_names_never_positions() -> None:
 
 
 def test_to_array() -> None:
-    single = to_array([[1], [0], [2]], 3, multi_label=False)
+    names = ["a", "b", "c"]
+    single = by_name(names, False).to_array([[1], [0], [2]])
     assert single.dtype == np.int64 and single.tolist() == [1, 0, 2]
-    several = to_array([[2, 0], [], [1, 1]], 3, multi_label=True)
+    several = by_name(names, True).to_array([[2, 0], [], [1, 1]])
     assert several.dtype == np.uint8 and several.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    assert to_array([], 3, multi_label=True).shape == (0, 3)
+    assert by_name(names, True).to_array([]).shape == (0, 3)

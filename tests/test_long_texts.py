@@ -22,7 +22,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 import textattn
 from textattn.api import Model
-from textattn.config.schema import TokenizerConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.inference.words import LONGEST_GRAPHEME, Word, merge_words
 from textattn.tokens.pieces import grapheme_boundaries
 from textattn.tokens.tokenizer import LONG, TextTokenizer, TokenizedText

@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 
 from textattn.measure.metrics import (
     GREATER_IS_BETTER,
+    LABEL_METRICS,
     bootstrap_interval,
     brier,
     choose_thresholds,
@@ -119,10 +120,7 @@ def test_multi_label_metrics_are_those_of_scikit_learn() -> None:
 
 
 # Those are computed by the task, and tested with it.
-OF_GRADES = {"mae", "quadratic_kappa"}
-
-
-@pytest.mark.parametrize("name", sorted(set(GREATER_IS_BETTER) - OF_GRADES))
+@pytest.mark.parametrize("name", LABEL_METRICS)
 @pytest.mark.parametrize("num_labels", [2, 4])
 def test_the_metric_to_select_by_is_the_one_reported(name: str, num_labels: int) -> None:
     labels, probs = single(num_labels)
@@ -138,7 +136,7 @@ def test_multi_label_selection_uses_the_best_thresholds(name: str) -> None:
     assert select_metric(name, labels, probs) == pytest.approx(reported, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(GREATER_IS_BETTER) - OF_GRADES))
+@pytest.mark.parametrize("name", LABEL_METRICS)
 def test_better_is_the_direction_of_perfect_answers(name: str) -> None:
     labels, _ = single(3)
     good, bad = (np.full((ROWS, 3), 0.01) + 0.97 * np.eye(3)[answer] for answer in (labels, (labels + 1) % 3))

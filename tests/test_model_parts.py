@@ -16,7 +16,7 @@ from export_runs import snapshot
 from inprocess import run as cli
 
 import textattn as package
-from textattn.config.schema import ModelConfig
+from textattn.config.model_section import ModelConfig
 from textattn.data.sources import CORPUS
 from textattn.errors import InputError
 from textattn.model import attention, encoders

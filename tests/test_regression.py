@@ -186,13 +186,40 @@ def test_anything_else_is_refused(value: Any) -> None:
     ("text", "right"), [("1,5", "1.5"), ("-12,25", "-12.25"), ("1,234", "1234"), ("1,234,567.8", "1234567.8")]
 )
 def test_numbers_with_commas_are_named_with_what_would_be_right(text: str, right: str, tmp_path: Path) -> None:
-    data = write(tmp_path / "x.csv", [("a", 1), ("b", text), ("c", 2)])
+    data = write(tmp_path / "x.csv", [("a", 1.25), ("b", text), ("c", 2)])
     done = cli("check", data, "task=regression")
     assert done.code == 3
     assert f"{data}:3" in done.err
     assert f"'{text}'; write {right}" in done.err
     skipped = cli("check", data, "task=regression", "data.on_bad_row=skip", "--no-forecast")
     assert skipped.code == 0, skipped.err
+
+
+@given(st.lists(st.floats(-1e9, 1e9).map(lambda number: round(number, 2)), min_size=2, max_size=30))
+def test_decimal_commas_are_recognised(numbers: list[float]) -> None:
+    texts = [f"{number:.2f}".replace(".", ",") for number in numbers]
+    column = NumberColumn.of_values(["price"], [*texts, "3"])
+    assert [column.of(text)[0] for text in texts] == numbers
+    # A point says that a comma is something else.
+    assert not NumberColumn.of_values(["price"], [*texts, "1.5"]).has_decimal_commas
+
+
+@pytest.mark.parametrize("values", [["1,234", "5"], ["1,234", "12,345"], ["1", "2"], ["1,234,567", "1,5"], [1.5, 2]])
+def test_other_commas_are_no_decimal_commas(values: list[Any]) -> None:
+    assert not NumberColumn.of_values(["price"], values).has_decimal_commas
+
+
+def test_a_file_with_decimal_commas_trains_like_one_with_points(tmp_path: Path) -> None:
+    rows = rows_of(80)
+    plain = write(tmp_path / "plain.csv", [(text, f"{number:.2f}") for text, number in rows])
+    commas = write(tmp_path / "commas.csv", [(text, f"{number:.2f}".replace(".", ",")) for text, number in rows])
+    digests = []
+    for data in (plain, commas):
+        run = textattn.train(data, [*SMALL, "training.epochs=1", f"output.dir={tmp_path / data.stem}"])
+        digests.append((run / "model.safetensors").read_bytes())
+        assert textattn.load(run).evaluate()["mae"] >= 0
+    assert digests[0] == digests[1]
+    assert "1,5 is read as 1.5" in cli("check", commas, *SMALL, "--no-forecast").err
 
 
 def test_missing_values_can_be_mapped_away(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import run as cli
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.read import Corpus, read_corpus
 from textattn.data.row_info import TimeProblem, parse_times
 from textattn.data.splits import prepare_splits

@@ -19,7 +19,7 @@ from inprocess import run as cli
 
 import textattn
 from textattn.api import Model
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.read import read_corpus, read_split
 from textattn.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.read import Corpus, Split
 from textattn.data.splits import prepare_splits
 from textattn.data.texts import Texts

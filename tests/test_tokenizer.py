@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from textattn.config.schema import TokenizerConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.data.read import DataConfig, read_corpus
 from textattn.errors import InputError
 from textattn.tokens.tokenizer import PAD, UNK, TextTokenizer

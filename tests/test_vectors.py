@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textattn.config.schema import TokenizerConfig, VectorsConfig
+from textattn.config.model_section import TokenizerConfig, VectorsConfig
 from textattn.data.read import DataConfig, read_corpus
 from textattn.errors import InputError
 from textattn.tokens.skipgram import train_skipgram

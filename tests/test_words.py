@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textattn.config.schema import TokenizerConfig
+from textattn.config.model_section import TokenizerConfig
 from textattn.inference.words import Word, merge_words
 from textattn.tokens.tokenizer import TextTokenizer, TokenizedText
 from textattn.tokens.train_tokenizer import train_tokenizer

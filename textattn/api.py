@@ -22,6 +22,7 @@ def train(
     config: str | os.PathLike[str] | Mapping[str, Any],
     overrides: Sequence[str] = (),
     *,
+    start: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> Path:
@@ -30,6 +31,7 @@ def train(
     Args:
         config: a YAML file, the name of a shipped config, or the settings as a mapping.
         overrides: settings to override, as on the command line: `["training.epochs=2"]`.
+        start: a finished model to go on from, as `--from` on the command line.
         overwrite: replace the files of an earlier run in `output.dir`.
         resume: resume the run in `output.dir`, or the newest run of this config.
 
@@ -41,6 +43,8 @@ def train(
     from textattn.report import LoggedReport
     from textattn.runs.train import train as run_training
 
+    if start is not None:
+        overrides = [*overrides, f"start.model={os.fspath(start)}"]
     report = LoggedReport()
     if isinstance(config, Mapping):
         loaded = config_from_mapping(config, overrides)

@@ -94,7 +94,8 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
         before = peak_memory()
         vector_bytes = 0
         m = data.config.model
-        if m.vectors.source == "skipgram" and m.linear != "only" and not vectors.are_cached(data):
+        learns_vectors = data.start is None and m.vectors.source == "skipgram" and m.linear != "only"
+        if learns_vectors and not vectors.are_cached(data):
             stages["word_vectors"], vector_bytes = _skipgram(data)
         started = time.perf_counter()
         setup = build(data, placement, Report(), vectors=False)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textattn.checks.finding import Finding
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.label_faults import label_faults
 from textattn.data.read import Corpus, Split
 from textattn.tokens.token_arrays import TokenArrays

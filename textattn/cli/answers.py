@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textattn.cli.console import flush, note, out, out_json, waiting
 from textattn.data.segments import is_blank
 from textattn.errors import InputError
+from textattn.inference.as_json import answer_as_json, top_scores
 from textattn.inference.visible import MOSTLY, UNSURE, one_line
 
 if TYPE_CHECKING:
-    from textattn.inference.classifier import Classifier, Prediction
+    from textattn.inference.classifier import Classifier
 
 
 def open_model(model: str | None, device: str = "cpu", runtime: str | None = None) -> Classifier:
@@ -75,13 +76,11 @@ def print_predictions(
             counts.unreadable += not prediction.is_readable
             counts.unknown += prediction.unknown > MOSTLY
             if json:
-                no_label = {"label": None} if is_unsure or not prediction.is_readable else {}
-                answer = as_json(prediction, top_k, multi_label) | no_label
-                out_json(answer | {"unknown": prediction.unknown, "text": text})
+                out_json(answer_as_json(prediction, text, multi_label=multi_label, top_k=top_k, min_score=min_score))
             elif top_k == 1:
                 out(prediction.line(min_score))
             else:
-                out("\t".join(f"{one_line(label)}\t{score:.4f}" for label, score in _top(prediction, top_k)))
+                out("\t".join(f"{one_line(label)}\t{score:.4f}" for label, score in top_scores(prediction, top_k)))
         flush()
     counts.note(classifier, min_score)
 
@@ -110,20 +109,3 @@ class Counts:
             note(f"{self.unknown:,} {of_all} consist mostly of {words} that the model has never seen", "Note")
         if self.unsure:
             note(f"{self.unsure:,} {of_all} got no label: the most probable one has less than {min_score:g}", "Note")
-
-
-def as_json(prediction: Prediction, top_k: int, multi_label: bool) -> dict[str, Any]:
-    """With the Hub's names: label and score; scores with more than one label asked for; labels for multi-label;
-    of a number the interval."""
-    value: dict[str, Any] = {"label": prediction.label, "score": prediction.score}
-    if prediction.is_number:
-        return value | {"low": prediction.low, "high": prediction.high}
-    if multi_label:
-        value["labels"] = [{"label": label, "score": prediction.scores[label]} for label in prediction.labels]
-    if top_k > 1:
-        value["scores"] = [{"label": label, "score": score} for label, score in _top(prediction, top_k)]
-    return value
-
-
-def _top(prediction: Prediction, top_k: int) -> list[tuple[str, float]]:
-    return sorted(prediction.scores.items(), key=lambda item: -item[1])[:top_k]

@@ -24,6 +24,7 @@ from textattn.cli import (
     push,
     report,
     runs,
+    serve,
     train,
     tune,
     words,
@@ -52,6 +53,7 @@ app.command("baseline")(baseline.baseline)
 app.command("compare")(compare.compare)
 app.command("words")(words.words)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("pull")(push.pull)

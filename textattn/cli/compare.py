@@ -11,6 +11,7 @@ from textattn.cli import completion
 from textattn.cli.console import out, out_json, table
 from textattn.cli.evaluate import METRICS
 from textattn.cli.options import Json
+from textattn.cli.won_and_forgotten import print_won_and_forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,11 +47,14 @@ def compare(
     Metrics side by side with the settings that differ; for every pair the difference with its 95 % interval (paired
     bootstrap), McNemar's test, and texts that only one of them gets right. A run is called better only if that holds
     after Holm's correction for all pairs.
+
+    Of a run that went on from another one (train --from), both models answer the test split of the newer run, and a
+    table says for each label what was won and what was forgotten.
     """
-    from textattn.measure.compare import compare_runs
+    from textattn.inference.won_and_forgotten import compare_with_starts
     from textattn.storage.find_model import find_model
 
-    found = compare_runs([find_model(run) for run in runs], split, examples=examples)
+    found = compare_with_starts([find_model(run) for run in runs], split, examples=examples)
     if json:
         out_json(found, indent=True)
         return
@@ -68,6 +72,8 @@ def compare(
         for line in table(settings, ("settings that differ", *names)):
             out(line)
     of = dict(zip((one["run"] for one in found["runs"]), names, strict=True))
+    for entry in found.get("going_on", []):
+        print_won_and_forgotten(entry, of)
     for pair in found["pairs"]:
         out("")
         _print_pair(pair, of, found["metric"], len(found["pairs"]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from textattn.cli.answers import as_json
 from textattn.cli.console import flush, out, out_json, out_lines, use_color
 from textattn.errors import ConfigError, Option
+from textattn.explain.as_json import explanation_as_json, words_as_json
 from textattn.inference.visible import one_line, visible
 from textattn.storage.run_dir import WEIGHTS
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from textattn.explain.explanations import AnsweredTexts, Explanation, Question
     from textattn.explain.flips import Flip
     from textattn.inference.classifier import Classifier
-    from textattn.inference.words import Word
 
 # Between two explanations.
 RULE = 60
@@ -69,7 +68,7 @@ def print_explanations(
             gold = golds[shown] if golds else None
             for explanation in explanations:
                 if display.json:
-                    value = _explanation_as_json(explanation, multi_label) | {"verdict": trusted[explanation.method]}
+                    value = explanation_as_json(explanation, multi_label, trusted[explanation.method])
                     value |= _heads_as_json(explanation, classifier)
                     if gold is not None:
                         value["gold"] = list(gold) if multi_label else gold[0]
@@ -107,30 +106,6 @@ def _flips(answered: AnsweredTexts) -> list[Flip | None]:
     return [find_flip_of(answered, row) for row in range(len(answered.texts))]
 
 
-def _explanation_as_json(explanation: Explanation, multi_label: bool) -> dict[str, Any]:
-    value = as_json(explanation.prediction, 1, multi_label) | {
-        "text": explanation.text,
-        "target": explanation.target,
-        "method": explanation.method,
-        "tokens": explanation.tokens,
-        "offsets": explanation.offsets,
-        "weights": explanation.weights,
-        "attention_weights": explanation.attention_weights,
-        "words": [
-            word | {"attention": attention}
-            for word, attention in zip(_words_as_json(explanation.words), explanation.word_attention, strict=True)
-        ],
-        "truncated": explanation.truncated,
-    }
-    if explanation.total is not None:
-        value |= {"contributions": explanation.contributions, "sum": asdict(explanation.total)}
-    if explanation.against is not None:
-        value["against"] = explanation.against
-    if explanation.completeness_error is not None:
-        value["completeness_error"] = explanation.completeness_error
-    return value
-
-
 def _heads_as_json(explanation: Explanation, classifier: Classifier) -> dict[str, Any]:
     """The weights of each head, for `attention` of a model with several; only PyTorch tells them apart."""
     several = classifier.config.architecture["num_heads"] > 1
@@ -146,16 +121,12 @@ def _flip_as_json(flip: Flip | None) -> dict[str, Any] | None:
     if flip is None:
         return None
     return {
-        "words": _words_as_json(flip.words),
+        "words": words_as_json(flip.words),
         "label": flip.prediction.label,
         "score": flip.prediction.score,
         "labels": flip.prediction.labels,
         "is_smallest": flip.is_smallest,
     }
-
-
-def _words_as_json(words: Sequence[Word]) -> list[dict[str, Any]]:
-    return [{"word": word.text, "start": word.start, "end": word.end, "weight": word.weight} for word in words]
 
 
 def _print_flip(flip: Flip | None, multi_label: bool) -> None:

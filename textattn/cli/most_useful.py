@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textattn.cli.answers import Counts, as_json
+from textattn.cli.answers import Counts
 from textattn.cli.console import flush, note, out, out_bytes, out_json
 from textattn.cli.progress import ConsoleReport
+from textattn.inference.as_json import as_json
 from textattn.inference.chosen_rows import check_output, choose_rows, write_rows
 from textattn.inference.most_useful import UsefulText, labelled_or_note
 from textattn.inference.partial import Summary

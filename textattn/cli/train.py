@@ -13,13 +13,22 @@ import typer
 from textattn.cli.check import check, load
 from textattn.cli.console import note, out, out_json, table
 from textattn.cli.options import ConfigName, Json, Overrides, Quiet
-from textattn.errors import ConfigError, Elsewhere, TextattnError
+from textattn.errors import ConfigError, Elsewhere, TextattnError, shell_command
 from textattn.training.processes import local_rank_of_process, rank_of_process
 
 
 def train(  # noqa: PLR0913 (every option of a command is a parameter)
     config: ConfigName,
     overrides: Overrides = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Go on from a finished model: a run directory, a bundle with weights or hf://user/name.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace an earlier run in output.dir.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", "-r", help="Continue the run in output.dir, or the newest run of the config.")
@@ -43,6 +52,12 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     textattn train quickstart
     textattn train my.yaml data.path=reviews.csv training.epochs=2
 
+    --from goes on from a finished model with new rows or new labels. It keeps its labels, and the rows it was trained
+    on are replayed where they can still be read; settings of the model come from it.
+
+    \b
+    textattn train more.csv --from runs/my/2026-01-31T10-04-05
+
     To continue a run that was stopped or killed, give the same command with --resume. It ends with the same bytes
     as if it had never been stopped.
 
@@ -60,6 +75,8 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     Prints the run directory (with --json the metrics) on stdout; progress goes to stderr.
     """
     is_first = rank_of_process() == 0
+    if start is not None:
+        overrides = [*(overrides or []), f"start.model={start}"]
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
     if linear_only:
@@ -105,6 +122,8 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
         raise Interrupted(number, "interrupted before the run was complete", hint) from None
     if not is_first:
         return
+    if resolved.start.model is not None:
+        _note_comparison(resolved.start.model, run)
     if summary is not None and json:
         out_json({"run": str(run)} | summary, indent=True)
     elif summary is not None:
@@ -116,6 +135,14 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
         out_json({"run": str(run)} | RunDir(run).metrics(), indent=True)
     else:
         out(str(run))
+
+
+def _note_comparison(start: str, run: Path) -> None:
+    from textattn.storage.run_dir import RunDir
+
+    newest = run if RunDir(run).is_run() else min(run.glob("seed-*"), default=run)
+    note("To see what was won, and what was forgotten:")
+    note(shell_command("  textattn compare {} {}", start, newest))
 
 
 def _note_seeds(summary: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from textattn.config.schema import Config, Section
+from textattn.config.schema import Config
+from textattn.config.section import Section
 from textattn.config.yaml12 import KeyPath
 
 # A misspelt name is compared with others up to this length. Nobody means a name that is longer.

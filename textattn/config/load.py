@@ -16,7 +16,8 @@ from textattn.config.messages import Finding, Place, dotted, place_of, problems_
 from textattn.config.overrides import apply_overrides
 from textattn.config.regular_file import read_regular
 from textattn.config.removed import drop_removed
-from textattn.config.schema import Config, Section
+from textattn.config.schema import Config
+from textattn.config.section import Section
 from textattn.config.yaml12 import KeyPath, dump_yaml, parse_yaml
 from textattn.data.formats import is_table
 from textattn.errors import ConfigError, Problem, shell_command

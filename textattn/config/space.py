@@ -12,7 +12,8 @@ from typing import Any, get_args
 
 from textattn.config.fields import FIELDS
 from textattn.config.load import config_from_mapping
-from textattn.config.schema import Config, Section
+from textattn.config.schema import Config
+from textattn.config.section import Section
 from textattn.config.yaml12 import Document, dump_yaml, parse_yaml
 from textattn.errors import ConfigError, Hint, Option, Problem
 

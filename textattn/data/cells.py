@@ -9,8 +9,8 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
+from textattn.config.data_section import DataConfig
 from textattn.config.overrides import override_text
-from textattn.config.schema import DataConfig
 from textattn.data.labels import UNLABELLED, name_of, plain, shortened
 from textattn.data.likely import likely_label, likely_text
 from textattn.data.look_alikes import as_boolean, as_number

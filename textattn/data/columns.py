@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence, Set
 from difflib import get_close_matches
 from typing import Any
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.row_info import columns_in, name_of_row
 from textattn.data.sources import is_file, open_tables
 from textattn.data.table import RowProblem, Table

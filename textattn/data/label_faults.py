@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.config.yaml12 import parse_value
 from textattn.data.label_column import ADVICE, column_message, kind_of_column
 from textattn.data.labels import shortened

@@ -44,13 +44,20 @@ class LabelMap:
             raise ValueError(f"expected {'a list of labels' if self.multi_label else 'one label'}, got {value!r}")
         return [self._one(v) for v in (value if self.multi_label else [value])]
 
-    def _one(self, value: Any) -> int:
-        value = plain(value)
+    def has(self, value: Any) -> bool:
+        """Whether a value stands for one of the labels."""
+        return self._find(plain(value)) is not None
+
+    def _find(self, value: Any) -> int | None:
         if value in self.ids:
             return self.ids[value]
-        for key in _meanings(value):
-            if key in self.alike:
-                return self.alike[key]
+        return next((self.alike[key] for key in _meanings(value) if key in self.alike), None)
+
+    def _one(self, value: Any) -> int:
+        value = plain(value)
+        found = self._find(value)
+        if found is not None:
+            return found
         if value == UNLABELLED:
             raise ValueError("the label is -1, which means unlabelled")
         names = ", ".join(shortened(name) for name in self.names[:MOST_SHOWN])
@@ -147,9 +154,7 @@ def build_label_map(
     if named:
         if len(set(named)) < len(named) and not merged:
             raise InputError(f"label names are not all different: {', '.join(named)}")
-        names = list(dict.fromkeys(named))
-        ids = _numbered(class_names or [], names)
-        return LabelMap(names, ids, multi_label, _alike(names, with_numbers=False))
+        return numbered_names(class_names or [], list(dict.fromkeys(named)), multi_label)
     cells = (v for value in values if isinstance(value, list) for v in value) if multi_label else values
     # By kind as well, for True equals 1.
     found_kinds = {(type(value), value) for value in map(plain, cells)}
@@ -197,8 +202,12 @@ def for_table(label_map: LabelMap, class_names: Sequence[str | None] | None) -> 
             f"the data have the label{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}, which the model does "
             f"not know; its labels are: {', '.join(label_map.names[:MOST_SHOWN])}"
         )
-    ids = _numbered(class_names, label_map.names)
-    return LabelMap(label_map.names, ids, label_map.multi_label, _alike(label_map.names, with_numbers=False))
+    return numbered_names(class_names, label_map.names, label_map.multi_label)
+
+
+def numbered_names(class_names: Sequence[str | None], names: list[str], multi_label: bool) -> LabelMap:
+    """The labels `names` for data whose numbers 0, 1, … stand for `class_names`."""
+    return LabelMap(names, _numbered(class_names, names), multi_label, _alike(names, with_numbers=False))
 
 
 def _numbered(class_names: Sequence[str | None], names: Sequence[str]) -> dict[Any, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,7 +29,21 @@ class NumberColumn:
 
     names: list[str]
     """The name of the column, alone."""
+    has_decimal_commas: bool = False
+    """Whether 1,5 is one and a half."""
     multi_label: ClassVar[bool] = False
+
+    @classmethod
+    def of_values(cls, names: list[str], values: Iterable[Any]) -> NumberColumn:
+        """The column with these values: they decide whether a comma stands before decimals.
+
+        It does if no value has a point, every comma is the only one of its number, and they cannot all be between
+        thousands, as in 1,234.
+        """
+        texts = [value.strip() for value in values if isinstance(value, str)]
+        commas = [text for text in texts if _GERMAN.fullmatch(text)]
+        others = any("." in text or (text.count(",") and not _GERMAN.fullmatch(text)) for text in texts)
+        return cls(names, bool(commas) and not others and not all(map(_ENGLISH.fullmatch, commas)))
 
     def of(self, value: Any) -> list[float]:
         """The number in a cell, alone.
@@ -37,6 +51,8 @@ class NumberColumn:
         Raises:
             ValueError: it is none; the message says what would be right.
         """
+        if self.has_decimal_commas and isinstance(value, str) and _GERMAN.fullmatch(value.strip()):
+            value = value.replace(",", ".")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number and not (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
             raise ValueError(f"expected a number, got {shortened(repr(value))}{_advice(value)}")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.cells import LabelReader, check_column, check_columns, label_columns, shown_label, text_columns
 from textattn.data.evidence import Spans, parse_evidence
+from textattn.data.known_labels import KnownLabels
 from textattn.data.label_column import refuse_column
 from textattn.data.labels import UNLABELLED, LabelMap, build_label_map, by_name, for_table, plain
 from textattn.data.numbers import NumberColumn
@@ -94,6 +95,9 @@ class Corpus:
     """Share of the rows that was set aside as the test split; 0 where the data have one or there is none."""
     num_pseudo_labelled: int = 0
     """The last rows of train have the labels that a teacher gives them."""
+    joined: dict[str, int] | None = None
+    """The numbers of rows that came from the data of an earlier run, see `textattn.data.join`; None if there were
+    none."""
 
     def splits(self) -> dict[str, Split]:
         """The splits there are, by name."""
@@ -134,12 +138,19 @@ class _Rows:
         )
 
 
-def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None, *, numbers: bool = False) -> Corpus:
+def read_corpus(
+    config: DataConfig,
+    opened: list[Tables | None] | None = None,
+    *,
+    numbers: bool = False,
+    known: KnownLabels | None = None,
+) -> Corpus:
     """Reads the training, validation and test split, and unlabelled texts; nothing is set aside yet.
 
     Args:
         opened: what `open_hub` gave, where it was needed before.
         numbers: the label column holds numbers to predict rather than labels.
+        known: the labels of a model that is trained on; they come first, and others are added.
 
     Raises:
         InputError: a source, split or column is missing, or (unless `on_bad_row` is skip) a row cannot be used.
@@ -167,7 +178,8 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None, *
             rows[role] = _read_rows(tables[split], config, notes, multi_label)
     label_map: LabelMap | NumberColumn = NumberColumn(label_columns(config))
     if not numbers:
-        label_map = _label_map(rows["train"], tables, config, multi_label)
+        label_map = _label_map(rows["train"], tables, config, multi_label, known)
+        multi_label = label_map.multi_label
     _check_separator(rows["train"], config)
     splits = {}
     for role, raw in rows.items():
@@ -175,7 +187,8 @@ def read_corpus(config: DataConfig, opened: list[Tables | None] | None = None, *
         if isinstance(own, LabelMap):
             own = for_table(own, _class_names(tables[named[role] or ""], config))
         splits[role] = _resolve(role, raw, own, config, notes)
-    _check_occurring(splits["train"], label_map, config)
+    if known is None:
+        _check_occurring(splits["train"], label_map, config)
     if not numbers and not multi_label:
         refuse_column(label_map.names, splits["train"].labels, f"{rows['train'].place(0)[0]}: {shown_label(config)}")
     return Corpus(
@@ -221,9 +234,13 @@ def read_split(
     return _resolve(split, rows, label_map, config, notes), notes
 
 
-def _label_map(train: _Rows, tables: Tables, config: DataConfig, multi_label: bool) -> LabelMap:
+def _label_map(
+    train: _Rows, tables: Tables, config: DataConfig, multi_label: bool, known: KnownLabels | None
+) -> LabelMap:
     class_names = _class_names(tables[config.train_split], config)
     try:
+        if known is not None:
+            return known.grown(train.labels, class_names, merged=config.label_map is not None)
         return build_label_map(train.labels, class_names, multi_label, merged=config.label_map is not None)
     except InputError as error:
         raise InputError(f"{train.place(0)[0]}: {shown_label(config)}: {error.message}", error.hint) from None
@@ -335,6 +352,10 @@ def _read_unlabelled(tables: Tables, source: DataConfig, config: DataConfig, not
 
 
 def _resolve(role: str, raw: _Rows, label_map: LabelMap | NumberColumn, config: DataConfig, notes: list[str]) -> Split:
+    if isinstance(label_map, NumberColumn):
+        label_map = NumberColumn.of_values(label_map.names, raw.labels)
+        if label_map.has_decimal_commas:
+            notes.append(f"{raw.place(0)[0]}: {shown_label(config)}: 1,5 is read as 1.5")
     ids: list[tuple[Any, ...]] = []
     known: dict[Any, tuple[Any, ...] | str] = {}
     bad: dict[int, RowProblem] = {}

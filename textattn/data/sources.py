@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from textattn.config.schema import DataConfig, DataFiles
+from textattn.config.data_section import DataConfig, DataFiles
 from textattn.data.files import open_file, refuse_special
 from textattn.data.folders import CARD, data_files, is_saved, split_files
 from textattn.data.formats import ReadOptions, is_table

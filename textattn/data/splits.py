@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import DataConfig
+from textattn.config.data_section import DataConfig
 from textattn.data.duplicates import without_duplicates
 from textattn.data.numbers import strata_of
 from textattn.data.read import Corpus, Split
@@ -50,7 +50,7 @@ def prepare_splits(corpus: Corpus, data: DataConfig, seed: int) -> Corpus:
             notes.append(f"no test split: {len(aside):,} of {len(train):,} rows are set aside for it ({how})")
             train, test = _divided(train, aside, "test")
             used = fraction
-            notes += _unseen(test, corpus)
+            notes += unseen_labels(test, corpus)
         elif because is not None:
             notes.append(f"no test split is set aside: {because}; data.test_fraction={TEST_FRACTION} sets one aside")
     generator = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def _divided(train: Split, aside: Rows, name: str) -> tuple[Split, Split]:
     return train.take(rest), replace(train.take(aside), name=name)
 
 
-def _unseen(test: Split, corpus: Corpus) -> list[str]:
+def unseen_labels(test: Split, corpus: Corpus) -> list[str]:
     """A note about labels that occur in no test row."""
     labels = test.labels
     if test.is_numeric:

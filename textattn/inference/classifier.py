@@ -270,13 +270,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """Tells whether two classifiers are the same: a digest of their files."""
-        import hashlib
-
-        names = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, RUNTIMES[self.runtime])
-        digest = hashlib.sha256()
-        for name in names:
-            digest.update(hashlib.sha256(self.files.read(name)).digest())
-        return digest.hexdigest()
+        return fingerprint_of(self.files, self.runtime)
 
     def normalise(self, texts: Text | Iterable[Text]) -> list[str]:
         """One string a text, its segments joined by tabs; see `given_texts` for what may be given.
@@ -286,6 +280,16 @@ class Classifier:
             ConfigError: a text has the wrong number of segments.
         """
         return given_texts(texts, self.config.text_columns)
+
+
+def fingerprint_of(files: ModelFiles, runtime: str = "torch") -> str:
+    """The fingerprint of the classifier with these files."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in (CONFIG, TOKENIZER, TOKENIZER_CONFIG, RUNTIMES[runtime]):
+        digest.update(hashlib.sha256(files.read(name)).digest())
+    return digest.hexdigest()
 
 
 def _number(name: str, number: float, target: Target) -> Prediction:

@@ -11,8 +11,8 @@ from textattn.config import Config, config_from_mapping
 from textattn.config.yaml12 import parse_yaml
 from textattn.data.read import Corpus, Split, read_corpus, read_split
 from textattn.data.sources import is_named, open_hub
-from textattn.data.splits import prepare_splits
 from textattn.errors import ConfigError, InputError, Option
+from textattn.inference.earlier_data import divide, started_from
 from textattn.inference.original_data import Origin
 from textattn.storage.run_dir import ENVIRONMENT, TRAINING_CONFIG
 
@@ -88,7 +88,9 @@ def read_labelled(classifier: Classifier, data: str | Path | None, split: str, s
             notes.append("the training data are read from the directory of the training")
         config = original
     if data is None and split in ("train", "validation", "test"):
-        corpus = prepare_splits(read_corpus(config, open_hub(config, seed), numbers=numbers), config, seed)
+        known, earlier = started_from(classifier)
+        corpus = read_corpus(config, open_hub(config, seed), numbers=numbers, known=known)
+        corpus = divide(corpus, config, seed, earlier, base.start.replay if base is not None else 1.0)
         rows = _own_split(classifier, corpus, split)
         return LoadedSplit(rows, notes + corpus.notes, _change_since_training(classifier, rows))
     multi_label = classifier.config.multi_label

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textattn.config.schema import DataConfig, DataFiles
+from textattn.config.data_section import DataConfig, DataFiles
 from textattn.data.sources import BUNDLED
 from textattn.errors import InputError
 from textattn.storage.hub import PREFIX

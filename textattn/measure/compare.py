@@ -79,9 +79,21 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
         ConfigError: fewer than two runs are given.
         InputError: a run has no predictions of that split, or its split consists of other texts.
     """
-    if len(runs) < 2:
-        raise ConfigError("compare needs two or more runs", "textattn compare RUN RUN")
     loaded = [load_predictions(run, split) for run in runs]
+    return compare_predictions(loaded, split, examples=examples, seed=seed)
+
+
+def compare_predictions(
+    loaded: Sequence[Predictions], split: str, *, examples: int = 5, seed: int = 0
+) -> dict[str, Any]:
+    """`compare_runs` for predictions that are loaded.
+
+    Raises:
+        ConfigError: there are fewer than two.
+        InputError: they are of other texts or labels.
+    """
+    if len(loaded) < 2:
+        raise ConfigError("compare needs two or more runs", "textattn compare RUN RUN")
     for other in loaded[1:]:
         _check_same_texts(loaded[0], other, split)
     metric = str(loaded[0].metrics["headline"])
@@ -94,7 +106,7 @@ def compare_runs(runs: Sequence[Path], split: str = "test", *, examples: int = 5
         "num_examples": len(loaded[0].texts),
         "metric": metric,
         "runs": [{"run": str(one.run), "metrics": one.metrics} for one in loaded],
-        "settings": differing_settings(runs),
+        "settings": differing_settings([one.run for one in loaded]),
         "pairs": pairs,
     }
 
@@ -137,17 +149,27 @@ def _ids(names: pa.ChunkedArray, labels: list[str]) -> NDArray[Any]:
     return flags
 
 
+def are_of_same_texts(a: Predictions, b: Predictions) -> bool:
+    """Whether the texts, their labels and the labels of the models are the same."""
+    return (
+        a.is_numeric == b.is_numeric
+        and a.labels == b.labels
+        and a.texts.equals(b.texts)
+        and np.array_equal(a.truth, b.truth)
+    )
+
+
 def _check_same_texts(a: Predictions, b: Predictions, split: str) -> None:
+    if are_of_same_texts(a, b):
+        return
     if a.is_numeric != b.is_numeric:
         reason = "one predicts numbers, the other labels"
     elif a.labels != b.labels:
         reason = f"its labels are {', '.join(b.labels)} instead of {', '.join(a.labels)}"
     elif not a.texts.equals(b.texts):
         reason = "its texts are different"
-    elif not np.array_equal(a.truth, b.truth):
-        reason = "its texts are the same, but their labels are different"
     else:
-        return
+        reason = "its texts are the same, but their labels are different"
     hint = shell_command("textattn evaluate --model {} DATA", b.run) + " measures it on any data"
     raise InputError(f"the {split} split is not that of {a.run}: {reason}", hint, place=str(b.run))
 

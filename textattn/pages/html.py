@@ -111,6 +111,8 @@ def _about(report: RunReport) -> str:
         rows.append(("Data", shown(dataset.source) + revision))
         counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in dataset.splits.items())
         rows.append(("Rows", counts))
+        if environment.start is not None:
+            rows.append(("Goes on from", f"<code>{shown(environment.start.model)}</code>"))
         rows += [("Note", shown(note)) for note in dataset.notes]
         rows.append(("Started", shown(environment.started)))
         rows.append(("Software", f"textattn {shown(environment.textattn)}, Python {shown(environment.python)}"))

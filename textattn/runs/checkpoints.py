@@ -173,8 +173,8 @@ def differences(before: Config, now: Config) -> list[str]:
     """Describe the settings that differ between two configs, except those that do not change the results."""
     earlier = flat_settings(before)
     current = flat_settings(now)
-    if now.recipe == "auto":
-        # The settings of the recipe are not known before the texts are read.
+    if now.recipe == "auto" or now.start.model is not None:
+        # The settings of the recipe are not known before the texts are read, nor those of a model to go on from.
         current = earlier | {key: value for key, value in given_settings(now).items() if key != "recipe"}
     # A share that is not given is known when the texts are read. Earlier versions had no such setting.
     earlier["data.test_fraction"] = earlier["data.test_fraction"] or 0.0

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from textattn.config.data_section import DataConfig
 from textattn.config.schema import Config
 from textattn.data.evidence import Spans
 from textattn.data.read import Corpus, Split
@@ -17,6 +18,7 @@ from textattn.data.row_info import RowInfo
 from textattn.data.sources import Tables, source_files, sources
 from textattn.data.texts import Texts
 from textattn.errors import InputError
+from textattn.inference.earlier_data import EarlierData, content_tables
 from textattn.report import Report
 from textattn.storage import cache
 from textattn.tokens.token_arrays import TokenArrays
@@ -37,15 +39,40 @@ class Tokenised(NamedTuple):
     """By split."""
 
 
-def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> str | None:
+def key_of(
+    config: Config,
+    opened: list[Tables | None],
+    models: list[str | None],
+    earlier: EarlierData | None,
+) -> str | None:
     """Compute the key of the tokenised data of a config; None if the content of the data cannot be identified.
 
     Args:
         config: the config of the run.
         opened: the result of `open_hub`; data sets from the Hub are identified by their fingerprints from `datasets`.
-        teacher: the fingerprint of the model that labels texts.
+        models: the fingerprints of the model that labels texts and of the model that the run goes on from.
+        earlier: the data that this model was trained on.
     """
-    data, tokenizer = config.data, config.tokenizer
+    tokenizer = config.tokenizer
+    data = [(config.data, opened), *([] if earlier is None else content_tables(earlier))]
+    contents = [_content(*one) for one in data]
+    if None in contents:
+        return None
+    is_read = tokenizer.type == "pretrained" and config.start.model is None
+    pretrained = pretrained_content(tokenizer).decode("utf-8", "replace") if is_read else None
+    # The recipe may set all settings that are not given.
+    given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
+    if given is not None and config.model.linear == "only":
+        given.append(config.model.linear)  # the recipe then lets texts be longer
+    return cache.key_of(
+        config.data.model_dump(), tokenizer.model_dump(), given, config.seed, contents, pretrained, models,
+        config.task == "regression",
+        config.start.model_dump(), None if earlier is None else earlier.to_json(),
+    )  # fmt: skip
+
+
+def _content(data: DataConfig, opened: list[Tables | None]) -> list[Any] | None:
+    """What tells whether the files of a data set are the same; None if nothing does."""
     content: list[Any] = []
     for source, tables in zip(sources(data), opened, strict=True):
         if tables is None:
@@ -60,15 +87,7 @@ def key_of(config: Config, opened: list[Tables | None], teacher: str | None) -> 
         else:
             named = sorted(tables.items())
             content.append([[name, [[table.revision, table.fingerprint] for table in t]] for name, t in named])
-    pretrained = pretrained_content(tokenizer).decode("utf-8", "replace") if tokenizer.type == "pretrained" else None
-    # The recipe may set all settings that are not given.
-    given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
-    if given is not None and config.model.linear == "only":
-        given.append(config.model.linear)  # reads longer texts
-    numbers = ["numbers"] if config.task == "regression" else []
-    return cache.key_of(
-        data.model_dump(), tokenizer.model_dump(), given, config.seed, content, pretrained, teacher, *numbers,
-    )  # fmt: skip
+    return content
 
 
 def load(key: str | None, report: Report) -> Tokenised | None:
@@ -161,6 +180,7 @@ def save(key: str, data: Tokenised) -> None:
             "notes": corpus.notes,
             "validation_is_drawn": corpus.validation_is_drawn,
             "test_fraction": corpus.test_fraction,
+            "joined": corpus.joined,
             "num_pseudo_labelled": corpus.num_pseudo_labelled,
             "evidence": {name: split.evidence is not None for name, split in corpus.splits().items()},
             "num_unlabelled": len(corpus.unlabelled),

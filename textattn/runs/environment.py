@@ -48,6 +48,7 @@ def environment_of(setup: Setup, command: str | None, given: Config) -> Environm
         word_vectors=setup.vector_facts,
         directory=str(Path.cwd()),
         settings=given_settings(given),
+        start=None if setup.data.start is None else setup.data.start.record(setup.data),
     )
 
 

@@ -72,6 +72,12 @@ def _check_linear(data: TrainingData) -> None:
         return
     if not m.ngrams:
         raise ConfigError(f"{m.linear} needs n-grams", "model.ngrams=2", setting="model.linear")
+    if data.start is not None:
+        raise ConfigError(
+            f"{m.linear} fits the linear model to all texts at once, so a run cannot go on from another model",
+            "start.model=null",
+            setting="model.linear",
+        )
     if data.config.training.cross_validation is not None:
         raise ConfigError(
             f"{m.linear} fits the linear model once, so it cannot be combined with training.cross_validation",

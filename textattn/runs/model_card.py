@@ -16,7 +16,7 @@ from textattn.inference.visible import one_line, visible
 from textattn.measure.plots import CONFUSION, LABELS, NUMBERS, RELIABILITY, TRAINING
 from textattn.runs.baseline import in_words
 from textattn.storage.model_files import SavedConfig
-from textattn.storage.records import DatasetRecord, Environment
+from textattn.storage.records import DatasetRecord, Environment, StartRecord
 from textattn.storage.run_dir import PLOTS
 
 SHOWN = (
@@ -69,7 +69,8 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
         "",
         f"Trained by textattn {environment.textattn} on {_code(dataset.source)}: "
         + ", ".join(f"{split.num_examples:,} {name}" for name, split in dataset.splits.items())
-        + f" texts.{extra_texts} The model has {metrics['num_parameters']:,} parameters: {model.summary()}. "
+        + f" texts.{extra_texts}{_start(environment.start)} "
+        + f"The model has {metrics['num_parameters']:,} parameters: {model.summary()}. "
         + f"Training with `training_config.yaml` (seed {config.seed}) repeats the run.",
         "",
         "## Results",
@@ -124,6 +125,17 @@ def model_card(config: Config, model: SavedConfig, metrics: dict[str, Any], envi
         "",
     ]
     return "\n".join(lines)
+
+
+def _start(start: StartRecord | None) -> str:
+    """The sentence about the model that the run went on from."""
+    if start is None:
+        return ""
+    replayed = "none of its rows were" if start.rows is None else f"{start.rows.get('train', 0):,} of its rows were"
+    return (
+        f" The run goes on from {_code(start.model)}, a model of {len(start.labels)} labels: {replayed} trained on "
+        f"again, and {start.num_new_tokens:,} words were added to its vocabulary."
+    )
 
 
 def _title(model: SavedConfig) -> str:

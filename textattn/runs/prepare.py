@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from textattn.config import Config
-from textattn.data.read import read_corpus
+from textattn.data.read import Corpus, read_corpus
 from textattn.data.sources import Tables, open_hub
 from textattn.data.splits import prepare_splits
 from textattn.errors import InputError, shell_command
@@ -13,6 +14,7 @@ from textattn.inference.classifier import Classifier
 from textattn.report import Report
 from textattn.runs import data_cache
 from textattn.runs.data_cache import Tokenised
+from textattn.runs.going_on import Start, fit_to_data
 from textattn.runs.pseudo_labels import with_pseudo_labels
 from textattn.runs.recipe import resolve_recipe
 from textattn.runs.training_data import TrainingData, vocabulary_texts
@@ -20,33 +22,41 @@ from textattn.storage.find_model import find_model
 from textattn.tokens.train_tokenizer import train_tokenizer
 
 
-def prepare(config: Config, report: Report) -> TrainingData:
+def prepare(config: Config, report: Report, start: Path | None = None) -> TrainingData:
     """Read, split and tokenise the data of a config, or load them from the cache.
 
     The recipe, skipped rows and truncated texts are reported.
+
+    Args:
+        config: the config as it was given.
+        report: receives notes and progress.
+        start: a copy of the model `start.model`, which is read instead of it.
 
     Raises:
         InputError: the data cannot be read.
         ConfigError: a setting does not fit the data.
     """
+    first = None if config.start.model is None else Start.load(config.start.model, start)
+    if first is not None:
+        config = first.resolve(config)
     report.stage(f"Reading {config.data.path or 'files'}")
     opened = open_hub(config.data, config.seed)
     teacher = _load_teacher(config)
-    key = _key(config, opened, teacher)
+    key = _key(config, opened, teacher, first)
     found = data_cache.load(key, report)
     if found is None:
-        resolved, note, found = _read(config, opened, teacher, report)
+        resolved, note, found = _Reading(config, opened, teacher, first, report).read()
         # A file may have changed while it was read, so the key is computed again.
-        if key is not None and key == _key(config, opened, teacher):
+        if key is not None and key == _key(config, opened, teacher, first):
             data_cache.save(key, found)
             # This run then uses the same files as the next one, and temporary files can be removed.
             found = data_cache.load(key, report) or found
     else:
-        resolved, note = resolve_recipe(config, found.corpus.train)
+        resolved, note = _resolve(config, found.corpus)
     # Later readers of this config set the same rows aside, whatever the default is then.
     of_test = {"test_fraction": found.corpus.test_fraction}
     resolved = resolved.model_copy(update={"data": resolved.data.model_copy(update=of_test)})
-    data = TrainingData(resolved, *found)
+    data = TrainingData(resolved, *found, start=first)
     for text in (*data.corpus.notes, *([note] if note else [])):
         report.note(text)
     for name, arrays in data.tokens.items():
@@ -61,34 +71,63 @@ def prepare(config: Config, report: Report) -> TrainingData:
 
 def is_cached(config: Config) -> bool:
     """Whether `prepare` will load the data from the cache."""
-    key = _key(config, open_hub(config.data, config.seed), _load_teacher(config))
+    start = None if config.start.model is None else Start.load(config.start.model)
+    if start is not None:
+        config = start.resolve(config)
+    key = _key(config, open_hub(config.data, config.seed), _load_teacher(config), start)
     return data_cache.load(key, Report()) is not None
 
 
-def _read(
-    config: Config, opened: list[Tables | None], teacher: Classifier | None, report: Report
-) -> tuple[Config, str | None, Tokenised]:
-    """Read the data.
+@dataclass(frozen=True)
+class _Reading:
+    """The reading of the data of a config."""
 
-    Returns:
-        The config with its recipe resolved, a note about the recipe, and the tokenised data.
-    """
-    data = config.data
-    if data.test_fraction is None and config.training.cross_validation is not None:
-        data = data.model_copy(update={"test_fraction": 0.0})  # the folds measure the model
-    numbers = config.task == "regression"
-    corpus = prepare_splits(read_corpus(data, opened, numbers=numbers), data, config.seed)
-    if teacher is not None:
-        corpus = with_pseudo_labels(corpus, teacher, str(config.data.teacher), report)
-    resolved, note = resolve_recipe(config, corpus.train)
-    report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
-    tokenizer = train_tokenizer(resolved.tokenizer, vocabulary_texts(corpus), corpus.num_segments)
-    tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
-    return resolved, note, Tokenised(corpus, tokenizer, tokens)
+    config: Config
+    opened: list[Tables | None]
+    teacher: Classifier | None
+    start: Start | None
+    report: Report
+
+    def read(self) -> tuple[Config, str | None, Tokenised]:
+        """Read the data.
+
+        Returns:
+            The config with its recipe resolved, a note about the recipe, and the tokenised data.
+        """
+        corpus = self._divided()
+        if self.teacher is not None:
+            corpus = with_pseudo_labels(corpus, self.teacher, str(self.config.data.teacher), self.report)
+        resolved, note = _resolve(self.config, corpus)
+        self.report.stage(f"Tokenising {sum(map(len, corpus.splits().values())):,} texts")
+        if self.start is None:
+            tokenizer = train_tokenizer(resolved.tokenizer, vocabulary_texts(corpus), corpus.num_segments)
+        else:
+            tokenizer, growth = self.start.grow(corpus, resolved)
+            corpus = replace(corpus, notes=[*corpus.notes, *growth])
+        tokens = {name: tokenizer.encode(split) for name, split in corpus.splits().items()}
+        return resolved, note, Tokenised(corpus, tokenizer, tokens)
+
+    def _divided(self) -> Corpus:
+        config, data = self.config, self.config.data
+        numbers = config.task == "regression"
+        if self.start is not None:
+            corpus = read_corpus(data, self.opened, numbers=numbers, known=self.start.labels)
+            return self.start.divide(corpus, config, self.report)
+        if data.test_fraction is None and config.training.cross_validation is not None:
+            data = data.model_copy(update={"test_fraction": 0.0})  # the folds measure the model
+        return prepare_splits(read_corpus(data, self.opened, numbers=numbers), data, config.seed)
 
 
-def _key(config: Config, opened: list[Tables | None], teacher: Classifier | None) -> str | None:
-    return data_cache.key_of(config, opened, None if teacher is None else teacher.fingerprint())
+def _resolve(config: Config, corpus: Corpus) -> tuple[Config, str | None]:
+    """Set what depends on the texts: the settings of the recipe, or those for going on from a model."""
+    if config.start.model is not None:
+        return fit_to_data(config, corpus)
+    return resolve_recipe(config, corpus.train)
+
+
+def _key(config: Config, opened: list[Tables | None], teacher: Classifier | None, start: Start | None) -> str | None:
+    models = [None if teacher is None else teacher.fingerprint(), None if start is None else start.fingerprint]
+    return data_cache.key_of(config, opened, models, None if start is None else start.earlier)
 
 
 def _load_teacher(config: Config) -> Classifier | None:

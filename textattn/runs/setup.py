@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from textattn.config.schema import ModelConfig, TrainingConfig
+from textattn.config.model_section import ModelConfig
+from textattn.config.schema import TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
 from textattn.measure.metrics import GREATER_IS_BETTER
@@ -96,7 +97,7 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
         data: the data that the model will be trained on.
         placement: the device and the precision.
         report: receives notes and progress.
-        vectors: False leaves the embedding random, because the weights of a checkpoint will replace it.
+        vectors: False leaves the weights random, because those of a checkpoint will replace them.
 
     Raises:
         ConfigError: settings do not fit together or do not fit the data.
@@ -109,7 +110,10 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
     model = _new_model(architecture)
     has_network = config.model.linear != "only"
     facts: dict[str, Any] = {"source": config.model.vectors.source if has_network else "random"}
-    found = word_vectors(data, report) if vectors and has_network else None
+    if data.start is not None and vectors:
+        data.start.load_weights(model, data)
+        facts["source"] = "start"
+    found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
         facts["coverage"] = found.coverage
         report.note(f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})")

@@ -11,7 +11,7 @@ import torch
 
 from textattn.config import Config, dump_config
 from textattn.data.label_faults import label_faults
-from textattn.errors import Elsewhere, InputError, TrainingError, shell_command
+from textattn.errors import ConfigError, Elsewhere, InputError, TrainingError, shell_command
 from textattn.inference.original_data import Origin
 from textattn.report import Report
 from textattn.runs.checkpoints import check_model_config, check_model_files, check_same_config, load_state
@@ -91,7 +91,8 @@ class _Training:
     def _train(self, run: RunDir, resumes: bool, placement: Placement) -> tuple[Setup, History, Folds | None]:
         """Run all stages up to the end of training."""
         processes, report = placement.processes, self.report
-        data = processes.in_turn(lambda: prepare(self.config, report))
+        # A run that resumes has a copy of the model that it goes on from.
+        data = processes.in_turn(lambda: prepare(self.config, report, run.start if resumes else None))
         for fault in label_faults(data.corpus, data.config.data):
             report.note(f"{fault.message}; {fault.hint}")
         state = load_state(run, data, processes, report) if resumes else None
@@ -121,6 +122,8 @@ class _Training:
                 check_model_config(run, setup.model_config)
                 return run.folds().to_json() if validates else None
             folds = cross_validate(setup, self.report) if validates else None
+            # They are read before the run is emptied, for they may be in it.
+            start = None if setup.data.start is None else setup.data.start.files()
             begin(run, self.overwrite or resumes)
             # This file is the first one, because it makes the directory a run.
             run.write_training_config(dump_config(config))
@@ -128,6 +131,8 @@ class _Training:
             run.write_model_config(setup.model_config)
             if folds is not None:
                 run.write_folds(folds)
+            if start is not None:
+                run.write_start(start)
             run.write_environment(environment_of(setup, self.command, self.config))
             return None if folds is None else folds.to_json()
 
@@ -152,6 +157,13 @@ class _Training:
         The directory is owned from here on, before the data are read, which may take minutes.
         """
         run = self._directory(name, ownership)
+        start = self.config.start.model
+        if start is not None and Path(start).exists() and run.path.resolve() == Path(start).resolve():
+            raise ConfigError(
+                f"{run} is the model that training goes on from, and would be replaced",
+                "output.dir=runs/my-run",
+                setting="output.dir",
+            )
         if self.resume and run.is_run() and run.is_finished() and not run.checkpoints.exists():
             check_same_config(run, self.config)
             self.report.note(f"{run} is finished; there is nothing to resume")

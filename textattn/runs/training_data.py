@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from textattn.tasks import Task, choose_task
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.tokens.tokenizer import TextTokenizer
 from textattn.training.examples import Examples
+
+if TYPE_CHECKING:
+    from textattn.runs.going_on import Start
 
 # Texts whose token offsets are held in memory at once.
 ROWS_AT_ONCE = 1000
@@ -32,6 +36,8 @@ class TrainingData:
     tokenizer: TextTokenizer
     tokens: dict[str, TokenArrays]
     """By split."""
+    start: Start | None = None
+    """The model that the run goes on from."""
 
     @cached_property
     def task(self) -> Task:

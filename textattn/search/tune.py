@@ -14,6 +14,7 @@ from textattn.config import Config
 from textattn.config.space import Parameter, in_yaml, with_values
 from textattn.errors import ConfigError, Diverged, MissingExtra, Pruned, TextattnError, TrainingError
 from textattn.report import Report
+from textattn.runs.going_on import fit_to_data
 from textattn.runs.prepare import prepare
 from textattn.runs.recipe import resolve_recipe
 from textattn.runs.signals import Interrupted, Terminated, signal_number
@@ -88,7 +89,10 @@ def tune(
     try:
         check_folder(folder, config, space)
         data = prepare(without_test(config), report)
-        config, _ = resolve_recipe(config, data.corpus.train)
+        if data.start is None:
+            config, _ = resolve_recipe(config, data.corpus.train)
+        else:
+            config, _ = fit_to_data(data.start.resolve(config), data.corpus)
         study = Study(folder, config, space, data, pruning)
     except (KeyboardInterrupt, Terminated) as stop:
         raise Interrupted(

@@ -31,6 +31,34 @@ class DatasetRecord:
 
 
 @dataclass(frozen=True)
+class StartRecord:
+    """The finished model that a run went on from."""
+
+    model: str
+    """Its name as it was given."""
+    fingerprint: str
+    """`Classifier.fingerprint()` with torch as the runtime: the hash of its files."""
+    ancestors: list[str]
+    """The fingerprints of the models that this model went on from itself, the newest first."""
+    labels: list[str]
+    num_new_tokens: int
+    """The number of words that were added to its vocabulary."""
+    rows: dict[str, int] | None
+    """`Corpus.joined`; None if its data were not read again."""
+    data: dict[str, Any] | None
+    """`EarlierData.to_json()`; None if its data were not read again."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> StartRecord | None:
+        """Read the entry `from` of environment.json; None if there is none.
+
+        Raises:
+            TypeError, AttributeError: the value is not such an entry.
+        """
+        return None if value is None else cls(**{key: item for key, item in value.items() if key in _names(cls)})
+
+
+@dataclass(frozen=True)
 class Environment:
     """The content of environment.json: the software, the machine and the data of a run."""
 
@@ -52,10 +80,14 @@ class Environment:
     """The working directory, from which relative paths of the config start. None in runs of earlier versions."""
     settings: dict[str, Any] | None = None
     """The settings that the config and the command gave, by dotted name; None in runs of earlier versions."""
+    start: StartRecord | None = None
+    """The model that the run went on from, `from` in the file; None for a run that started anew."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
-        return asdict(self)
+        value = asdict(self)
+        start = value.pop("start")
+        return value if start is None else value | {"from": start}
 
     @classmethod
     def from_json(cls, value: Any) -> Environment:
@@ -75,7 +107,8 @@ class Environment:
         }
         known = {"processes": 1} | {key: item for key, item in value.items() if key in _names(cls)}
         kept = {key: item for key, item in (older | dataset).items() if key in _names(DatasetRecord)}
-        return cls(**known | {"dataset": DatasetRecord(**kept | {"splits": splits})})
+        start = StartRecord.from_json(value.get("from"))
+        return cls(**known | {"dataset": DatasetRecord(**kept | {"splits": splits}), "start": start})
 
 
 def _names(record: type[Any]) -> set[str]:

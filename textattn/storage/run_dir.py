@@ -6,7 +6,8 @@ model.onnx  model.int8.onnx                                                the m
 checksums.json                                                             checksums of these files
 training_config.yaml  environment.json  log.jsonl  trainer_state.json      how the model was trained
 cross_validation.json                                                      the results of cross-validation
-checkpoints/                                                               the checkpoints of an unfinished run
+checkpoints/  start/                                                       the checkpoints of an unfinished run, and a
+                                                                           copy of the model that it goes on from
 reference.json                                                             figures of the validation split, for drift
 metrics.json                                                               written last; marks the run as finished
 predictions/<split>.parquet  attention/<split>.parquet                     predictions and attention weights
@@ -60,6 +61,7 @@ REPORT = "report.html"
 PREDICTIONS = "predictions"
 ATTENTION = "attention"
 CHECKPOINTS = "checkpoints"
+START = "start"
 PLOTS = "plots"
 TRACKING = "tracking.json"
 TENSORBOARD = "tensorboard"
@@ -70,11 +72,14 @@ OWN_FILES = (
 )  # fmt: skip
 # The files that predictions depend on. Their checksums are in checksums.json.
 MODEL_FILES = (CONFIG, WEIGHTS, ONNX, ONNX_INT8, TOKENIZER, TOKENIZER_CONFIG)
+# What a run needs of the model that it goes on from, to be resumed without it.
+START_FILES = (CONFIG, TOKENIZER, TOKENIZER_CONFIG, TRAINING_CONFIG, ENVIRONMENT, WEIGHTS)
 # The folders of a run, each with the names of its files.
 OWN_FOLDERS = {
     PREDICTIONS: re.compile(r"(train|validation|test)\.parquet"),
     ATTENTION: re.compile(r"(train|validation|test)\.parquet"),
     CHECKPOINTS: re.compile(r"(step|best)-\d{9,}\.safetensors"),
+    START: re.compile("|".join(map(re.escape, START_FILES))),
     PLOTS: re.compile(r"(training|confusion_matrix|labels|reliability|numbers)\.png"),
     TENSORBOARD: re.compile(r"events\.out\.tfevents\..+"),
     # It contains a folder for each run of the tool. These are found by the identifier in tracking.json.
@@ -111,6 +116,13 @@ class RunDir:
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.path / CHECKPOINTS
+
+    @property
+    def start(self) -> Path | None:
+        """The copy of the model that an unfinished run goes on from; None if there is no complete one."""
+        path = self.path / START
+        # The weights are written last.
+        return path if (path / WEIGHTS).is_file() and not path.is_symlink() else None
 
     @property
     def plots(self) -> Path:
@@ -263,6 +275,13 @@ class RunDir:
         """Write cross_validation.json."""
         write_json(self.path / CROSS_VALIDATION, folds.to_json())
 
+    def write_start(self, files: Mapping[str, bytes]) -> None:
+        """Write the copy of the model that the run goes on from: contents of START_FILES by name."""
+        (self.path / START).mkdir(exist_ok=True)
+        for name in START_FILES:
+            if name in files:
+                write_bytes(self.path / START / name, files[name])
+
     def write_weights(self, content: bytes) -> None:
         """Write model.safetensors."""
         forget_checksums(self.path)
@@ -319,9 +338,10 @@ class RunDir:
                     path.unlink(missing_ok=True)
 
     def remove_checkpoints(self) -> None:
-        """Remove the checkpoints."""
-        with contextlib.suppress(OSError):
-            self.remove_folder(CHECKPOINTS)
+        """Remove what only an unfinished run needs: the checkpoints, and the model that it goes on from."""
+        for folder in (CHECKPOINTS, START):
+            with contextlib.suppress(OSError):
+                self.remove_folder(folder)
 
     def files_in(self, folder: str) -> list[Path]:
         """The files that runs have written to one of their folders, also unfinished ones; empty if it is a link."""

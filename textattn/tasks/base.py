@@ -231,6 +231,38 @@ class Task(ABC):
         told from an answer. Here the entropy of the distribution, in nats."""
         return np.asarray(entropy(probs).sum(axis=1))
 
+    # Going on from a trained model
+
+    def outputs_from(self, old: Task, labels: Labels) -> tuple[Probabilities, Probabilities]:
+        """How the outputs of this task begin in a model that was trained for another one.
+
+        The answers of the trained model stay as they are, and new labels are about as probable as they are frequent.
+
+        Args:
+            old: the task of the trained model; its labels are the first of this task.
+            labels: those of the training rows.
+
+        Returns:
+            Two arrays: each new logit is a weighted sum of the old ones, with weights
+            (num_outputs, num_outputs of the old task), plus a number, (num_outputs,).
+
+        Raises:
+            ConfigError: a model of that task cannot become one of this task.
+        """
+        if type(old) is not type(self):
+            raise ConfigError(
+                f"a model of {old.kind} cannot go on with {self.kind}", "start.model=null", setting="start.model"
+            )
+        number = old.num_outputs
+        bias = np.zeros(self.num_outputs)
+        bias[number:] = self._rare_logits(labels)[number:]
+        return np.eye(self.num_outputs, number), bias
+
+    def _rare_logits(self, labels: Labels) -> Probabilities:
+        """The logits, (num_outputs,), with which each label is as probable as it is frequent."""
+        counts = self.counts(labels)
+        return np.asarray(np.log((counts + 0.5) / (len(labels) - counts + 0.5)))
+
     # Names and numbers
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textattn.errors import ConfigError
-from textattn.tasks.base import Floats, Labels, Probabilities, Question
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task
 from textattn.tasks.single_label import SingleLabel
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ class Binary(SingleLabel):
                 "model.output=softmax",
                 setting="model.output",
             )
+
+    def outputs_from(self, old: Task, labels: Labels) -> tuple[Probabilities, Probabilities]:
+        """See `Task`. There are no other labels."""
+        return Task.outputs_from(self, old, labels)
+
+    def as_softmax(self) -> Probabilities:
+        """Half the logit for the second label, and half of it against the first."""
+        return np.array([[-0.5], [0.5]])
 
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
         """Binary cross-entropy, (batch,)."""

@@ -13,7 +13,7 @@ from textattn.errors import ConfigError
 from textattn.measure.calibration import fit_temperature
 from textattn.measure.grades import mean_absolute_error, quadratic_kappa
 from textattn.measure.metrics import LABEL_METRICS
-from textattn.tasks.base import Floats, Labels, Probabilities, Question
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
 from textattn.tasks.single_label import SingleLabel
 
@@ -53,6 +53,19 @@ class Ordinal(SingleLabel):
                 "model.output=null",
                 setting="model.output",
             )
+
+    def outputs_from(self, old: Task, labels: Labels) -> tuple[Probabilities, Probabilities]:
+        """See `Task`. New grades are higher than the old ones."""
+        return Task.outputs_from(self, old, labels)
+
+    def as_softmax(self) -> None:
+        """Grades are no softmax."""
+
+    def _rare_logits(self, labels: Labels) -> Probabilities:
+        """Of each question: how many of the texts that reach it have a higher grade."""
+        counts = self.counts(labels)
+        higher = counts.sum() - np.cumsum(counts)
+        return np.asarray(np.log((higher[:-1] + 0.5) / (counts[:-1] + 0.5)))
 
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
         """The negative log-likelihood of the grade, (batch,): the sum of the binary cross-entropies of the questions

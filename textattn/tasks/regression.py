@@ -64,6 +64,13 @@ class Regression(Task):
         """The numbers in standard deviations above the mean, (rows,) float32."""
         return np.asarray((labels - self.scale.mean) / self.scale.std, np.float32)
 
+    def outputs_from(self, old: Task, labels: Labels) -> tuple[Probabilities, Probabilities]:
+        """See `Task`. The old output in the new scale: the predicted numbers stay as they are."""
+        if not isinstance(old, Regression):
+            return super().outputs_from(old, labels)
+        before, now = old.scale, self.scale
+        return np.array([[before.std / now.std]]), np.array([(before.mean - now.mean) / now.std])
+
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
         """The Huber loss (Huber 1964), (batch,); label smoothing and weights do not apply to numbers."""
         from torch.nn import functional

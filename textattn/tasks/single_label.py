@@ -22,6 +22,26 @@ class SingleLabel(Task):
     def check_output(self, output: str | None) -> None:
         """Softmax fits every number of labels."""
 
+    def outputs_from(self, old: Task, labels: Labels) -> tuple[Probabilities, Probabilities]:
+        """See `Task`. A new label begins as the mean of the old ones: nothing speaks for it or against it.
+
+        A single logit of two labels becomes two logits, whose softmax is the same.
+        """
+        weights = old.as_softmax() if isinstance(old, SingleLabel) else None
+        if weights is None:
+            return super().outputs_from(old, labels)
+        number = len(old.labels)
+        new = np.tile(weights.mean(axis=0), (len(self.labels) - number, 1))
+        counts = self.counts(labels)
+        bias = np.log(counts + 0.5) - np.log(counts[:number] + 0.5).mean()
+        bias[:number] = 0
+        return np.concatenate([weights, new]), bias
+
+    def as_softmax(self) -> Probabilities | None:
+        """Weights (num_labels, num_outputs) that turn the logits into some whose softmax is the same; None if there are
+        none."""
+        return np.eye(len(self.labels))
+
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
         """Cross-entropy, (batch,)."""
         from torch.nn import functional

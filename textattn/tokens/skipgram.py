@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.config.schema import VectorsConfig
+from textattn.config.model_section import VectorsConfig
 from textattn.tokens.tokenizer import TextTokenizer
 from textattn.tokens.vectors import WordVectors
 

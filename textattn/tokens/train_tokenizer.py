@@ -19,8 +19,8 @@ from tokenizers import (
     trainers,
 )
 
+from textattn.config.model_section import TokenizerConfig
 from textattn.config.regular_file import read_regular
-from textattn.config.schema import TokenizerConfig
 from textattn.data.segments import SEGMENT_SEPARATOR
 from textattn.errors import InputError, Setting
 from textattn.storage.hub import PREFIX, first_line, looks_like_a_path, offline_variable, tell
