@@ -18,7 +18,7 @@ from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Report
 from textattn.runs.training_data import TrainingData
 from textattn.tasks import Task
-from textattn.training.processors import available_processors
+from textattn.training.processors import available_processors, limited_blas
 
 Floats = NDArray[np.float64]
 # Tokenizers for texts without words between spaces.
@@ -141,7 +141,8 @@ def _fit(features: Any, train: Split, strength: float) -> Any:
     from sklearn.multiclass import OneVsRestClassifier
 
     # liblinear lets go of Python's lock, so threads fit the labels side by side.
-    with warnings.catch_warnings(), parallel_config(backend="threading", n_jobs=available_processors()):
+    in_threads = parallel_config(backend="threading", n_jobs=available_processors())
+    with warnings.catch_warnings(), limited_blas(1), in_threads:
         # An almost converged model is good enough, and a label of no training text or of all cannot be learned anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Label .* is present in all training examples")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textattn.tasks import Task
 from textattn.tasks.base import Labels, Question
-from textattn.training.processors import available_processors
+from textattn.training.processors import available_processors, limited_blas
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -75,7 +75,8 @@ class LinearTask:
         mirrored = self.task.output == "softmax" and len(questions) == 2
         asked = questions[1:] if mirrored else questions
         jobs = [(strength, rows, question) for strength, rows in wanted for question in asked]
-        with ThreadPoolExecutor(min(available_processors(), len(jobs))) as pool, warnings.catch_warnings():
+        threads = min(available_processors(), len(jobs))
+        with limited_blas(1), ThreadPoolExecutor(threads) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # almost converged is good enough
             found = list(pool.map(lambda job: self._logistic(*job), jobs))
         models = []
