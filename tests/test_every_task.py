@@ -262,6 +262,14 @@ def test_report_info_and_export(run: Path) -> None:
         assert [json.loads(line)["score"] for line in lines] == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
+def test_drift_and_push(run: Path) -> None:
+    Path("new.csv").write_text("text\n" + "a box of tea\n" * 30, encoding="utf-8")
+    found = json.loads(ok("drift", "--model", run, "--input", "new.csv", "--json").out)
+    assert found["num_texts"] == 30
+    ok("drift", "--model", run, "--input", "new.csv")
+    assert "model.safetensors" in ok("push", run, "user/name", "--dry-run").out
+
+
 def test_compare(run: Path, kind: str) -> None:
     shutil.copytree(run, "other")
     found = json.loads(ok("compare", run, "other", "--json").out)
@@ -310,5 +318,5 @@ def test_no_command_is_forgotten() -> None:
     assert not missing, f"commands that no test here runs: {missing}"
 
 
-# These ask no model and train none.
-NOT_ABOUT_MODELS = {"configs", "schema", "cache"}
+# These ask no model and train none; what `serve` answers is in tests/test_serve.py.
+NOT_ABOUT_MODELS = {"configs", "schema", "cache", "runs", "pull", "serve"}

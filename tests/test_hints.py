@@ -18,6 +18,8 @@ from textattn.cli import console
 from textattn.cli.app import app
 
 PACKAGE = Path(textattn.__file__).parent
+# One command in another one.
+INNER = re.compile(r'"\$\([^)]*\)"|"\$\(textattn[^)"]*')
 # A command stands at the start of a string or a line, or in the running text after one of these.
 COMMAND = re.compile(r"(?:^[#\s]*|[`(:;,] ?|\bor )textattn +(?!\d)([^`\n]+)(`?)", re.M)
 # Where the words for the shell or for the reader begin again.
@@ -44,7 +46,7 @@ def commands() -> dict[str, list[str]]:
     for file in sorted(PACKAGE.rglob("*.py")):
         for line, text in texts_of(file):
             for match in COMMAND.finditer(text):
-                words = shlex.split(END.split(match[1])[0].replace("…", "schema"))
+                words = shlex.split(INNER.sub("RUN", END.split(match[1])[0].replace("…", "schema")))
                 if words and (match[2] or shlex.join(words) not in NO_COMMAND):
                     # In backticks, a word alone is the name of a command and not one to be typed.
                     words += ["--help"] if len(words) == 1 and match[2] else []

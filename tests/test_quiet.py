@@ -11,7 +11,7 @@ from inprocess import run as cli
 from textattn.cli.app import app
 
 # They only print what was asked for.
-SILENT = {"info", "schema", "configs", "compare"}
+SILENT = {"info", "schema", "configs", "compare", "runs"}
 
 
 def commands() -> list[str]:

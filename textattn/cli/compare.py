@@ -12,6 +12,7 @@ from textattn.cli.console import out, out_json, table
 from textattn.cli.evaluate import METRICS
 from textattn.cli.options import Json
 from textattn.cli.won_and_forgotten import print_won_and_forgotten
+from textattn.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,8 @@ def compare(
     Of a run that went on from another one (train --from), both models answer the test split of the newer run, and a
     table says for each label what was won and what was forgotten.
     """
+    if len(runs) < 2:
+        raise ConfigError("compare needs two or more runs", "textattn compare RUN RUN")
     from textattn.inference.won_and_forgotten import compare_with_starts
     from textattn.storage.find_model import find_model
 

@@ -49,7 +49,7 @@ def drift(  # noqa: PLR0913 (every option of a command is a parameter)
     runtime: Runtime = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say whether new texts are still like those that the model was measured on.
+    """Say whether new texts are like those of validation.
 
     \b
     textattn drift --input new.csv

@@ -106,7 +106,7 @@ def name(
     remove: Annotated[bool, typer.Option("--remove", help="Remove an alias; the run stays.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Give a run a short name, which --model and every other option that names a run then take.
+    """Give a run a short name.
 
     \b
     textattn runs name runs/imdb/2026-03-01T10-20-30 best

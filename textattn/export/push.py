@@ -148,7 +148,7 @@ def card_for(card: str, repo_id: str, *, report: bool) -> str:
     """
     if not report:
         card = card.replace(LINE_ABOUT_THE_REPORT, "")
-    card = re.sub(r"(?m)^(textattn (?:predict|explain) --model) \.(?= )", rf"\1 {PREFIX}{repo_id}", card)
+    card = re.sub(r"(?m)^(textattn\s(?:predict|explain) --model) \.(?= )", rf"\1 {PREFIX}{repo_id}", card)
     found = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
     if found is None:
         return card

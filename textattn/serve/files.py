@@ -50,7 +50,7 @@ def report_of(served: ServedModel) -> Response:
         Refusal: there is none (404).
     """
     if not served.has_report:
-        raise Refusal(404, f"the model {served.name!r} has no {REPORT}", "textattn report writes it for a run")
+        raise Refusal(404, f"the model {served.name!r} has no {REPORT}", "`textattn report` writes it for a run")
     try:
         content = served.model.files.read(REPORT)
     except InputError as error:
