@@ -88,6 +88,7 @@ def finish(
     }
     if setup.linear is not None:
         metrics["linear"] = setup.linear.facts
+        metrics["seconds"]["linear"] = setup.linear.seconds
     if folds is not None:
         metrics["cross_validation"] = folds.to_json()
     if data.config.training.baseline and (baseline := _baseline(data, probs, measured, report)):

@@ -123,7 +123,7 @@ class _Fitting:
             best_metric=linear.facts.get("validation", {}).get(self.metric),
             best_global_step=0,
             num_input_tokens_seen=int(data.tokens["train"].lengths.sum()),
-            train_runtime=linear.facts["seconds"],
+            train_runtime=linear.seconds,
             train_tokens_per_second=0.0,
             num_parameters=self.setup.num_parameters,
             device=str(self.setup.placement),

@@ -41,7 +41,8 @@ class LinearPart:
     """(rows, num_outputs) for `first`: the logits of the training texts without the bias of `model`, each by a model
     that was fitted to other texts."""
     facts: dict[str, Any]
-    """For metrics.json: C, the number of features, the metric on validation and the seconds."""
+    """For metrics.json: C, the number of features and the metric on validation."""
+    seconds: float
 
     @property
     def rows(self) -> int:
@@ -96,8 +97,7 @@ def fit_linear_part(data: TrainingData, report: Report) -> LinearPart:
             out_of_fold = (logits / temperature - model.bias).astype(np.float32)
     if best.value is not None:
         facts["validation"] = {data.metric: best.value}
-    facts["seconds"] = round(time.perf_counter() - started, 1)
-    return LinearPart(features, model, out_of_fold, facts)
+    return LinearPart(features, model, out_of_fold, facts, round(time.perf_counter() - started, 1))
 
 
 @dataclass(frozen=True)
