@@ -21,8 +21,8 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """The lines that call textattn. A Python or YAML block has none."""
-        return [] if self.language in ("python", "yaml") else COMMAND.findall(self.content)
+        """The lines that call textattn, those that a backslash continues as one. A Python or YAML block has none."""
+        return [] if self.language in ("python", "yaml") else COMMAND.findall(re.sub(r"\\\n\s*", "", self.content))
 
     @property
     def file_name(self) -> str | None:

@@ -100,8 +100,8 @@ def run_line(line: str, folder: Path) -> None:
     assert words[0] == "textattn", line
     words, source, target = without_redirections(words[1:])
     name = parse(words)
-    if name in PARSED_ONLY:
-        return
+    if name in PARSED_ONLY or "--engine" in words or any("://" in word for word in words):
+        return  # what is elsewhere is not there in a test
     source = source or ("reviews.txt" if pipe else None)
     stdin = b"" if source is None else (folder / source).read_bytes()
     done = inprocess.run(*words, *SHORTER.get(name, []), stdin=stdin)
@@ -248,7 +248,7 @@ def test_links_resolve(page: Path) -> None:
         assert target.is_file(), link
         assert not anchor or anchor in anchors(target), link
         # The site holds nothing but docs/.
-        assert page.name == "README.md" or target.parent == ROOT / "docs", link
+        assert page.name == "README.md" or ROOT / "docs" in target.parents, link
 
 
 @by_page

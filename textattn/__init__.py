@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textattn.api import Model, load, train
+    from textattn.api import Model, PredictUdf, load, predict_udf, train
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load", "train"]
+__all__ = ["Model", "PredictUdf", "__version__", "load", "predict_udf", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The Python interface: `train`, `load` and the `Model` that `load` returns."""
+"""The Python interface: `train`, `load`, the `Model` that `load` returns, and `predict_udf` for other engines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from textattn.errors import ConfigError
 from textattn.inference.classifier import Classifier, Text
+from textattn.inference.udf import PredictUdf, predict_udf
 
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation
     from textattn.explain.flips import Flip
     from textattn.explain.trace import Trace
     from textattn.inference.most_useful import UsefulText
+
+
+__all__ = ["Model", "PredictUdf", "load", "predict_udf", "train"]
 
 
 def train(

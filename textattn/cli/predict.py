@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from textattn.inference.bulk import BulkJob
     from textattn.inference.classifier import Classifier
     from textattn.inference.partial import Summary
+    from textattn.inference.ray_engine import RayEngine
 
 
 def predict(  # noqa: PLR0913 (every option of a command is a parameter)
@@ -32,12 +34,14 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             "--input",
             "-i",
             metavar="FILE",
-            help="File with one text per line (txt) or a table (csv, parquet, …); '*.csv'; - for stdin.",
+            help="File with one text per line (txt) or a table (csv, parquet, …); '*.csv'; s3://…; - for stdin.",
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the rows with their answers to FILE; - for stdout."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the rows with their answers to FILE, or s3://…; - for stdout."
+        ),
     ] = None,
     text_column: Annotated[
         list[str] | None,
@@ -98,6 +102,9 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
             "--most-useful", metavar="N", min=1, help="Of --input, only the N rows that are most worth a label."
         ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="local|ray", help="ray: answer --input on the machines of a Ray cluster.")
+    ] = "local",
     json: Json = False,
     device: Device = "cpu",
     runtime: Runtime = None,
@@ -135,6 +142,8 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         raise ConfigError(
             f"must be one character or tab, got {delimiter!r}", Option("delimiter", ";"), setting=Option("delimiter")
         )
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"must be local or ray, got {engine!r}", Option("engine", "ray"), setting=Option("engine"))
     if input and texts:
         raise ConfigError("give either texts or --input, not both")
     if output is None:
@@ -152,6 +161,8 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         _check_most_useful(texts, resume=resume, top_k=top_k, min_score=min_score)
     if output is not None and texts and list(texts) != ["-"]:
         raise ConfigError("--output needs --input", Option("input", "reviews.csv"))
+    if engine == "ray":
+        _check_ray(input, output, resume=resume, others={"most_useful": most_useful is not None})
     require_texts(context, texts or input or [])
     skip = on_error == "skip"
     check_arguments(texts or [], skip=skip)
@@ -168,6 +179,7 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
 
     delimiter = "\t" if delimiter == "tab" else delimiter
     reading = ReadOptions(encoding, delimiter, quoting, header=not no_header)
+    destination = _Destination(output or "-", resume=resume, overwrite=overwrite)
     with open_tables(files, input_format, reading) as tables:
         classifier = open_model(model, device, runtime)
         _check_labels(classifier, top_k, min_score)
@@ -185,12 +197,59 @@ def predict(  # noqa: PLR0913 (every option of a command is a parameter)
         if most_useful is not None:
             from textattn.cli.most_useful import print_most_useful
 
-            print_most_useful(job, most_useful, output, overwrite=overwrite, json=json)
+            if output is None:
+                print_most_useful(job, most_useful, None, json=json)
+                return
+            with destination.written() as path:
+                print_most_useful(job, most_useful, path, overwrite=overwrite, json=json)
             return
         assert output is not None
         if _is_stream(output) and resume:
             raise ConfigError("--resume needs a file that was written to", Option("output", "answers.jsonl"))
-        _write(job, output, resume=resume, overwrite=overwrite, json=json)
+        cluster = None
+        if engine == "ray":
+            from textattn.inference.ray_engine import RayEngine
+
+            cluster = RayEngine(files, input_format, reading, runtime)
+        _write(job, destination, cluster, resume=resume, overwrite=overwrite, json=json)
+
+
+class _Destination:
+    """Where --output leads: a file or a stream of this machine, or a remote file that is sent at the end."""
+
+    def __init__(self, name: str, *, resume: bool, overwrite: bool) -> None:
+        from textattn.storage.remote import RemoteOutput, is_remote
+
+        self.name = name
+        self._remote = RemoteOutput(name) if is_remote(name) else None
+        if self._remote is not None:
+            from textattn.inference.partial import partial_folder
+
+            self._remote.check_new(overwrite or (resume and partial_folder(self._remote.local).is_dir()))
+
+    @contextmanager
+    def written(self) -> Iterator[str]:
+        """The path that the block writes to; a remote file is sent afterwards."""
+        if self._remote is None:
+            yield self.name
+            return
+        with self._remote.written() as local:
+            yield str(local)
+
+
+def _check_ray(inputs: list[str] | None, output: str | None, *, resume: bool, others: dict[str, bool]) -> None:
+    """Raises ConfigError for what does not go with --engine ray, MissingExtra where Ray is not installed."""
+    if not inputs or "-" in inputs:
+        raise ConfigError("--engine ray needs files", Option("input", "reviews.csv"))
+    if output is None or _is_stream(output):
+        raise ConfigError("--engine ray needs a file to write to", Option("output", "answers.parquet"))
+    for name, given in (("resume", resume), *others.items()):
+        if given:
+            shown = Option(name).render(command_line=True)
+            raise ConfigError(f"--engine ray does not go with {shown}", Option("engine", "local"))
+    from textattn.inference.ray_engine import check_ray
+
+    check_ray()
 
 
 def _check_most_useful(texts: list[str] | None, *, resume: bool, top_k: int, min_score: float) -> None:
@@ -279,27 +338,29 @@ def _texts_of(tables: list[Table], columns: list[str], skip: bool) -> Iterator[l
             yield texts
 
 
-def _write(job: BulkJob, output: str, *, resume: bool, overwrite: bool, json: bool) -> None:
+def _write(
+    job: BulkJob, destination: _Destination, cluster: RayEngine | None, *, resume: bool, overwrite: bool, json: bool
+) -> None:
     from textattn.cli.progress import ConsoleReport
-    from textattn.inference.bulk import predict_to_file, predict_to_stream
+    from textattn.inference.bulk import Writing, predict_to_file, predict_to_stream
     from textattn.inference.partial import partial_folder
 
     report = ConsoleReport()
     started = time.monotonic()
     total = sum(table.size() for table in job.tables if table.size is not None)
-    with report.progress("Predicting", total, "rows") as advance:
+    with destination.written() as output, report.progress("Predicting", total, "rows") as advance:
         if output == "-":
             summary = predict_to_stream(job, out_bytes(), advance)
         else:
+            writing = Writing(resume, overwrite, report.note, cluster)
             try:
-                summary = predict_to_file(
-                    job, Path(output), advance, resume=resume, overwrite=overwrite, note=report.note
-                )
+                summary = predict_to_file(job, Path(output), advance, writing)
             except KeyboardInterrupt:
-                if not _is_stream(output) and (kept := partial_folder(Path(output))).is_dir():
+                kept = partial_folder(Path(output))
+                if cluster is None and not _is_stream(output) and kept.is_dir():
                     note(f"Interrupted; what is answered is kept in {kept}, and --resume goes on from there")
                 raise
-    _summarise(job, summary, output, time.monotonic() - started, json)
+    _summarise(job, summary, destination.name, time.monotonic() - started, json)
 
 
 def _summarise(job: BulkJob, summary: Summary, output: str, seconds: float, json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from textattn.cli.console import note
 from textattn.data.segments import is_blank
 from textattn.errors import InputError, Option, Problem, Setting
+from textattn.storage.remote import expand, fetch, is_remote
 
 if TYPE_CHECKING:
     import typer
@@ -65,13 +67,16 @@ def read_texts(
 
 
 def input_files(names: Sequence[str]) -> list[str]:
-    """The files of --input, with patterns such as `*.csv` resolved, in the order of their names.
+    """The files of --input, with patterns such as `*.csv` resolved, in the order of their names; URLs stay URLs.
 
     Raises:
         InputError: there is no such file.
     """
     found = []
     for name in names:
+        if is_remote(name):
+            found += expand(name)
+            continue
         # Path.glob takes no absolute patterns before Python 3.13.
         matches = [name] if name == "-" or Path(name).exists() else sorted(glob(name, recursive=True))  # noqa: PTH207
         if not matches:
@@ -82,7 +87,7 @@ def input_files(names: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def open_tables(files: Sequence[str], kind: str | None, options: ReadOptions) -> Iterator[list[Table]]:
-    """The tables in files; stdin and pipes are copied to a file first, because a table is read more than once.
+    """The tables in files; stdin, pipes and remote files are copied first, because a table is read more than once.
 
     Args:
         kind: the name of their format; default: by content and suffix, and txt for any other suffix.
@@ -101,7 +106,10 @@ def open_tables(files: Sequence[str], kind: str | None, options: ReadOptions) ->
         try:
             for name in files:
                 path = Path(name)
-                if name == "-" or path.is_fifo():
+                if is_remote(name):
+                    path = _fetched(stack, name)
+                    copies[path] = name
+                elif name == "-" or path.is_fifo():
                     path = _copy(stack, name)
                     copies[path] = "stdin" if name == "-" else name
                 # Any other file is plain text, whatever its suffix.
@@ -162,6 +170,14 @@ def _copy(stack: contextlib.ExitStack, name: str) -> Path:
     shutil.copyfileobj(source, copy)
     copy.flush()
     return Path(copy.name)
+
+
+def _fetched(stack: contextlib.ExitStack, name: str) -> Path:
+    """A copy of a remote file under its own name, which tells the format."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="textattn-")))
+    copy = folder / (re.split(r"[?#]", name)[0].rstrip("/").rpartition("/")[2] or "input")
+    fetch(name, copy)
+    return copy
 
 
 def _grouped(texts: Iterator[str]) -> Iterator[list[str]]:

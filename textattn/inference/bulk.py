@@ -12,29 +12,24 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from textattn.data.chunks import Chunk, read_chunks
 from textattn.data.formats import AnsweredRows, Format
 from textattn.data.table import Table
 from textattn.errors import ConfigError, InputError, Option, Part, TextattnError
-from textattn.inference.classifier import Classifier, Prediction
+from textattn.inference.answer_columns import PREFIX, Answers, answer_names
+from textattn.inference.classifier import Classifier
 from textattn.inference.partial import OUTPUT, OVERWRITE, RESUME, Partial, State, Summary
 from textattn.inference.partial import Part as AnsweredPart
 from textattn.inference.session import run_in_batches
 from textattn.inference.visible import MOSTLY
 from textattn.storage.files import check_new, is_stream, open_stream
 
-if TYPE_CHECKING:
-    from textattn.data.formats import Column
-
 # What the system says of a full disk, and of a file that may not grow.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# In front of a column name of ours that the input already uses.
-PREFIX = "predicted_"
 # Skipped rows that are named one by one.
 NAMED_PROBLEMS = 10
 # Called with about how many rows were read.
@@ -72,12 +67,7 @@ class BulkJob:
 
     def added_columns(self) -> list[str]:
         """The columns of the answers: `predicted_` stands before a name that the input uses."""
-        labels = self.classifier.labels
-        if self.classifier.config.target is not None:
-            names = [f"{PREFIX}{labels[0]}", "low", "high"]
-        else:
-            names = ["label", "score", *(["labels"] if self.classifier.config.multi_label else [])]
-            names += [f"score:{label}" for label in labels]
+        names = answer_names(self.classifier.config)
         names += ["tokens", "starts", "ends", "weights", "contributions"] if self.options.attention else []
         names += ["file"] if len(self.tables) > 1 else []
         taken = set(self.input_columns())
@@ -140,30 +130,16 @@ class BulkJob:
             session, tokens, classifier.tokenizer.pad_id, with_attention=attention, with_contributions=divided
         )
         probs = classifier.logits_to_probabilities(outputs.logits)
-        readable = np.fromiter(map(classifier.tokenizer.can_read, texts), np.bool_, len(texts))
-        summary.unreadable += int(np.count_nonzero(~readable))
         unknown = tokens.unknown_shares(classifier.tokenizer.unk_id)
         summary.unknown += int(np.count_nonzero(unknown > MOSTLY))
 
-        def predictions() -> list[Prediction]:
-            return classifier.predictions(texts, tokens, probs, min_score)
-
+        answers = Answers(classifier, texts, tokens, probs, min_score)
+        summary.unsure += answers.num_unsure
+        summary.unreadable += answers.num_unreadable
+        values = answers.values()
         top = classifier.task.top(probs)
-        values: list[Column]
         if classifier.config.target is not None:
-            numbers = np.where(readable, probs[:, 0], np.nan)
-            margin = np.nan if classifier.config.target.margin is None else classifier.config.target.margin
-            values = [_without_nan(column) for column in (numbers, numbers - margin, numbers + margin)]
             top = np.zeros_like(top)  # contributions are to the number, whichever side of the mean it is on
-        else:
-            scores = probs[np.arange(len(probs)), top]
-            summary.unsure += int(np.count_nonzero(scores < min_score))
-            sure = (scores >= min_score) & readable
-            labels = [classifier.labels[i] if is_sure else None for i, is_sure in zip(top, sure, strict=True)]
-            values = [labels, scores]
-            if classifier.config.multi_label:
-                values.append([prediction.labels for prediction in predictions()])
-            values += [probs[:, i] for i in range(probs.shape[1])]
         if attention:
             located = classifier.tokenizer.encode_with_offsets(texts)
             values += [
@@ -188,7 +164,7 @@ class BulkJob:
             chunk.records,
             chunk.batches,
             dict(zip(self.added_columns(), values, strict=True)),
-            lambda: (prediction.line(min_score) for prediction in predictions()),
+            lambda: (prediction.line(min_score) for prediction in answers.predictions()),
         )
 
     def count_problems(self, chunk: Chunk, summary: Summary) -> None:
@@ -223,19 +199,51 @@ def predict_to_stream(job: BulkJob, stream: BinaryIO, advance: Advance) -> Summa
     return summary
 
 
-def predict_to_file(
-    job: BulkJob, output: Path, advance: Advance, *, resume: bool, overwrite: bool, note: Note = lambda _: None
-) -> Summary:
+@dataclass(frozen=True)
+class FinishedPart:
+    """A part of the output that was answered elsewhere."""
+
+    rows: int
+    read: str
+    """The digest of the rows, answered and skipped."""
+    content: bytes
+    """Of its file."""
+    summary: Summary
+    """Counts of this part."""
+
+
+class Engine(Protocol):
+    """Answers a job elsewhere than in this process."""
+
+    def parts(self, job: BulkJob, advance: Advance) -> Iterator[FinishedPart]:
+        """The parts of the output, in order.
+
+        Raises:
+            InputError: a file cannot be read, or a row cannot be answered.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a file is written."""
+
+    resume: bool = False
+    """Go on where an interrupted job stopped."""
+    overwrite: bool = False
+    """Replace the file and the parts of an interrupted job."""
+    note: Note = lambda _: None
+    """Called with what the user should know, such as that a part was damaged."""
+    engine: Engine | None = None
+    """What answers; None: this process."""
+
+
+def predict_to_file(job: BulkJob, output: Path, advance: Advance, writing: Writing) -> Summary:
     """Answers every row in a file that appears when all are answered; a pipe or device gets the answers as they come.
 
-    Args:
-        resume: go on where an interrupted job stopped.
-        overwrite: replace the file and the parts of an interrupted job.
-        note: called with what the user should know, such as that a part was damaged.
-
     Raises:
-        ConfigError: the output or parts of it exist, and neither is given; the interrupted job is another one; or
-            another process writes to the same output.
+        ConfigError: the output or parts of it exist, and neither `resume` nor `overwrite` is set; the interrupted job
+            is another one; or another process writes to the same output.
         InputError: a file cannot be read, or a row cannot be answered; what was answered before is kept.
         TextattnError: the disk is full; what was answered before is kept.
     """
@@ -256,24 +264,27 @@ def predict_to_file(
     partial = Partial(output, job.format, job.output_columns(), job.settings())
 
     def check_output() -> None:
-        check_new(output, overwrite or (resume and partial.exists()), OUTPUT)
+        check_new(output, writing.overwrite or (writing.resume and partial.exists()), OUTPUT)
 
     check_output()
     with partial.owned():
         check_output()  # another job may have ended in the meantime
-        if not resume:
-            partial.clear(overwrite)
+        if not writing.resume:
+            partial.clear(writing.overwrite)
         state = partial.state()
         if partial.exists() and not state.parts:
-            note(f"{partial.folder} is of an earlier version, which kept no digests; all rows are answered again")
-        return _PartByPart(job, partial, state, note).run(advance)
+            writing.note(
+                f"{partial.folder} is of an earlier version, which kept no digests; all rows are answered again"
+            )
+        return _PartByPart(job, partial, state, writing).run(advance)
 
 
 class _PartByPart:
     """A job that is written part by part."""
 
-    def __init__(self, job: BulkJob, partial: Partial, state: State, note: Note) -> None:
-        self.job, self.partial, self.state, self.note = job, partial, state, note
+    def __init__(self, job: BulkJob, partial: Partial, state: State, writing: Writing) -> None:
+        self.job, self.partial, self.state, self.note = job, partial, state, writing.note
+        self.engine = writing.engine
 
     def run(self, advance: Advance) -> Summary:
         """Answer what is not answered yet, and put the parts together."""
@@ -282,9 +293,12 @@ class _PartByPart:
             partial.remove()
             return state.summary
         try:
-            chunks = self.job.chunks(advance)
-            self._check_parts(chunks)
-            self._answer(chunks)
+            if self.engine is None:
+                chunks = self.job.chunks(advance)
+                self._check_parts(chunks)
+                self._answer(chunks)
+            else:
+                self._take(self.engine.parts(self.job, advance))
             if not state.parts:
                 # An input without rows gives a file without rows, but with all columns.
                 self._add(Chunk(""), self.job.answer(Chunk(""), state.summary))
@@ -318,16 +332,29 @@ class _PartByPart:
             more = ["; or ", *error.hint_parts] if error.hint_parts else []
             raise InputError(error.problems, [*hint, *more]) from None
 
+    def _take(self, parts: Iterator[FinishedPart]) -> None:
+        """Write parts that were answered elsewhere. No state is saved before the end, for such a job is not resumed."""
+        state = self.state
+        try:
+            for part in parts:
+                written = self.partial.write_content(len(state.parts), part.content)
+                state.parts.append(AnsweredPart(part.rows, part.read, written))
+                state.summary.add(part.summary)
+        except BaseException:
+            self.partial.remove()
+            raise
+        del state.summary.problems[NAMED_PROBLEMS:]
+
     def _add(self, chunk: Chunk, rows: AnsweredRows) -> None:
         written = self.partial.write(len(self.state.parts), rows)
-        self.state.parts.append(AnsweredPart(len(chunk), _digest(self.state.read, chunk), written))
+        self.state.parts.append(AnsweredPart(len(chunk), digest_of_chunk(self.state.read, chunk), written))
 
     def _check_parts(self, chunks: Iterator[Chunk]) -> None:
         """Check that the rows which are answered are still the same; those of a damaged part are answered again."""
         read, repaired = "", False
         for number, part in enumerate(self.state.parts):
             chunk = next(chunks, Chunk(""))
-            read = _digest(read, chunk)
+            read = digest_of_chunk(read, chunk)
             if read != part.read:
                 raise ConfigError(
                     f"{self.partial.folder}: rows that were answered before have changed since; nothing was changed",
@@ -344,15 +371,11 @@ class _PartByPart:
             self.partial.save(self.state)
 
 
-def _without_nan(numbers: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(number) else number for number in numbers.tolist()]
-
-
 def _rows(number: int) -> str:
     return f"{number:,} row{'s' * (number != 1)}"
 
 
-def _digest(before: str, chunk: Chunk) -> str:
+def digest_of_chunk(before: str, chunk: Chunk) -> str:
     """The digest of all rows up to and including this chunk, answered and skipped."""
     digest = hashlib.sha256(before.encode())
     digest.update(repr((chunk.records, chunk.problems)).encode("utf-8", "surrogatepass"))

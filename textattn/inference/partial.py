@@ -54,6 +54,11 @@ class Summary:
     problems: list[str] = field(default_factory=list)
     """The first of the rows skipped."""
 
+    def add(self, other: Summary) -> None:
+        """Add the counts and the problems of another part of the job."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -177,6 +182,12 @@ class Partial:
         with atomic_path(self._path(number)) as temporary:
             with temporary.open("wb") as file:
                 self.format.write(rows, file)
+            return digest_of(temporary)
+
+    def write_content(self, number: int, content: bytes) -> str:
+        """Write a part whose bytes are known, and return its digest."""
+        with atomic_path(self._path(number)) as temporary:
+            temporary.write_bytes(content)
             return digest_of(temporary)
 
     def is_whole(self, number: int, part: Part) -> bool:
