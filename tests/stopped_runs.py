@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "model": {"anchor": "values", "dropout": {"masking": 0.5}}, "training": {"attention_alignment": 0.2},
     },
     "n-grams": {"model": {"ngrams": 2, "ngram_buckets": 512}},
+    "a linear model first": {"model": {"linear": "first", "ngram_buckets": 512}},
     "batches of as many tokens": {"training": {"max_tokens_per_batch": 60, "max_steps": 25}},
     "stopping early": {"training": {"patience": 6, "epochs": 30}},
     "frozen vectors, constant rate": {

@@ -93,13 +93,19 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
             torch.cuda.reset_peak_memory_stats(placement.device)
         before = peak_memory()
         vector_bytes = 0
-        if data.start is None and data.config.model.vectors.source == "skipgram" and not vectors.are_cached(data):
+        m = data.config.model
+        learns_vectors = data.start is None and m.vectors.source == "skipgram" and m.linear != "only"
+        if learns_vectors and not vectors.are_cached(data):
             stages["word_vectors"], vector_bytes = _skipgram(data)
+        started = time.perf_counter()
         setup = build(data, placement, Report(), vectors=False)
+        if setup.linear is not None:
+            stages["linear"] = time.perf_counter() - started
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
             run = RunDir(Path(folder))
             pieces = _Pieces(setup, run)
-            stages |= pieces.training()
+            if m.linear != "only":
+                stages |= pieces.training()
             stages |= pieces.finishing()
         return Forecast(
             {stage: float(value) for stage, value in stages.items()},

@@ -39,6 +39,9 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
             "--seeds", min=1, metavar="N", help="Train N times: with the config's seed and the ones after it."
         ),
     ] = 1,
+    linear_only: Annotated[
+        bool, typer.Option("--linear-only", help="Fit a linear model in seconds, without a network: model.linear=only.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything without training.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -61,6 +64,9 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     --seeds 5 trains five runs, in seed-… folders of one directory, and reports the mean, standard deviation and 95 %
     interval of their metrics.
 
+    --linear-only keeps the linear model on n-grams alone. It is trained in seconds, and every other command works on
+    it; a note says when a run with `model.linear: first` would have done as well without its network.
+
     torchrun starts several processes, on one machine or several, that train one model together:
 
     \b
@@ -73,6 +79,8 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
         overrides = [*(overrides or []), f"start.model={start}"]
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
+    if linear_only:
+        overrides = [*(overrides or []), "model.linear=only"]
     if dry_run:
         return check(config, overrides, json=json, quiet=quiet) if is_first else None
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
@@ -98,6 +99,10 @@ class DropoutConfig(Section):
     """Share of the pooled vector to drop before the classifier."""
 
 
+# A fitted linear part stores 4 bytes for each bucket, and weights only for the n-grams that it knows.
+FITTED_BUCKETS = 2**21
+
+
 class ModelConfig(Section):
     """The network: embedding -> encoder -> attention -> classifier."""
 
@@ -131,8 +136,22 @@ class ModelConfig(Section):
     """Add the logits of a linear model on n-grams of up to this many tokens to those of the network. 0: none."""
     ngram_buckets: PositiveInt = 262_144
     """Number of weights of the n-gram model for each output. N-grams in the same bucket share a weight."""
+    linear: Literal["together", "first", "only"] = "together"
+    """How the linear model on n-grams is learned. `together`: its weights are trained with the network. `first`: it is
+    fitted before the network, as a logistic regression on features like TF-IDF, and the network learns what it leaves.
+    `only`: it is fitted, and there is no network. With `first` and `only`, model.ngrams is 2 and model.ngram_buckets is
+    2,097,152 if they are not given: only n-grams that occur in several texts get weights, so that more buckets cost
+    little."""
     output: Literal["softmax", "sigmoid"] | None = None
     """null: softmax if each text has one label, sigmoid if it may have several. `sigmoid` with two classes: a single
     output unit."""
     dropout: DropoutConfig = DropoutConfig()
     """Dropout rates."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ngrams_to_fit(cls, values: Any) -> Any:
+        """Give the linear part that is fitted its n-grams."""
+        if not isinstance(values, Mapping) or values.get("linear") not in ("first", "only"):
+            return values
+        return {"ngrams": 2, "ngram_buckets": FITTED_BUCKETS} | dict(values)

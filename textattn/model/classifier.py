@@ -17,6 +17,7 @@ from textattn.model.ngrams import NgramLinear
 from textattn.model.passages import Passages
 
 ANCHORS = ("none", "states", "values")
+TOGETHER = "together"
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,15 @@ class Architecture:
     ngram_buckets: int = 1
     unk_id: int = 1
     dropout: dict[str, float] = field(default_factory=dict)
+    linear: str = TOGETHER
+    """How the weights of n-grams are learned, as `model.linear` says: `together`, `first` or `only`."""
+    ngram_features: int = 0
+    """The number of rows of weights that are fitted before the network; 0 if they are trained together."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON. What came later is left out where it is not used, as in models of earlier versions."""
+        later = set() if self.ngram_features else {"linear", "ngram_features"}
+        return {name: value for name, value in asdict(self).items() if name not in later}
 
     @property
     def encoder_sizes(self) -> EncoderSizes:
@@ -152,7 +158,9 @@ class TextClassifier(nn.Module):
             self.passages = Passages(a.attention_window, a.attention_position)
         self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
-        self.ngrams = NgramLinear(a.ngrams, a.ngram_buckets, a.num_outputs, a.unk_id) if a.ngrams else None
+        self.ngrams: NgramLinear | None = None
+        if a.ngrams:
+            self.ngrams = NgramLinear(a.ngrams, a.ngram_buckets, a.num_outputs, a.unk_id, a.ngram_features)
 
     @staticmethod
     def telling_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
@@ -169,22 +177,24 @@ class TextClassifier(nn.Module):
             for name, shape in encoder_class(a.encoder).telling_shapes(a.encoder_sizes).items():
                 shapes[f"encoder.{name}"] = shape
         if a.ngrams:
-            shapes["ngrams.weights.weight"] = (a.ngram_buckets, a.num_outputs)
+            shapes["ngrams.weights.weight"] = (a.ngram_features or a.ngram_buckets, a.num_outputs)
+            if a.ngram_features:
+                shapes["ngrams.places"] = (a.ngram_buckets,)
         if a.anchor != "none":
             shapes["anchor.weight"] = (a.attention_sizes.dim, a.embedding_dim)
         for name, shape in attention_class(a.attention).telling_shapes(a.attention_sizes).items():
             shapes[f"attention.{name}"] = shape
         return shapes
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, ngram_logits: Tensor | None = None) -> Output:
         """Classify texts.
 
         Args:
             input_ids: (batch, seq) int64.
             attention_mask: (batch, seq) int64, 1 at real tokens; each row has at least one.
+            ngram_logits: (batch, num_outputs), take the place of those of the n-grams.
         """
-        ngram_logits = None
-        if self.ngrams is not None:
+        if ngram_logits is None and self.ngrams is not None:
             ngram_logits = self.ngrams(input_ids, attention_mask)
         return self.forward_from_embeddings(self.embed(input_ids), attention_mask, ngram_logits)
 

@@ -61,7 +61,9 @@ def key_of(
     is_read = tokenizer.type == "pretrained" and config.start.model is None
     pretrained = pretrained_content(tokenizer).decode("utf-8", "replace") if is_read else None
     # The recipe may set all settings that are not given.
-    given = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
+    given: list[Any] | None = None if config.recipe == "plain" else [config.recipe, sorted(tokenizer.model_fields_set)]
+    if given is not None and config.model.linear == "only":
+        given.append(config.model.linear)  # the recipe then lets texts be longer
     return cache.key_of(
         config.data.model_dump(), tokenizer.model_dump(), given, config.seed, contents, pretrained, models,
         config.task == "regression",

@@ -86,6 +86,9 @@ def finish(
         "export": exported,
         "seconds": {"training": round(history.train_runtime, 1), "total": round(time.time() - started, 1)},
     }
+    if setup.linear is not None:
+        metrics["linear"] = setup.linear.facts
+        metrics["seconds"]["linear"] = setup.linear.seconds
     if folds is not None:
         metrics["cross_validation"] = folds.to_json()
     if data.config.training.baseline and (baseline := _baseline(data, probs, measured, report)):

@@ -20,6 +20,7 @@ from textattn.runs.setup import Setup
 from textattn.runs.signals import Interrupted, Signals, Terminated, signal_number
 from textattn.storage.records import History
 from textattn.storage.run_dir import RESUME, RunDir
+from textattn.training.loop import TrainingLoop
 from textattn.training.state import TrainState
 
 
@@ -38,6 +39,8 @@ def fit(setup: Setup, run: RunDir, state: TrainState | None, stop_after: float |
         Interrupted: Ctrl-C or SIGTERM; the current step is finished and saved first.
     """
     fitting = _Fitting(setup, run, report)
+    if setup.data.config.model.linear == "only":
+        return fitting.keep_linear()
     return fitting.run_loop(state, stop_after)
 
 
@@ -60,7 +63,9 @@ class _Fitting:
         validates = self.data.corpus.validation is not None
         loop = self.setup.loop(evaluate=self._evaluate if validates else None, stop_after=stop_after)
         self._report_start()
-        if state is not None:
+        if state is None and validates and self.setup.linear is not None:
+            self._begin_with_linear(loop)
+        elif state is not None:
             self.best = None if state.best is None else state.best.evaluation
             self.log = list(state.log)
             loop.restore(state)
@@ -82,7 +87,48 @@ class _Fitting:
                     self.signals.check(self.processes.largest(self.signals.waiting))
         except (KeyboardInterrupt, Terminated) as stop:
             raise self._stopped(stop, loop.state) from None
+        if self.best is not None and self.best.global_step == 0:
+            self.report.note(
+                "on validation the network adds nothing to the linear model, which is kept alone; "
+                "model.linear=only trains it in seconds"
+            )
         return self._history()
+
+    def _begin_with_linear(self, loop: TrainingLoop) -> None:
+        """Let the linear part alone be the best model so far: at the start the network adds 0 to it."""
+        self.setup.model.eval()
+        metric = self._evaluate(self.setup.model)
+        self.setup.model.train()
+        self.best = Evaluation(0, 0.0, float("nan"), metric, True, 0.0)
+        loop.at.best = metric
+        if self.processes.is_first:
+            with _writing_to(self.run):
+                self.run.write_weights(self.setup.weights_file())
+        self.report.note(f"the linear model alone has {self.metric} {metric:.4f} on validation")
+
+    def keep_linear(self) -> History:
+        """Keep the fitted linear model as it is: there is no network to train."""
+        if self.processes.is_first:
+            with _writing_to(self.run):
+                self.run.write_weights(self.setup.weights_file())
+                self.run.write_log([])
+        linear, data = self.setup.linear, self.data
+        assert linear is not None
+        return History(
+            global_step=0,
+            max_steps=0,
+            epoch=0.0,
+            metric_for_best_model=self.metric,
+            greater_is_better=GREATER_IS_BETTER[self.metric],
+            best_metric=linear.facts.get("validation", {}).get(self.metric),
+            best_global_step=0,
+            num_input_tokens_seen=int(data.tokens["train"].lengths.sum()),
+            train_runtime=linear.seconds,
+            train_tokens_per_second=0.0,
+            num_parameters=self.setup.num_parameters,
+            device=str(self.setup.placement),
+            log_history=[],
+        )
 
     def _report_start(self) -> None:
         together = f", {self.processes.size} processes" if self.processes.size > 1 else ""

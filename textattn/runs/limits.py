@@ -21,7 +21,9 @@ def check_limits(data: TrainingData) -> None:
     _check_cross_validation(data)
     _ = data.metric  # raises an error if the metric is not defined
     _check_ngrams(data)
-    _check_attention(data)
+    _check_linear(data)
+    if data.config.model.linear != "only":
+        _check_attention(data)
 
 
 def _check_task(data: TrainingData) -> None:
@@ -55,12 +57,32 @@ def _check_cross_validation(data: TrainingData) -> None:
 def _check_ngrams(data: TrainingData) -> None:
     m = data.config.model
     size = 4 * m.ngram_buckets * data.task.num_outputs
-    if m.ngrams and size >= LARGEST_TABLE:
+    if m.ngrams and m.linear == "together" and size >= LARGEST_TABLE:
         raise ConfigError(
             f"{m.ngram_buckets:,} buckets with a weight for each of {data.task.num_outputs:,} labels are "
             f"{size / 1e9:.1f} GB, but a model file holds less than {LARGEST_TABLE / 1e9:.1f} GB",
             "model.ngrams=0",
             setting="model.ngrams",
+        )
+
+
+def _check_linear(data: TrainingData) -> None:
+    m = data.config.model
+    if m.linear == "together":
+        return
+    if not m.ngrams:
+        raise ConfigError(f"{m.linear} needs n-grams", "model.ngrams=2", setting="model.linear")
+    if data.start is not None:
+        raise ConfigError(
+            f"{m.linear} fits the linear model to all texts at once, so a run cannot go on from another model",
+            "start.model=null",
+            setting="model.linear",
+        )
+    if data.config.training.cross_validation is not None:
+        raise ConfigError(
+            f"{m.linear} fits the linear model once, so it cannot be combined with training.cross_validation",
+            "model.linear=together",
+            setting="model.linear",
         )
 
 

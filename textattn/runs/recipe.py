@@ -27,6 +27,8 @@ MOST = 0.9
 # n-grams have a weight for each bucket and label. If that is more weights than this (1 GiB), they are left out.
 MOST_NGRAM_WEIGHTS = 2**28
 LONG_BUCKETS = 524_288
+# The tokens that a linear model reads of each text: many more than a network, because it is so much faster.
+TOKENS_OF_LINEAR = 20_000
 
 
 class Facts(NamedTuple):
@@ -60,6 +62,8 @@ def resolve_recipe(config: Config, train: Split) -> tuple[Config, str | None]:
     facts = _facts(train)
     kind, why = _kind(config, facts)
     settings = _settings(kind, facts, config)
+    if config.model.linear == "only":
+        settings["tokenizer.max_length"] = TOKENS_OF_LINEAR
     resolved = with_defaults(config, settings).model_copy(update={"recipe": kind})
     note = None
     if config.recipe == "auto":

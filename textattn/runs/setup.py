@@ -15,9 +15,10 @@ from textattn.config.schema import TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
 from textattn.measure.metrics import GREATER_IS_BETTER
-from textattn.model.classifier import Architecture, TextClassifier
+from textattn.model.classifier import TOGETHER, Architecture, TextClassifier
 from textattn.report import Report
 from textattn.runs.limits import check_limits
+from textattn.runs.linear import LinearPart, fit_linear_part
 from textattn.runs.training_data import TrainingData
 from textattn.runs.vectors import word_vectors
 from textattn.storage.model_files import SavedConfig, model_metadata
@@ -43,6 +44,8 @@ class Setup:
     """For environment.json: the source of the word vectors, and the share of the vocabulary that has one."""
     class_weights: Tensor | None
     """(num_labels,) on the device of the placement."""
+    linear: LinearPart | None = None
+    """The linear part that was fitted before, for `model.linear: first` and `only`."""
 
     @property
     def num_parameters(self) -> int:
@@ -66,11 +69,15 @@ class Setup:
             config: the settings of the loop; the default are those of the config.
         """
         data = self.data
+        if examples is None:
+            examples = data.examples
+            if self.linear is not None:
+                examples = replace(examples, ngram_logits=self.linear.out_of_fold)
         settings = config or data.config.training
         selection = None if evaluate is None else Selection(evaluate, GREATER_IS_BETTER[data.metric])
         losses = Losses.from_config(settings, data.task, self.class_weights)
         plan = Plan(settings, data.config.seed, stop_after)
-        return TrainingLoop(self.model, examples or data.examples, losses, plan, self.placement, selection)
+        return TrainingLoop(self.model, examples, losses, plan, self.placement, selection)
 
     def with_model(self, model: TextClassifier) -> Setup:
         """This setup with a different model of the same architecture."""
@@ -98,13 +105,15 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
     """
     check_limits(data)
     config, task = data.config, data.task
-    architecture = _architecture(data)
+    linear = None if config.model.linear == TOGETHER else fit_linear_part(data, report)
+    architecture = _architecture(data, 0 if linear is None else linear.rows)
     model = _new_model(architecture)
-    facts: dict[str, Any] = {"source": config.model.vectors.source}
+    has_network = config.model.linear != "only"
+    facts: dict[str, Any] = {"source": config.model.vectors.source if has_network else "random"}
     if data.start is not None and vectors:
         data.start.load_weights(model, data)
         facts["source"] = "start"
-    found = word_vectors(data, report) if vectors and data.start is None else None
+    found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
         facts["coverage"] = found.coverage
         report.note(f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})")
@@ -112,6 +121,8 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
             known = torch.from_numpy(found.found)
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]
     model.embedding.weight.requires_grad_(not config.model.vectors.freeze)
+    if linear is not None:
+        linear.install(model)
     model_config = SavedConfig(
         architecture.to_dict(),
         task.labels,
@@ -121,11 +132,18 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
         target=task.target,
     )
     weights = class_weights(config.training, task, data.corpus.train.labels, placement.device)
-    return Setup(data, model.to(placement.device), model_config, placement, facts, weights)
+    return Setup(data, model.to(placement.device), model_config, placement, facts, weights, linear)
 
 
-def _architecture(data: TrainingData) -> Architecture:
+def _architecture(data: TrainingData, ngram_features: int) -> Architecture:
     m, tokenizer = data.config.model, data.tokenizer
+    if m.linear == "only":
+        # The network is a mean of embeddings of size 1, which are 0, so that everything that reads a model reads this.
+        return Architecture(
+            tokenizer.vocab_size, data.task.num_outputs, embedding_dim=1, encoder="none", hidden_size=1,
+            attention="mean", ngrams=m.ngrams, ngram_buckets=m.ngram_buckets, unk_id=tokenizer.unk_id, linear=m.linear,
+            ngram_features=ngram_features,
+        )  # fmt: skip
     return Architecture(
         vocab_size=tokenizer.vocab_size,
         num_outputs=data.task.num_outputs,
@@ -144,6 +162,8 @@ def _architecture(data: TrainingData) -> Architecture:
         ngram_buckets=m.ngram_buckets if m.ngrams else 1,
         unk_id=tokenizer.unk_id,
         dropout=m.dropout.model_dump(),
+        linear=m.linear,
+        ngram_features=ngram_features,
     )
 
 

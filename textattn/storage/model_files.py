@@ -206,6 +206,8 @@ class SavedConfig:
     def summary(self) -> str:
         """Describe the parts of the model in one line."""
         a = self.architecture
+        if a.get("linear") == "only":
+            return f"linear model on n-grams of up to {a['ngrams']} token{'s' * (a['ngrams'] > 1)}, {self.output}"
         parts = [f"embedding {a['embedding_dim']}"]
         if a["encoder"] != "none":
             direction = "bidirectional" if a["bidirectional"] else "one direction"
@@ -304,6 +306,10 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
     longest = architecture.get("ngrams", 0)
     if type(longest) is not int or longest < 0:
         raise ValueError(f"architecture.ngrams {longest!r}")
+    # Nor weights that are fitted before the network.
+    features = architecture.get("ngram_features", 0)
+    if type(features) is not int or not 0 <= features < LARGEST_SIZE:
+        raise ValueError(f"architecture.ngram_features {features!r}")
 
 
 def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 Labels = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
 Probabilities = NDArray[np.float64]
+
+
+class Question(NamedTuple):
+    """A question with the answer yes or no that one logit is the log odds of, for each row."""
+
+    asked: NDArray[np.bool_]
+    """(rows,) whether the row has an answer to it."""
+    yes: NDArray[np.bool_]
+    """(rows,) the answer."""
+    weights: NDArray[np.floating[Any]] | None
+    """(rows,) how much each row counts; None: all the same."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,15 @@ class Task(ABC):
             labels: (batch,) class ids, or (batch, num_labels) of 0 and 1.
             label_smoothing: share of the target that is spread over the other labels.
             weights: (num_labels,) weight of each label; for several labels, the weight of its positive cases.
+        """
+
+    @abstractmethod
+    def questions(self, labels: Labels, weights: Floats | None) -> list[Question]:
+        """The questions that the logits answer, one for each, for models that are fitted one logit after the other.
+
+        Args:
+            labels: in the form of the data.
+            weights: (num_labels,) as `losses` takes them.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textattn.errors import ConfigError
-from textattn.tasks.base import Floats, Labels, Probabilities, Task
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task
 from textattn.tasks.single_label import SingleLabel
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Binary(SingleLabel):
         """Binary cross-entropy, (batch,)."""
         each = smoothed_cross_entropy(logits.float().squeeze(-1), labels.float(), label_smoothing, None)
         return each if weights is None else each * weights[labels]
+
+    def questions(self, labels: Labels, weights: Floats | None) -> list[Question]:
+        """Whether the label is the second one."""
+        each = None if weights is None else weights[labels]
+        return [Question(np.ones(len(labels), np.bool_), labels == 1, each)]
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logit, negated if the first label is true."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from textattn.errors import ConfigError
 from textattn.measure.metrics import LABEL_METRICS, choose_thresholds
-from textattn.tasks.base import Floats, Labels, Probabilities, Task, entropy
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task, entropy
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ class MultiLabel(Task):
     def losses(self, logits: Tensor, labels: Tensor, label_smoothing: float, weights: Tensor | None) -> Tensor:
         """Binary cross-entropy of each label, (batch, num_labels)."""
         return smoothed_cross_entropy(logits.float(), labels.float(), label_smoothing, weights)
+
+    def questions(self, labels: Labels, weights: Floats | None) -> list[Question]:
+        """Whether the text has the label."""
+        asked, yes = np.ones(len(labels), np.bool_), labels == 1
+        each = [None] * yes.shape[1] if weights is None else list(np.where(yes, weights, 1.0).T)
+        return [Question(asked, yes[:, label], each[label]) for label in range(yes.shape[1])]
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The sum of the logits of the true labels."""

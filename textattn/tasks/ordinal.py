@@ -14,7 +14,7 @@ from textattn.errors import ConfigError
 from textattn.measure.calibration import fit_temperature
 from textattn.measure.grades import mean_absolute_error, quadratic_kappa
 from textattn.measure.metrics import LABEL_METRICS
-from textattn.tasks.base import Floats, Labels, Probabilities, Task
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task
 from textattn.tasks.binary import sigmoid, smoothed_cross_entropy
 from textattn.tasks.single_label import SingleLabel
 
@@ -79,6 +79,11 @@ class Ordinal(SingleLabel):
         each = smoothed_cross_entropy(logits.float(), higher, label_smoothing, None)
         losses = (each * reached).sum(dim=1)
         return losses if weights is None else losses * weights[labels]
+
+    def questions(self, labels: Labels, weights: Floats | None) -> list[Question]:
+        """Whether the grade is higher still, of the rows that reach this one."""
+        each = None if weights is None else weights[labels]
+        return [Question(labels >= grade, labels > grade, each) for grade in range(self.num_outputs)]
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean of the logits, negated from the true grade on."""

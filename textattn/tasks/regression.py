@@ -13,7 +13,7 @@ from textattn.data.numbers import strata_of
 from textattn.errors import ConfigError
 from textattn.measure.numbers import NUMBER_METRICS, conformal_margin, measure_numbers, number_metric
 from textattn.storage.target import Target
-from textattn.tasks.base import Floats, Labels, Probabilities, Task
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +76,10 @@ class Regression(Task):
         from torch.nn import functional
 
         return functional.huber_loss(logits.float().squeeze(-1), labels.float(), reduction="none", delta=HUBER_DELTA)
+
+    def questions(self, labels: Labels, weights: Floats | None) -> list[Question]:
+        """Numbers answer no questions."""
+        raise NotImplementedError
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The output, negated if the number is below the mean."""

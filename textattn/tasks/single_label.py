@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from textattn.tasks.base import Floats, Labels, Probabilities, Task
+from textattn.tasks.base import Floats, Labels, Probabilities, Question, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +49,11 @@ class SingleLabel(Task):
         return functional.cross_entropy(
             logits.float(), labels, weight=weights, label_smoothing=label_smoothing, reduction="none"
         )
+
+    def questions(self, labels: Labels, weights: Floats | None) -> list[Question]:
+        """Whether the label is this one rather than any other."""
+        asked, each = np.ones(len(labels), np.bool_), None if weights is None else weights[labels]
+        return [Question(asked, labels == label, each) for label in range(len(self.labels))]
 
     def true_label_margin(self, logits: Tensor, labels: Tensor) -> Tensor:
         """See `Task`."""

@@ -25,6 +25,8 @@ class Batch(NamedTuple):
     """(batch,) class ids, or (batch, num_labels) of 0 and 1."""
     evidence: Tensor | None
     """(batch, seq) True at tokens that people marked."""
+    ngram_logits: Tensor | None
+    """(batch, num_outputs) what the network adds its logits to; None: what the n-grams of the model say."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Examples:
     pad_id: int
     evidence: NDArray[np.bool_] | None = None
     """(total_tokens,) True at tokens that people marked as the reason for the label."""
+    ngram_logits: NDArray[np.float32] | None = None
+    """(rows, num_outputs) the logits of a linear part that was fitted to other rows."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -51,7 +55,10 @@ class Examples:
         evidence = self.evidence
         if evidence is not None:
             evidence = np.concatenate([evidence[self.tokens.starts[i] : self.tokens.starts[i + 1]] for i in rows])
-        return replace(self, tokens=self.tokens.take(rows), labels=self.labels[rows], evidence=evidence)
+        linear = None if self.ngram_logits is None else self.ngram_logits[rows]
+        return replace(
+            self, tokens=self.tokens.take(rows), labels=self.labels[rows], evidence=evidence, ngram_logits=linear
+        )
 
     def batch(self, rows: NDArray[np.int64], device: torch.device, seq: int | None = None) -> Batch:
         """The texts at `rows`, padded to the longest of them or to `seq` tokens."""
@@ -66,4 +73,7 @@ class Examples:
             evidence = torch.zeros_like(attention_mask, dtype=torch.bool).masked_scatter(
                 attention_mask.bool(), torch.from_numpy(flat).to(device)
             )
-        return Batch(input_ids, attention_mask, labels, evidence)
+        linear = None
+        if self.ngram_logits is not None:
+            linear = torch.from_numpy(self.ngram_logits[rows]).to(device, non_blocking=True)
+        return Batch(input_ids, attention_mask, labels, evidence, linear)

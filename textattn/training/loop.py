@@ -192,7 +192,7 @@ class TrainingLoop:
             batch = self.examples.batch(slices[numbers[i]], self.placement.device, seq)
             with drawn_from(seed):
                 with self.placement.autocast:
-                    output = self.model(batch.input_ids, batch.attention_mask)
+                    output = self.model(batch.input_ids, batch.attention_mask, batch.ngram_logits)
                 parts = self.losses(self.model, output, batch.attention_mask, batch.labels, batch.evidence)
             return parts if counts else [part.of_nothing() for part in parts]
 

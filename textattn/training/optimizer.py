@@ -22,9 +22,11 @@ def build_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opt
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if name.startswith("ngrams."):
             sparse.append(parameter)
-        elif parameter.requires_grad:
+        else:
             (decaying if parameter.ndim > 1 and "embedding" not in name else others).append(parameter)
     groups = [
         {"params": decaying, "weight_decay": config.weight_decay},

@@ -22,14 +22,18 @@ def available_processors() -> int:
 
 
 @contextlib.contextmanager
-def limited_blas() -> Iterator[None]:
+def limited_blas(threads: int | None = None) -> Iterator[None]:
     """Inside, the matrix products of scikit-learn and scipy have as many threads as there are processors for them.
 
     Their libraries count all processors of a machine, also those that a container may not use.
+
+    Args:
+        threads: how many instead. 1 where threads of ours work side by side: liblinear makes many small products, and
+            with two threads for each of them it took six times as long.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(available_processors()):
+    with threadpool_limits(threads or available_processors()):
         yield
 
 
