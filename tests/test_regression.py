@@ -442,3 +442,14 @@ def test_the_file_of_the_training_is_noted(run: Path) -> None:
     assert done.code == 0, done.err
     assert "is the file that the model was trained on" in done.err
     assert "is the file" not in cli("evaluate", "--model", run).err
+
+
+def test_going_on_with_numbers_in_another_unit_is_noted(run: Path, tmp_path: Path) -> None:
+    own = ("output.audit_examples=0", "output.plots=false", "output.report=false", "training.epochs=1")
+    for factor, is_noted in ((1.0, False), (1000.0, True)):
+        data = write(
+            tmp_path / f"{factor:g}.csv", [(f"{text} again", factor * float(str(n))) for text, n in rows_of(60)]
+        )
+        done = cli("train", data, "--from", run, *own, f"output.dir={tmp_path / f'run-{factor:g}'}")
+        assert done.code == 0, done.err
+        assert ("is the unit the same?" in done.err) == is_noted

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from textattn.config import Config, flat_settings, given_settings, with_defaults
 from textattn.config.schema import TrainingConfig
 from textattn.data.join import join
@@ -17,6 +19,7 @@ from textattn.errors import ConfigError, InputError, Option, Problem, Setting
 from textattn.inference.classifier import Classifier
 from textattn.inference.earlier_data import EarlierData, read_if_possible, start_record
 from textattn.inference.evaluation import training_config
+from textattn.inference.visible import short_number
 from textattn.model.classifier import TextClassifier
 from textattn.model.grow import load_grown
 from textattn.report import Report
@@ -43,6 +46,8 @@ TRAINING_SETTINGS = (
     "batch_size", "max_tokens_per_batch", "schedule", "weight_decay", "max_grad_norm", "label_smoothing", "sampling",
     "attention_alignment", "state_tying", "calibration", "metric",
 )  # fmt: skip
+# Share of the new numbers that may lie outside of the range of the old ones without a note.
+MOST_OUTSIDE = 0.5
 # The settings of training that worked best (scripts/going_on.py): few passes, and shares of the learning rates of the
 # first training. That of n-grams is the smallest, because Adagrad takes its largest steps at its beginning.
 LEARNING_RATES = {"learning_rate": 1 / 2, "ngram_learning_rate": 1 / 6}
@@ -208,6 +213,7 @@ class Start:
                 setting="data.text",
             )
         self._check_grades(new.labels, config)
+        scale = self._other_scale(new)
         report.stage(f"Reading the data of {self.name}")
         why: list[str] = []
         earlier = read_if_possible(self.earlier, why.append)
@@ -220,6 +226,8 @@ class Start:
                 "so labels that are rare in the new data may be forgotten, and test rows may be among them"
             ]
             corpus = replace(corpus, notes=[*corpus.notes, *notes])
+        if scale is not None:
+            corpus = replace(corpus, notes=[*corpus.notes, scale])
         added = corpus.labels[len(self.labels.names) :]
         if added:
             names = ", ".join(map(repr, added[:5])) + (", …" if len(added) > 5 else "")
@@ -227,6 +235,21 @@ class Start:
             corpus = replace(corpus, notes=[*corpus.notes, note + names])
         self._check_occurring(corpus)
         return corpus
+
+    def _other_scale(self, new: Corpus) -> str | None:
+        """A note if most new numbers lie outside of the range that the model has learned, as in another unit."""
+        target = self.classifier.config.target
+        if target is None:
+            return None
+        numbers = new.train.labels
+        if np.mean((numbers < target.minimum) | (numbers > target.maximum)) <= MOST_OUTSIDE:
+            return None
+        found, before = ((short_number(a), short_number(b)) for a, b in
+                         ((numbers.min(), numbers.max()), (target.minimum, target.maximum)))  # fmt: skip
+        return (
+            f"most of the new numbers are outside of those of {self.name}: they are between {found[0]} and {found[1]}, "
+            f"those were between {before[0]} and {before[1]}; is the unit the same?"
+        )
 
     def _check_grades(self, labels: list[str], config: Config) -> None:
         """Raises ConfigError unless new grades are higher than the old ones."""
