@@ -125,9 +125,12 @@ def test_numbers_and_models_of_several_columns(number_run: Path, two_columns: Pa
         names = {model["name"]: model for model in server.ask("/models").json()["models"]}
         assert isinstance(names["price"]["decimals"], int) and names["pairs"]["decimals"] is None
         for command, path in (("predict", "/predict"), ("explain", "/explain")):
-            found = server.ask(path, {"texts": TEXTS, "model": "price", "top_k": 3}).json()["answers"]
+            found = server.ask(path, {"texts": TEXTS, "model": "price"}).json()["answers"]
             close(found, printed(command, number_run))
             assert found[0]["low"] < found[0]["score"] < found[0]["high"]
+        for key, value in (("top_k", 3), ("min_score", 0.5)):
+            answer = server.ask("/predict", {"texts": TEXTS, "model": "price", key: value})
+            assert answer.status == 422 and f"{key} is about labels" in answer.message
         assert names["pairs"]["text_columns"] == ["title", "body"]
         expected = textattn.load(two_columns).predict([["good", "food"]])[0].score
         for text in (["good", "food"], {"title": "good", "body": "food"}, "good\tfood"):

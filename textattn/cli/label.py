@@ -166,8 +166,12 @@ def _training(session: Labelling) -> str:
     has_order = session.classifier is not None and session.classifier.task.output == "ordinal"
     settings = ["task=regression"] if session.kind == "number" else ["task=ordinal"] if has_order else []
     if has_order and session.classifier is not None:
+        from textattn.tasks.ordinal import check_order
+
         names = session.classifier.labels
-        if not all(name.isdecimal() for name in names):
+        try:
+            check_order(names, named=False)
+        except ConfigError:
             settings.append(f"data.label_names={json.dumps(names, ensure_ascii=False)}")
     settings += [f"data.text=[{','.join(file.columns)}]"] if len(file.columns) > 1 else []
     # Training refuses a separator that separates nothing.
