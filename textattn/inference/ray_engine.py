@@ -11,22 +11,30 @@ from __future__ import annotations
 import io
 import logging
 import os
-import pickle
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from textattn.data.chunks import Chunk, read_chunks
+from textattn.data.chunks import read_chunks
 from textattn.data.files import open_file
 from textattn.data.formats import Format, ReadOptions, format_named
 from textattn.data.table import Row, RowProblem, Table
-from textattn.errors import InputError, MissingExtra, Problem, TextattnError
+from textattn.errors import InputError, MissingExtra, TextattnError
 from textattn.inference.bulk import Advance, BulkJob, BulkOptions, FinishedPart, digest_of_chunk
 from textattn.inference.partial import Summary
+from textattn.inference.ray_values import (
+    Packed,
+    pack_chunk,
+    pack_error,
+    pack_part,
+    unpack_chunk,
+    unpack_error,
+    unpack_part,
+)
 from textattn.inference.udf import loaded
 from textattn.storage.remote import fetch, is_remote
 
@@ -103,15 +111,15 @@ class RayEngine:
                 for row in self._rows(job):
                     if (row["file"], row["number"]) != (files, number):
                         raise TextattnError(f"Ray gave part {row['number']} of file {row['file']} out of order")
-                    value = pickle.loads(row["value"])
                     if row["kind"] == ERROR:
-                        raise InputError(*value)
+                        raise unpack_error(_packed(row))
                     if row["kind"] == END:
                         files, number = files + 1, 0
                         continue
                     number += 1
-                    yield value
-                    done += value.rows
+                    part = unpack_part(_packed(row))
+                    yield part
+                    done += part.rows
                     advance(done)
             except (ray.exceptions.RayError, ray.exceptions.RayTaskError) as error:
                 raise TextattnError(f"Ray: {str(error).strip().splitlines()[-1]}") from None
@@ -144,13 +152,18 @@ class RayEngine:
             yield from batch.to_pylist()
 
 
-def _row(file: int, number: int, kind: str, value: object = None) -> Any:
+def _row(file: int, number: int, kind: str, packed: Packed = ("", b"")) -> Any:
     """A row between the steps, as an Arrow table."""
     import pyarrow as pa
 
-    types = pa.schema({"file": pa.int64(), "number": pa.int64(), "kind": pa.string(), "value": pa.large_binary()})
-    row = {"file": file, "number": number, "kind": kind, "value": pickle.dumps(value)}
-    return pa.Table.from_pylist([row], types)
+    types = {"file": pa.int64(), "number": pa.int64(), "kind": pa.string()}
+    types |= {"facts": pa.large_string(), "content": pa.large_binary()}
+    row = {"file": file, "number": number, "kind": kind, "facts": packed[0], "content": packed[1]}
+    return pa.Table.from_pylist([row], pa.schema(types))
+
+
+def _packed(row: dict[str, Any]) -> Packed:
+    return row["facts"], row["content"]
 
 
 def _read(batch: Any, reading: _Reading) -> Iterator[Any]:
@@ -168,10 +181,10 @@ def _read(batch: Any, reading: _Reading) -> Iterator[Any]:
                 table = open_file(path, reading.options, kind, format_named("txt"))
                 table = replace(table, origin=reading.files[file])
                 for chunk in read_chunks(table, reading.columns, reading.taken, reading.header):
-                    yield _row(file, number, CHUNK, chunk)
+                    yield _row(file, number, CHUNK, pack_chunk(chunk))
                     number += 1
             except InputError as error:
-                yield _row(file, number, ERROR, _error(error, str(path), reading.files[file]))
+                yield _row(file, number, ERROR, pack_error(error, str(path), reading.files[file]))
                 return
         yield _row(file, number, END)
 
@@ -189,32 +202,19 @@ class _Answerer:
         (row,) = batch.to_pylist()
         if row["kind"] != CHUNK:
             return batch
-        chunk: Chunk = pickle.loads(row["value"])
+        chunk = unpack_chunk(_packed(row))
         summary, content = Summary(), io.BytesIO()
         try:
             self._job.format.write(self._job.answer(chunk, summary), content)
         except InputError as error:
-            return _row(row["file"], row["number"], ERROR, _error(error))
+            return _row(row["file"], row["number"], ERROR, pack_error(error))
         part = FinishedPart(len(chunk), digest_of_chunk("", chunk), content.getvalue(), summary)
-        return _row(row["file"], row["number"], PART, part)
+        return _row(row["file"], row["number"], PART, pack_part(part))
 
 
 def _no_rows(columns: list[str]) -> Iterator[Row | RowProblem]:
     """Of a table that is only a name and its columns."""
     return iter(())
-
-
-def _error(error: InputError, path: str = "", name: str = "") -> tuple[list[Problem], Any]:
-    """What an InputError is made of, with the user's name of a file in the place of its path here."""
-
-    def named(text: str | None) -> str | None:
-        return text.replace(path, name) if text and path else text
-
-    problems = [
-        Problem(named(each["problem"]) or "", problem.setting, named(each["place"]))
-        for problem, each in ((problem, asdict(problem)) for problem in error.problems)
-    ]
-    return problems, error.remedy
 
 
 @contextmanager
