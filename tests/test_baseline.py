@@ -68,6 +68,32 @@ def test_it_is_scikit_learn_on_the_same_splits(reviews: Any, characters: bool) -
         assert found[split]["log_loss"] == pytest.approx(log_loss(labels, probs, labels=model.classes_), rel=1e-6)
 
 
+def test_the_strength_goes_on_while_validation_gets_better(tmp_path: Path) -> None:
+    """Long texts of many labels, of which few words tell the label, need hardly any regularisation."""
+    generator = np.random.default_rng(0)
+    rows: Rows = []
+    for number in range(700):
+        label = int(generator.integers(20))
+        words = [f"word{n}" for n in generator.integers(0, 300, 60)] + [f"cue{label}x{generator.integers(6)}"]
+        rows.append({"text": " ".join(generator.permutation(words)), "label": f"label {label}"})
+    splits = {"train": rows[:400], "validation": rows[400:600], "test": rows[600:]}
+    for split, part in splits.items():
+        write(tmp_path / f"{split}.jsonl", part)
+    done = cli("baseline", "quickstart", f"data.path={tmp_path}", "data.label=label", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    features = vectorizer.fit_transform(row["text"] for row in splits["train"])
+    held_out = vectorizer.transform(row["text"] for row in splits["validation"])
+    labels = {name: [row["label"] for row in part] for name, part in splits.items()}
+    scores = {}
+    for strength in (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0):
+        model = OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear"))
+        scores[strength] = model.fit(features, labels["train"]).score(held_out, labels["validation"])
+    assert found["C"] == max(scores, key=lambda strength: scores[strength]) > 30
+    assert found["validation"]["accuracy"] == pytest.approx(scores[found["C"]])
+
+
 def test_what_is_printed() -> None:
     done = cli("baseline", "quickstart")
     first, validation, test = done.out.splitlines()

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from textattn.training.processors import available_processors, limited_blas
 Floats = NDArray[np.float64]
 # Tokenizers for texts without words between spaces.
 BY_CHARACTERS = ("char", "formula", "composition")
-# Inverse strengths of the regularisation. The validation split selects one of STRENGTHS; without a validation split,
-# USUAL is used, which is common for TF-IDF.
-STRENGTHS, USUAL = (1.0, 3.0, 10.0, 30.0), 10.0
+# Inverse strengths of the regularisation. The validation split selects one of STRENGTHS or, if the last of them is the
+# best, goes on to WEAKER until it falls. Without a validation split, USUAL is used, which is common for TF-IDF.
+STRENGTHS, WEAKER, USUAL = (1.0, 3.0, 10.0, 30.0), (100.0, 300.0, 1000.0), 10.0
 # With fewer training texts, all words are features; with more, only words that occur in at least two texts.
 FEW = 100
 NAME, MODEL = "baseline", "model"
@@ -69,24 +70,12 @@ def train_baseline(data: TrainingData, report: Report) -> tuple[dict[str, Any], 
     except ValueError as error:
         raise InputError(f"the training texts contain no {unit} for the baseline ({error})") from None
     found = {name: vectorizer.transform(iter(split)) for name, split in corpus.splits().items() if name != train.name}
-    strengths = STRENGTHS if validation is not None else (USUAL,)
-    best: tuple[float, float, Any] | None = None
-    # liblinear lets go of Python's lock, so threads fit the models side by side.
-    pool = ThreadPoolExecutor(min(available_processors(), len(strengths)))
-    progress = report.progress("Linear baseline", len(strengths), "models")
-    with limited_blas(1), _without_warnings(), pool, progress as advance:
-        models = pool.map(lambda strength: _fit(features, train, strength), strengths)
-        for number, (strength, model) in enumerate(zip(strengths, models, strict=True), 1):
-            value = 0.0
-            if validation is not None:
-                probs = _answers(model, found["validation"], task)
-                value = task.selection_value(metric, validation.labels, probs)
-                value = value if GREATER_IS_BETTER[metric] else -value
-            if best is None or value > best[0]:
-                best = value, strength, model
-            advance(number)
-    assert best is not None
-    probs_of = {name: _answers(best[2], part, task) for name, part in found.items()}
+    with limited_blas(1), _without_warnings():
+        if validation is None:
+            strength, model = USUAL, _fit(features, train, USUAL)
+        else:
+            strength, model = _select(data, features, found["validation"], report)
+    probs_of = {name: _answers(model, part, task) for name, part in found.items()}
     thresholds = task.neutral_thresholds
     if validation is not None:
         thresholds = task.choose_thresholds(validation.labels, probs_of["validation"])
@@ -94,7 +83,7 @@ def train_baseline(data: TrainingData, report: Report) -> tuple[dict[str, Any], 
     facts: dict[str, Any] = {
         "model": f"TF-IDF of {unit} and pairs of them, {'ridge' if train.is_numeric else 'logistic'} regression",
         "num_features": features.shape[1],
-        "C": best[1],
+        "C": strength,
     }
     for name in ("validation", "test"):
         if name in probs_of:
@@ -164,6 +153,37 @@ def _fit(features: Any, train: Split, strength: float) -> Any:
     # One regression for each label, also where a text has one label: softmax regression takes six times as long for
     # 28 labels and was no better (docs/results.md).
     return OneVsRestClassifier(model).fit(features, train.labels)
+
+
+def _select(data: TrainingData, features: Any, held_out: Any, report: Report) -> tuple[float, Any]:
+    """Fit models to the training texts, and choose the strength and the model that are best on validation."""
+    corpus, task, metric = data.corpus.labelled(), data.task, data.metric
+    validation, train = corpus.validation, corpus.train
+    assert validation is not None
+    sign = 1 if GREATER_IS_BETTER[metric] else -1
+
+    def value_of(model: Any) -> float:
+        return sign * task.selection_value(metric, validation.labels, _answers(model, held_out, task))
+
+    with report.progress("Linear baseline", len(STRENGTHS), "models") as advance:
+        # liblinear lets go of Python's lock, so threads fit the models side by side.
+        with ThreadPoolExecutor(min(available_processors(), len(STRENGTHS))) as pool:
+            best: tuple[float, float, Any] | None = None
+            models = pool.map(lambda strength: _fit(features, train, strength), STRENGTHS)
+            for number, (strength, model) in enumerate(zip(STRENGTHS, models, strict=True), 1):
+                value = value_of(model)
+                if best is None or value > best[0]:
+                    best = value, strength, model
+                advance(number)
+        assert best is not None
+        # Most data never come here, and those with many labels and long texts, whose fits are long, often do.
+        for before, strength in pairwise((STRENGTHS[-1], *WEAKER)):
+            if best[1] != before:
+                break
+            model = _fit(features, train, strength)
+            if (value := value_of(model)) > best[0]:
+                best = value, strength, model
+    return best[1], best[2]
 
 
 def _answers(model: Any, features: Any, task: Task) -> Floats:
