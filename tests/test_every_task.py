@@ -41,6 +41,13 @@ KINDS = {
     "several labels": Kind(("data.label_separator=,",), lambda grade: ("", "a", "a,b", "b", "b,c")[grade], "micro_f1"),
     "grades": Kind(("task=ordinal",), lambda grade: f"{grade + 1} stars", "quadratic_kappa"),
     "numbers": Kind(("task=regression",), lambda grade: f"{12.5 * grade - 7:g}", "mae"),
+    # Kinds of models that work like no other, whatever the task.
+    "a linear model": Kind(
+        ("model.linear=only",), lambda grade: ["low", "mid", "mid", "mid", "high"][grade], "macro_f1"
+    ),
+    "a linear model first": Kind(
+        ("model.linear=first",), lambda grade: ["low", "mid", "mid", "mid", "high"][grade], "macro_f1"
+    ),
 }
 SMALL = (
     "recipe=plain", "tokenizer.min_frequency=1", "model.embedding_dim=12", "model.hidden_size=8",

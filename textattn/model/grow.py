@@ -38,6 +38,9 @@ def load_grown(
 
     weights["classifier.weight"] = mixed(weights["classifier.weight"])
     weights["classifier.bias"] = mixed(weights["classifier.bias"]) + torch.from_numpy(bias).float()
-    if "ngrams.weights.weight" in weights:
+    if model.architecture.ngram_features:
+        # A fitted linear part is fitted again.
+        weights |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("ngrams.")}
+    elif "ngrams.weights.weight" in weights:
         weights["ngrams.weights.weight"] = mixed(weights["ngrams.weights.weight"].T).T.contiguous()
     model.load_state_dict(weights)

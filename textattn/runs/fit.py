@@ -39,7 +39,8 @@ def fit(setup: Setup, run: RunDir, state: TrainState | None, stop_after: float |
         Interrupted: Ctrl-C or SIGTERM; the current step is finished and saved first.
     """
     fitting = _Fitting(setup, run, report)
-    if setup.data.config.model.linear == "only":
+    # Cross-validation may have found that the network adds nothing to the linear model.
+    if setup.data.config.model.linear == "only" or stop_after == 0:
         return fitting.keep_linear()
     return fitting.run_loop(state, stop_after)
 
@@ -63,7 +64,7 @@ class _Fitting:
         validates = self.data.corpus.validation is not None
         loop = self.setup.loop(evaluate=self._evaluate if validates else None, stop_after=stop_after)
         self._report_start()
-        if state is None and validates and self.setup.linear is not None:
+        if state is None and validates and self.setup.linear is not None and self.data.start is None:
             self._begin_with_linear(loop)
         elif state is not None:
             self.best = None if state.best is None else state.best.evaluation

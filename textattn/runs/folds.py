@@ -3,13 +3,15 @@
 The texts are divided into folds. The texts of each fold are predicted, at every evaluation, by a model that is trained
 on the other folds. The final model is then trained on all texts with the same schedule, and training stops at the epoch
 at which the predictions for all folds together were best. These predictions also estimate the metrics of the final
-model and calibrate it.
+model and calibrate it. A linear part that is fitted before the network is fitted anew for each fold, and its answers
+alone count as those of epoch 0.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from textattn.inference.session import Floats, run_in_batches
 from textattn.inference.torch_session import TorchSession
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.report import Evaluation, Report
+from textattn.runs.linear import fit_again
 from textattn.runs.setup import Setup
 from textattn.storage.records import Folds
 from textattn.tasks.base import Labels
@@ -112,15 +115,27 @@ def _answer_fold(setup: Setup, rows: Rows) -> Iterator[tuple[float, Floats]]:
     rest = np.setdiff1d(np.arange(len(data.corpus.train)), rows)
     held_out = data.tokens["train"].take(rows)
     session = TorchSession(of_fold.model, str(setup.placement.device))
+    examples = data.examples.take(rest)
+
+    def answers() -> Floats:
+        of_fold.model.eval()
+        logits = run_in_batches(session, held_out, data.tokenizer.pad_id).logits
+        # The loop continues after this, so the model must be in training mode again.
+        of_fold.model.train()
+        return logits
+
+    if setup.linear is not None:
+        linear = fit_again(setup.linear, data, rest)
+        linear.install(of_fold.model)
+        examples = replace(examples, ngram_logits=linear.out_of_fold)
+        yield 0.0, answers()
+        if data.config.model.linear == "only":
+            return
     with torch.random.fork_rng():
         torch.manual_seed(data.config.seed)
-        for event in of_fold.loop(examples=data.examples.take(rest)):
+        for event in of_fold.loop(examples=examples):
             if isinstance(event, Evaluation):
-                # The loop continues after this, so the model must be in training mode again.
-                of_fold.model.eval()
-                logits = run_in_batches(session, held_out, data.tokenizer.pad_id).logits
-                of_fold.model.train()
-                yield event.epoch, logits
+                yield event.epoch, answers()
 
 
 def _measure(
@@ -149,10 +164,14 @@ def _measure(
     temperature = task.temperature(logits, labels) if training.calibration == "temperature" else 1.0
     probs = task.probabilities(logits / temperature)
     thresholds = task.choose_thresholds(labels, probs)
-    report.note(
-        f"cross-validation: the best {metric} is {values[best]:.4f}, after {best / per_epoch:g} of {training.epochs} "
-        "epochs; training will stop after as many"
-    )
+    found = f"cross-validation: the best {metric} is {values[best]:.4f}, "
+    if data.config.model.linear == "only":
+        found = f"cross-validation: {metric} {values[best]:.4f}"
+    elif best:
+        found += f"after {best / per_epoch:g} of {training.epochs} epochs; training will stop after as many"
+    else:
+        found += "of the linear model alone, so there will be no network"
+    report.note(found)
     measured = task.measure(
         labels,
         probs,

@@ -72,17 +72,12 @@ def _check_linear(data: TrainingData) -> None:
         return
     if not m.ngrams:
         raise ConfigError(f"{m.linear} needs n-grams", "model.ngrams=2", setting="model.linear")
-    if data.start is not None:
+    if data.start is not None and not data.corpus.joined:
         raise ConfigError(
-            f"{m.linear} fits the linear model to all texts at once, so a run cannot go on from another model",
-            "start.model=null",
-            setting="model.linear",
-        )
-    if data.config.training.cross_validation is not None:
-        raise ConfigError(
-            f"{m.linear} fits the linear model once, so it cannot be combined with training.cross_validation",
-            "model.linear=together",
-            setting="model.linear",
+            f"{m.linear} fits the linear model to all rows at once, so a run cannot go on from {data.start.name} without "
+            "the rows that it was trained on",
+            "train on the old and the new rows together, without --from",
+            setting="start.model",
         )
 
 

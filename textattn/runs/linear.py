@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +19,14 @@ from textattn.training.linear import LinearModel, LinearTask
 from textattn.training.ngram_features import Features, NgramSpace
 from textattn.training.processors import limited_blas
 
-# The validation split selects whether features are multiplied by the log ratios of naive Bayes, which suits sentiments
-# more than topics, and the inverse strength of the regularisation. Without a validation split, USUAL is used.
+# The validation split, or with cross-validation the folds, selects whether features are multiplied by the log ratios of
+# naive Bayes, which suits sentiments more than topics, and the inverse strength of the regularisation. Without either,
+# USUAL is used.
 SCALED, STRENGTHS = (True, False), (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 USUAL = (True, 10.0)
 # The network learns from logits for each training text by a model that was fitted to the other folds.
 FOLDS = 5
 Rows = NDArray[np.int64]
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,10 @@ class LinearPart:
     out_of_fold: NDArray[np.float32] | None
     """(rows, num_outputs) for `first`: the logits of the training texts without the bias of `model`, each by a model
     that was fitted to other texts."""
+    scaled: bool
+    """Whether features were multiplied by the log ratios of naive Bayes."""
+    strength: float
+    """C, the inverse strength of the regularisation."""
     facts: dict[str, Any]
     """For metrics.json: C, the number of features and the metric on validation."""
     seconds: float
@@ -49,18 +51,26 @@ class LinearPart:
         """The number of rows of the weights: one for each feature, and one for all other n-grams."""
         return len(self.features.kept) + 1
 
-    def install(self, network: TextClassifier) -> None:
-        """Write the weights into a network on a CPU, whose own part of the logits is then 0."""
+    def install(self, network: TextClassifier, *, begins: bool = True) -> None:
+        """Write the weights into a network.
+
+        Args:
+            network: has as many rows of weights.
+            begins: the network is not trained yet; its own part of the logits is then 0.
+        """
         part, idf = network.ngrams, self.features.idf
         assert part is not None
         assert part.places is not None
         assert part.squares is not None
+        device = part.places.device
         with torch.no_grad():
-            part.places[torch.from_numpy(self.features.kept)] = torch.arange(1, self.rows, dtype=torch.int32)
+            rows = torch.arange(1, self.rows, dtype=torch.int32, device=device)
+            part.places[torch.from_numpy(self.features.kept).to(device)] = rows
             part.weights.weight[1:] = torch.from_numpy(self.model.weights * np.sqrt(idf)[:, None])
             part.squares[1:, 0] = torch.from_numpy(idf)
-            network.classifier.weight.zero_()
             network.classifier.bias.copy_(torch.from_numpy(self.model.bias))
+            if begins:
+                network.classifier.weight.zero_()
             if network.architecture.linear == "only":
                 network.embedding.weight.zero_()
 
@@ -75,29 +85,65 @@ def fit_linear_part(data: TrainingData, report: Report) -> LinearPart:
         report: shows progress.
     """
     started = time.perf_counter()
-    m, task = data.config.model, data.task
+    m = data.config.model
     report.stage(f"Fitting a linear model on n-grams of {len(data.corpus.train):,} texts")
     space = NgramSpace(m.ngrams, m.ngram_buckets, data.tokenizer.unk_id)
     counts = space.counts(data.tokens["train"])
     features = Features.of(space, counts)
-    everything = LinearTask(features.matrix(counts), data.corpus.train.labels, task, _weights(data))
+    everything = LinearTask(features.matrix(counts), data.corpus.train.labels, data.task, _weights(data))
     with limited_blas():
         best = _select(data, features, everything, report)
-        model = best.model
-        facts: dict[str, Any] = {
-            "num_features": len(features.kept), "C": best.strength, "naive_bayes": best.fitted.scaled
-        }  # fmt: skip
-        out_of_fold = None
-        if m.linear == "first":
-            logits = best.fitted.out_of_fold(best.strength, _folds(data))
-            # Regularised logits are too small, and those of one-against-the-rest too large. The network should not have
-            # to mend that.
-            temperature = task.temperature(logits, data.corpus.train.labels)
-            model = model.divided_by(temperature)
-            out_of_fold = (logits / temperature - model.bias).astype(np.float32)
-    if best.value is not None:
+        rows = np.arange(len(data.corpus.train))
+        model, out_of_fold = _for_network(data, best.fitted, best.strength, rows, best.model)
+    facts: dict[str, Any] = {
+        "num_features": len(features.kept), "C": best.strength, "naive_bayes": best.fitted.scaled
+    }  # fmt: skip
+    if best.value is not None and data.corpus.validation is not None:
         facts["validation"] = {data.metric: best.value}
-    return LinearPart(features, model, out_of_fold, facts, round(time.perf_counter() - started, 1))
+    seconds = round(time.perf_counter() - started, 1)
+    return LinearPart(features, model, out_of_fold, best.fitted.scaled, best.strength, facts, seconds)
+
+
+def fit_again(part: LinearPart, data: TrainingData, rows: Rows) -> LinearPart:
+    """Fit a linear part to some of its training texts, with the same features and the same strength.
+
+    Args:
+        part: the result of `fit_linear_part`.
+        data: what it was fitted to.
+        rows: which rows of the training split; `out_of_fold` has these rows.
+    """
+    features, labels = part.features, data.corpus.train.labels[rows]
+    matrix = features.matrix(features.space.counts(data.tokens["train"].take(rows)))
+    fitted = LinearTask(matrix, labels, data.task, _weights(data), part.scaled)
+    with limited_blas():
+        model, out_of_fold = _for_network(data, fitted, part.strength, rows, fitted.fit(part.strength))
+    return replace(part, model=model, out_of_fold=out_of_fold)
+
+
+def _for_network(
+    data: TrainingData, fitted: LinearTask, strength: float, rows: Rows, model: LinearModel
+) -> tuple[LinearModel, NDArray[np.float32] | None]:
+    """The model as the network needs it, and the logits that the network learns from.
+
+    Args:
+        data: the data.
+        fitted: of the rows.
+        strength: C.
+        rows: rows of the training split.
+        model: fitted to the rows.
+
+    Returns:
+        The model, whose logits have the size that is best for the rows if a network follows; and then the logits of the
+        rows without the bias, each by a model that was fitted to other rows.
+    """
+    if data.config.model.linear != "first":
+        return model, None
+    logits = fitted.out_of_fold(strength, _folds(data, rows))
+    # Regularised logits are too small, and those of one-against-the-rest too large. The network should not have to mend
+    # that.
+    temperature = data.task.temperature(logits, fitted.labels)
+    model = model.divided_by(temperature)
+    return model, (logits / temperature - model.bias).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -106,36 +152,48 @@ class _Candidate:
 
     fitted: LinearTask
     strength: float
-    model: LinearModel
+    model: LinearModel | None
     value: float | None
-    """The metric on validation."""
+    """The metric on validation or on folds."""
 
 
 def _select(data: TrainingData, features: Features, task: LinearTask, report: Report) -> _Candidate:
-    """Fit linear models and select the one that is best on validation."""
+    """Fit linear models and select the one that is best on validation or, with cross-validation, on folds."""
     validation, metric = data.corpus.validation, data.metric
-    if validation is None:
+    if validation is None and data.config.training.cross_validation is None:
         fitted = replace(task, scaled=USUAL[0])
         return _Candidate(fitted, USUAL[1], fitted.fit(USUAL[1]), None)
-    held_out = features.matrix(features.space.counts(data.tokens["validation"]))
+    if validation is None:
+        labelled = len(data.corpus.labelled().train)
+        folds = _folds(data, np.arange(len(data.corpus.train)))
+    else:
+        held_out = features.matrix(features.space.counts(data.tokens["validation"]))
     sign = 1 if GREATER_IS_BETTER[metric] else -1
     choices = SCALED[:1] if data.task.target else SCALED  # numbers have no log ratios
-    found: list[_Candidate] = []
+    best, best_value = None, -np.inf
     with report.progress("Linear model", len(choices) * len(STRENGTHS), "models") as advance:
         for number, scaled in enumerate(choices):
             fitted, before = replace(task, scaled=scaled), -np.inf
             for done, strength in enumerate(STRENGTHS, 1):
-                model = fitted.fit(strength)
-                probs = data.task.probabilities(model.logits(held_out))
-                value = data.task.selection_value(metric, validation.labels, probs)
-                found.append(_Candidate(fitted, strength, model, value))
+                model = None
+                if validation is None:
+                    probs = data.task.probabilities(fitted.out_of_fold(strength, folds)[:labelled])
+                    value = data.task.selection_value(metric, data.corpus.train.labels[:labelled], probs)
+                else:
+                    model = fitted.fit(strength)
+                    probs = data.task.probabilities(model.logits(held_out))
+                    value = data.task.selection_value(metric, validation.labels, probs)
+                # Of equal ones the first, which is regularised most; an undefined metric is the worst.
+                if best is None or sign * value > best_value:
+                    best = _Candidate(fitted, strength, model, value)
+                    best_value = -np.inf if np.isnan(value) else sign * value
                 advance(number * len(STRENGTHS) + done)
                 # The weaker the regularisation, the longer a fit takes, and it only gets worse from here.
                 if sign * value < before:
                     break
                 before = sign * value
-    # Of equal ones the first, which is regularised most; an undefined metric is the worst.
-    return max(found, key=lambda one: -np.inf if one.value is None or np.isnan(one.value) else sign * one.value)
+    assert best is not None
+    return best if best.model is not None else replace(best, model=best.fitted.fit(best.strength))
 
 
 def _weights(data: TrainingData) -> NDArray[np.float32] | None:
@@ -146,18 +204,18 @@ def _weights(data: TrainingData) -> NDArray[np.float32] | None:
     return data.task.class_weights(training.class_weights, labels)
 
 
-def _folds(data: TrainingData) -> list[Rows]:
-    """Disjoint rows with about the same share of every label; rows of a group are in one fold."""
-    labelled, rows = data.corpus.labelled().train, len(data.corpus.train)
+def _folds(data: TrainingData, rows: Rows) -> list[Rows]:
+    """Disjoint positions in `rows` with about the same share of every label; rows of a group are in one fold."""
+    labelled = data.corpus.labelled().train
     generator = np.random.default_rng(data.config.seed)
+    own = np.flatnonzero(rows < len(labelled))
     # The texts that a teacher labelled come last, and belong to no group.
-    others = generator.permutation(np.arange(len(labelled), rows))
+    others = generator.permutation(np.flatnonzero(rows >= len(labelled)))
+    labels = labelled.labels[rows[own]]
     if data.config.data.group is not None and labelled.info is not None and labelled.info.groups is not None:
-        groups = labelled.info.groups
-        folds = grouped_folds(labelled.labels, groups, FOLDS, data.config.seed, data.config.data)
-        return [
-            np.concatenate([fold, part]) for fold, part in zip(folds, np.array_split(others, len(folds)), strict=True)
-        ]
-    strata = [generator.permutation(stratum) for stratum in data.task.strata(labelled.labels)]
+        folds = grouped_folds(labels, labelled.info.groups[rows[own]], FOLDS, data.config.seed, data.config.data)
+        parts = np.array_split(others, len(folds))
+        return [np.concatenate([own[fold], part]) for fold, part in zip(folds, parts, strict=True)]
+    strata = [generator.permutation(own[stratum]) for stratum in data.task.strata(labels)]
     order = np.concatenate([*strata, others])
     return [np.sort(order[first::FOLDS]) for first in range(min(FOLDS, len(order)))]

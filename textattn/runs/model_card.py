@@ -242,9 +242,14 @@ def _share(interval: dict[str, Any] | None) -> str:
 
 def _cross_validated(folds: dict[str, Any], epochs: int) -> str:
     metric, interval = folds["headline"], folds["interval_95"]
-    return (
+    stopped = (
         f"Training stopped after {folds['epoch']:g} of {epochs} epochs, because the predictions of cross-validation "
-        f"were best there: {metric} {folds[metric]:.4f} (95 % interval {_number(interval['low'])} to "
+        "were best there"
+    )
+    if not folds["epoch"]:
+        stopped = "The model is the linear model alone, and this is how good the predictions of cross-validation were"
+    return (
+        f"{stopped}: {metric} {folds[metric]:.4f} (95 % interval {_number(interval['low'])} to "
         f"{_number(interval['high'])}). The {folds['num_examples']:,} training texts were divided into "
         f"{folds['num_folds']} folds, and the texts of each fold were predicted by a model trained on the other folds."
     )

@@ -112,7 +112,7 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
     facts: dict[str, Any] = {"source": config.model.vectors.source if has_network else "random"}
     if data.start is not None and vectors:
         data.start.load_weights(model, data)
-        facts["source"] = "start"
+        facts["source"] = "start" if has_network else "random"
     found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
         facts["coverage"] = found.coverage
@@ -122,7 +122,7 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]
     model.embedding.weight.requires_grad_(not config.model.vectors.freeze)
     if linear is not None:
-        linear.install(model)
+        linear.install(model, begins=data.start is None)
     model_config = SavedConfig(
         architecture.to_dict(),
         task.labels,

@@ -31,8 +31,9 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 # All files but the weights are small: the largest tokenizers have 34 MB.
 LARGEST = {ONNX: 2**31, ONNX_INT8: 2**31, WEIGHTS: 2**33, TOKENIZER: 2**26, CHECKSUMS: 2**16}
 LARGEST_OTHER = LARGEST_JSON
-# Graphs consist of weights, which hardly compress in a bundle.
-LARGEST_GRAPH_RATIO = 20
+# Graphs consist of weights, which hardly compress in a bundle. A linear part has a table of buckets too, mostly zeros if
+# it knows few n-grams; 64 MiB of anything harm nobody.
+LARGEST_GRAPH_RATIO, HARMLESS_GRAPH = 20, 2**26
 
 
 class ModelFiles:
@@ -164,8 +165,8 @@ class ModelFiles:
                 info = bundle.getinfo(name)
                 if info.file_size > _limit(name):
                     raise too_large(info.file_size, _limit(name), self.where(name))
-                packed = LARGEST_GRAPH_RATIO * info.compress_size
-                is_bomb = name in (ONNX, ONNX_INT8) and info.file_size > packed
+                plausible = max(LARGEST_GRAPH_RATIO * info.compress_size, HARMLESS_GRAPH)
+                is_bomb = name in (ONNX, ONNX_INT8) and info.file_size > plausible
                 # The size in the header may be wrong: it must be plausible, and no more than that is unpacked.
                 if is_bomb or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise self._damaged(name, f"a size of {info.file_size:,} bytes is not plausible")
