@@ -308,7 +308,7 @@ def test_rows_of_a_group_are_in_one_fold(tmp_path: Path) -> None:
     rows = [json.loads(line) | {"by": i % 23} for i, line in enumerate(data.read_text().splitlines())]
     data.write_text("\n".join(map(json.dumps, rows)))
     found = prepared(data, "data.group=by", linear="first")
-    folds = _folds(found)
+    folds = _folds(found, np.arange(len(found.corpus.train)))
     groups = found.corpus.train.info.groups
     assert sorted(np.concatenate(folds).tolist()) == list(range(len(found.corpus.train)))
     seen = [set(groups[fold].tolist()) for fold in folds]
@@ -386,11 +386,6 @@ def test_first_begins_with_the_linear_model(tmp_path: Path) -> None:
     ("settings", "message", "hint"),
     [
         (["model.ngrams=0"], "model.linear: first needs n-grams", "model.ngrams=2"),
-        (
-            ["training.cross_validation=3", "data.validation_fraction=0.0"],
-            "cannot be combined with training.cross_validation",
-            "model.linear=together",
-        ),
     ],
 )
 def test_settings_that_do_not_fit(settings: list[str], message: str, hint: str, tmp_path: Path) -> None:

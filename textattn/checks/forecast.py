@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from textattn.checks.linear_forecast import forecast_linear
 from textattn.errors import CheckFailed
 from textattn.explain.audit import audit
 from textattn.export.onnx_model import export_onnx
@@ -27,6 +28,7 @@ from textattn.runs import vectors
 from textattn.runs.checkpoints import save_state
 from textattn.runs.dumps import write_attention
 from textattn.runs.finish import AUDITED_WITH, SPLITS, TOKENS_OF_SHORT_AUDIT, audited_split
+from textattn.runs.limits import check_limits
 from textattn.runs.setup import Setup, build
 from textattn.runs.training_data import TrainingData
 from textattn.storage.run_dir import RunDir
@@ -97,20 +99,28 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
         learns_vectors = data.start is None and m.vectors.source == "skipgram" and m.linear != "only"
         if learns_vectors and not vectors.are_cached(data):
             stages["word_vectors"], vector_bytes = _skipgram(data)
-        started = time.perf_counter()
-        setup = build(data, placement, Report(), vectors=False)
-        if setup.linear is not None:
-            stages["linear"] = time.perf_counter() - started
+        if m.linear == "together":
+            setup, linear = build(data, placement, Report(), vectors=False), None
+        else:
+            check_limits(data)
+            linear = forecast_linear(data)
+            stages["linear"] = linear.seconds
+            setup = replace(build(linear.sample, placement, Report(), vectors=False), data=data, linear=None)
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
             run = RunDir(Path(folder))
             pieces = _Pieces(setup, run)
             if m.linear != "only":
                 stages |= pieces.training()
             stages |= pieces.finishing()
+        if linear is not None and data.config.training.cross_validation is not None:
+            folds = data.config.training.cross_validation * linear.seconds_of_fold
+            stages["cross_validation"] = stages.get("cross_validation", 0.0) + folds
+        fitting = 0 if linear is None else linear.bytes
         return Forecast(
             {stage: float(value) for stage, value in stages.items()},
-            # Word vectors are trained before everything else, and their memory is freed afterwards.
-            max(peak_memory() + pieces.kept_bytes, before + vector_bytes),
+            # Word vectors are trained and the linear part is fitted before everything else, and their memory is freed
+            # afterwards.
+            max(peak_memory() + pieces.kept_bytes, before + max(vector_bytes, fitting)),
             torch.cuda.max_memory_allocated(placement.device) if on_gpu else None,
         )
 

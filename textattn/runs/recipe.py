@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textattn.config import Config, with_defaults
+from textattn.config.model_section import FITTED_BUCKETS
 from textattn.config.schema import Recipe
 from textattn.data.read import Split
 from textattn.model.attention import attention_class
@@ -26,6 +27,9 @@ MOST = 0.9
 
 # n-grams have a weight for each bucket and label. If that is more weights than this (1 GiB), they are left out.
 MOST_NGRAM_WEIGHTS = 2**28
+# Tokens of all texts, and tokens times labels, to which a linear part is fitted before the network. With more of them it
+# is trained with the network: each million tokens takes about 0.1 GB, and with 10 labels about a minute.
+MOST_TOKENS_TO_FIT, MOST_WORK_TO_FIT = 20_000_000, 200_000_000
 LONG_BUCKETS = 524_288
 # The tokens that a linear model reads of each text: many more than a network, because it is so much faster.
 TOKENS_OF_LINEAR = 20_000
@@ -133,13 +137,16 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         }
     # The number of texts to train on in all epochs together, and the minimum number of epochs.
     shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
+    linear = _linear(facts, config)
     buckets = LONG_BUCKETS if kind == "long" else config.model.ngram_buckets
     if "ngram_buckets" in config.model.model_fields_set:
         buckets = config.model.ngram_buckets
-    too_many = buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
+    too_many = linear == "together" and buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
     settings: dict[str, Any] = {
         # Balanced sampling repeats the texts of rare labels, and their n-grams would be memorised.
         "model.ngrams": 0 if config.training.sampling == "balanced" or too_many else 2,
+        "model.linear": linear,
+        "model.ngram_buckets": buckets if linear == "together" else FITTED_BUCKETS,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
         "training.epochs": _clamp(shown / facts.num_texts, least, 15),
@@ -150,7 +157,6 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         return settings | {
             "tokenizer.max_length": 400,
             "tokenizer.truncation": "head_tail",
-            "model.ngram_buckets": LONG_BUCKETS,
             "training.ngram_learning_rate": 0.2,
             "training.evaluations_per_epoch": 2,
         }
@@ -162,6 +168,19 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "tokenizer.truncation": "head_tail",
         }
     return settings | {"tokenizer.min_frequency": 1}
+
+
+def _linear(facts: Facts, config: Config) -> str:
+    """How the linear part is learned, as measured in docs/results.md."""
+    m = config.model
+    if "linear" in m.model_fields_set:
+        return m.linear
+    # Neither was measured for numbers; with balanced sampling there are no n-grams.
+    is_measured = config.task != "regression" and config.training.sampling != "balanced"
+    has_ngrams = m.ngrams > 0 or "ngrams" not in m.model_fields_set
+    work = facts.tokens * facts.num_labels
+    is_little = facts.tokens <= MOST_TOKENS_TO_FIT and work <= MOST_WORK_TO_FIT
+    return "first" if is_measured and has_ngrams and is_little else "together"
 
 
 def _anchor(facts: Facts, config: Config) -> str:
