@@ -72,7 +72,7 @@ def test_the_strength_goes_on_while_validation_gets_better(tmp_path: Path) -> No
     """Long texts of many labels, of which few words tell the label, need hardly any regularisation."""
     generator = np.random.default_rng(0)
     rows: Rows = []
-    for number in range(700):
+    for _ in range(700):
         label = int(generator.integers(20))
         words = [f"word{n}" for n in generator.integers(0, 300, 60)] + [f"cue{label}x{generator.integers(6)}"]
         rows.append({"text": " ".join(generator.permutation(words)), "label": f"label {label}"})

@@ -1,4 +1,4 @@
-"""`model.linear: first` and `only` with cross-validation and `--from`: the linear part is fitted anew to what is seen."""
+"""`model.linear: first` and `only` with cross-validation and `--from`: the part is fitted anew to what is seen."""
 
 from __future__ import annotations
 
@@ -137,5 +137,5 @@ def test_going_on_without_the_old_rows_is_refused(tmp_path: Path) -> None:
     old.unlink()
     done = cli("train", write(tmp_path / "new.jsonl", seed=1), "--from", tmp_path / "old")
     assert done.code == 2
-    assert "start.model: only fits the linear model to all rows at once" in done.err
+    assert "start.model: model.linear=only fits the linear model to all rows at once, but those that" in done.err
     assert "Hint: train on the old and the new rows together, without --from" in done.err

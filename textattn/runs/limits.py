@@ -74,8 +74,8 @@ def _check_linear(data: TrainingData) -> None:
         raise ConfigError(f"{m.linear} needs n-grams", "model.ngrams=2", setting="model.linear")
     if data.start is not None and not data.corpus.joined:
         raise ConfigError(
-            f"{m.linear} fits the linear model to all rows at once, so a run cannot go on from {data.start.name} without "
-            "the rows that it was trained on",
+            f"model.linear={m.linear} fits the linear model to all rows at once, but those that {data.start.name} was "
+            "trained on cannot be read again",
             "train on the old and the new rows together, without --from",
             setting="start.model",
         )

@@ -27,8 +27,8 @@ MOST = 0.9
 
 # n-grams have a weight for each bucket and label. If that is more weights than this (1 GiB), they are left out.
 MOST_NGRAM_WEIGHTS = 2**28
-# Tokens of all texts, and tokens times labels, to which a linear part is fitted before the network. With more of them it
-# is trained with the network: each million tokens takes about 0.1 GB, and with 10 labels about a minute.
+# Tokens of all texts, and tokens times labels, to which a linear part is fitted before the network. With more it is
+# trained with the network. A million tokens of 10 labels take about a minute and 0.1 GB.
 MOST_TOKENS_TO_FIT, MOST_WORK_TO_FIT = 20_000_000, 200_000_000
 LONG_BUCKETS = 524_288
 # The tokens that a linear model reads of each text: many more than a network, because it is so much faster.

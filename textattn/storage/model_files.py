@@ -31,8 +31,8 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 # All files but the weights are small: the largest tokenizers have 34 MB.
 LARGEST = {ONNX: 2**31, ONNX_INT8: 2**31, WEIGHTS: 2**33, TOKENIZER: 2**26, CHECKSUMS: 2**16}
 LARGEST_OTHER = LARGEST_JSON
-# Graphs consist of weights, which hardly compress in a bundle. A linear part has a table of buckets too, mostly zeros if
-# it knows few n-grams; 64 MiB of anything harm nobody.
+# Graphs consist of weights, which hardly compress in a bundle. A linear part also has a table of buckets, mostly zeros
+# if it knows few n-grams; 64 MiB of anything harm nobody.
 LARGEST_GRAPH_RATIO, HARMLESS_GRAPH = 20, 2**26
 
 
