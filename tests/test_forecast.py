@@ -21,6 +21,7 @@ from textattn.checks.check import describe
 from textattn.checks.forecast import forecast
 from textattn.config import load_config
 from textattn.report import Report
+from textattn.runs.linear import fit_linear_part
 from textattn.runs.prepare import prepare
 from textattn.training.placement import choose_placement
 
@@ -96,6 +97,30 @@ def test_what_is_cached_takes_no_time(tmp_path: Path, monkeypatch: pytest.Monkey
     assert before["word_vectors"] > 0
     textattn.train("quickstart", arguments)
     assert describe(config, Report())["forecast"]["seconds_by_stage"]["word_vectors"] == 0
+
+
+@pytest.mark.parametrize("linear", ["first", "only"])
+def test_a_linear_part_is_forecast_from_a_part_of_the_texts(linear: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+
+    def fit(data: Any, report: Report) -> Any:
+        fitted.append(len(data.corpus.train))
+        return fit_linear_part(data, report)
+
+    monkeypatch.setattr("textattn.checks.linear_forecast.fit_linear_part", fit)
+    monkeypatch.setattr("textattn.checks.linear_forecast.FEWEST", 60)
+    whole = of(f"model.linear={linear}")
+    assert len(fitted) == 1
+    assert fitted[0] > 100
+    fitted.clear()
+    monkeypatch.setattr("textattn.checks.linear_forecast.WORK", 1)
+    found = of(f"model.linear={linear}")
+    assert fitted == [60]
+    for stages in (whole["seconds_by_stage"], found["seconds_by_stage"]):
+        assert stages["linear"] > 0
+        assert ("training" in stages) == (linear == "first")
+    folds = ["training.cross_validation=40", "data.validation_split=null", "data.validation_fraction=0.0"]
+    assert of(f"model.linear={linear}", *folds)["seconds_by_stage"]["cross_validation"] > 0
 
 
 @pytest.mark.parametrize(

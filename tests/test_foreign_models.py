@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import time
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -332,6 +333,17 @@ def test_a_key_that_occurs_twice_is_refused() -> None:
     content = json.dumps(word_level()).replace('"normalizer": null', '"normalizer": null, "normalizer": null')
     with pytest.raises(InputError, match="a key occurs twice in an object"):
         TextTokenizer.from_files(content.encode(), b"{}", "run")
+
+
+def test_a_graph_that_would_fill_the_memory_is_refused(model: Path, tmp_path: Path) -> None:
+    """Nothing of what textattn writes is that large and shrinks that much."""
+    bundle = damaged_models.pack(model, tmp_path / "model.zip")
+    with zipfile.ZipFile(bundle) as old:
+        contents = {info.filename: old.read(info) for info in old.infolist()}
+    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, content in contents.items():
+            new.writestr(name, bytes(2**26 + 1) if name == "model.onnx" else content)
+    assert "model.onnx: damaged (a size of 67,108,865 bytes is not plausible)" in str(complaint(bundle))
 
 
 def test_a_bomb_in_a_model_is_refused(model: Path) -> None:

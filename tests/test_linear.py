@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -377,6 +378,15 @@ def test_first_begins_with_the_linear_model(tmp_path: Path) -> None:
     assert "the network adds nothing to the linear model" in done.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["best"]["best_global_step"] == 0
+    # What it says to run instead works as it stands, and is the same model.
+    _, _, command = done.err.partition("The linear model alone is as good, and takes seconds:\n")
+    name, *arguments = shlex.split(command.splitlines()[0])
+    assert (name, arguments[0]) == ("textattn", "train")
+    again = cli(*arguments)
+    assert again.code == 0, again.err
+    assert "alone is as good" not in again.err
+    alone = json.loads((tmp_path / "run-linear" / "metrics.json").read_text())
+    assert alone["test"]["accuracy"] == metrics["test"]["accuracy"]
     (explained,) = textattn.load(tmp_path / "run").explain("the film was good")
     assert explained.total is not None
     assert explained.total.words == pytest.approx(0, abs=1e-5)

@@ -152,6 +152,44 @@ def test_texts_shown_over_and_over_are_not_learnt_by_heart(tmp_path: Path) -> No
     assert resolved(path, "training.sampling=balanced", "model.ngrams=1")["model.ngrams"] == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_linear_part_is_fitted_first_where_that_was_measured(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, KINDS[kind])
+
+    def linear(*overrides: str) -> tuple[Any, ...]:
+        found = resolved(path, *overrides)
+        return tuple(found[f"model.{name}"] for name in ("linear", "ngrams", "ngram_buckets"))
+
+    together = ("together", 2, 524_288 if kind == "long" else 262_144)
+    if kind == "formulas":
+        assert linear() == ("together", 0, 262_144)
+        return
+    assert linear() == ("first", 2, 2_097_152)
+    assert linear("model.ngram_buckets=1000") == ("first", 2, 1000)
+    assert linear("model.linear=together") == together
+    assert linear("training.sampling=balanced") == ("together", 0, together[2])
+    assert linear("model.ngrams=0") == ("together", 0, together[2])
+    assert linear("model.linear=only") == ("only", 2, 2_097_152)
+    # What would take too long, or too much memory.
+    for limit in ("MOST_TOKENS_TO_FIT", "MOST_WORK_TO_FIT"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"textattn.runs.recipe.{limit}", 100)
+            assert linear() == together
+
+
+def test_numbers_are_learnt_together_with_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.jsonl"
+    rows = ({"text": text, "label": i / 7} for i, text in enumerate(SHORT))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = cli("train", path, "task=regression", "--dry-run", "--json")
+    assert done.code == 0, done.err
+    config = config_from_mapping({"data": {"path": str(path)}, "task": "regression"})
+    found, _ = resolve_recipe(config, prepare_splits(read_corpus(config.data, numbers=True), config.data, 1).train)
+    assert found.model.linear == "together"
+
+
 @pytest.mark.parametrize(("hidden", "heads"), [(6, 4), (7, 2), (8, 4)])
 def test_formulas_fit_any_size_of_states(hidden: int, heads: int, tmp_path: Path) -> None:
     assert resolved(write(tmp_path, FORMULAS), f"model.hidden_size={hidden}")["model.num_heads"] == heads

@@ -105,7 +105,8 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
             check_limits(data)
             linear = forecast_linear(data)
             stages["linear"] = linear.seconds
-            setup = replace(build(linear.sample, placement, Report(), vectors=False), data=data, linear=None)
+            setup = build(linear.sample, placement, Report(), vectors=False, linear=linear.part)
+            setup = replace(setup, data=data, linear=None)
         with tempfile.TemporaryDirectory(prefix="textattn-") as folder:
             run = RunDir(Path(folder))
             pieces = _Pieces(setup, run)

@@ -65,7 +65,7 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     interval of their metrics.
 
     --linear-only keeps the linear model on n-grams alone. It is trained in seconds, and every other command works on
-    it; a note says when a run with `model.linear: first` would have done as well without its network.
+    it; a run whose network adds nothing to its linear model says so at its end.
 
     torchrun starts several processes, on one machine or several, that train one model together:
 
@@ -124,6 +124,8 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
         return
     if resolved.start.model is not None:
         _note_comparison(resolved.start.model, run)
+    elif summary is None and config != "-" and resolved.model.linear != "only":
+        _note_linear(config, overrides or [], run)
     if summary is not None and json:
         out_json({"run": str(run)} | summary, indent=True)
     elif summary is not None:
@@ -143,6 +145,20 @@ def _note_comparison(start: str, run: Path) -> None:
     newest = run if RunDir(run).is_run() else min(run.glob("seed-*"), default=run)
     note("To see what was won, and what was forgotten:")
     note(shell_command("  textattn compare {} {}", start, newest))
+
+
+def _note_linear(config: str, overrides: list[str], run: Path) -> None:
+    """Says how to train the linear model alone, if the network added nothing to it."""
+    from textattn.storage.run_dir import RunDir
+
+    metrics = RunDir(run).metrics()
+    if "linear" not in metrics or metrics["best"]["best_global_step"] > 0:
+        return
+    others = [one for one in overrides if one.partition("=")[0] not in ("model.linear", "output.dir")]
+    # The directory of this run is taken.
+    alone = [config, *others, "--linear-only", f"output.dir={run}-linear"]
+    note("The linear model alone is as good, and takes seconds:")
+    note(f"  {shlex.join(['textattn', 'train', *alone])}")
 
 
 def _note_seeds(summary: dict[str, Any]) -> None:

@@ -89,10 +89,7 @@ class _Fitting:
         except (KeyboardInterrupt, Terminated) as stop:
             raise self._stopped(stop, loop.state) from None
         if self.best is not None and self.best.global_step == 0:
-            self.report.note(
-                "on validation the network adds nothing to the linear model, which is kept alone; "
-                "model.linear=only trains it in seconds"
-            )
+            self.report.note("on validation the network adds nothing to the linear model, which is kept alone")
         return self._history()
 
     def _begin_with_linear(self, loop: TrainingLoop) -> None:

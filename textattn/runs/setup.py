@@ -90,7 +90,14 @@ class Setup:
         return safetensors.torch.save(tensors, metadata)
 
 
-def build(data: TrainingData, placement: Placement, report: Report, *, vectors: bool = True) -> Setup:
+def build(
+    data: TrainingData,
+    placement: Placement,
+    report: Report,
+    *,
+    vectors: bool = True,
+    linear: LinearPart | None = None,
+) -> Setup:
     """Build the model of a config, with its word vectors.
 
     Args:
@@ -98,6 +105,7 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
         placement: the device and the precision.
         report: receives notes and progress.
         vectors: False leaves the weights random, because those of a checkpoint will replace them.
+        linear: the linear part, if it is fitted already.
 
     Raises:
         ConfigError: settings do not fit together or do not fit the data.
@@ -105,7 +113,8 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
     """
     check_limits(data)
     config, task = data.config, data.task
-    linear = None if config.model.linear == TOGETHER else fit_linear_part(data, report)
+    if linear is None and config.model.linear != TOGETHER:
+        linear = fit_linear_part(data, report)
     architecture = _architecture(data, 0 if linear is None else linear.rows)
     model = _new_model(architecture)
     has_network = config.model.linear != "only"
