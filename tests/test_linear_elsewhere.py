@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inprocess import run as cli
+from safetensors.numpy import load_file
 
 import textattn
 from textattn.config.load import load_config
@@ -131,11 +132,24 @@ def test_going_on_with_a_new_label(linear: str, tmp_path: Path) -> None:
     assert cli("train", *settings, "--dry-run").code == 0
 
 
-def test_going_on_without_the_old_rows_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["gone", "not replayed"])
+def test_going_on_without_the_old_rows(how: str, tmp_path: Path) -> None:
+    """A fitted part that cannot be fitted anew to all rows stays as it is; a linear model alone cannot go on."""
     old = write(tmp_path / "old.jsonl")
-    assert cli("train", old, *SMALL, "--linear-only", f"output.dir={tmp_path / 'old'}").code == 0
-    old.unlink()
-    done = cli("train", write(tmp_path / "new.jsonl", seed=1), "--from", tmp_path / "old")
+    for linear in ("first", "only"):
+        assert cli("train", old, *SMALL, f"model.linear={linear}", f"output.dir={tmp_path / linear}").code == 0
+    settings = ["start.replay=0.0"] if how == "not replayed" else []
+    if how == "gone":
+        old.unlink()
+    new = write(tmp_path / "new.jsonl", 120, ("good", "odd"), seed=1)
+    done = cli("train", new, "--from", tmp_path / "first", *settings, f"output.dir={tmp_path / 'new'}")
+    assert done.code == 0, done.err
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "new"))
+    np.testing.assert_array_equal(after["ngrams.places"], before["ngrams.places"])
+    np.testing.assert_array_equal(after["ngrams.weights.weight"][:, :3], before["ngrams.weights.weight"])
+    assert "linear" not in metrics_of(tmp_path / "new")
+    assert cli("train", new, "--from", tmp_path / "first", *settings, "--dry-run").code == 0
+    done = cli("train", new, "--from", tmp_path / "only", *settings)
     assert done.code == 2
-    assert "start.model: model.linear=only fits the linear model to all rows at once, but those that" in done.err
+    assert "start.model: the linear model is fitted to all rows at once, but those that" in done.err
     assert "Hint: train on the old and the new rows together, without --from" in done.err

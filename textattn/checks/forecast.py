@@ -29,6 +29,7 @@ from textattn.runs.checkpoints import save_state
 from textattn.runs.dumps import write_attention
 from textattn.runs.finish import AUDITED_WITH, SPLITS, TOKENS_OF_SHORT_AUDIT, audited_split
 from textattn.runs.limits import check_limits
+from textattn.runs.linear import is_fitted
 from textattn.runs.setup import Setup, build
 from textattn.runs.training_data import TrainingData
 from textattn.storage.run_dir import RunDir
@@ -99,7 +100,7 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
         learns_vectors = data.start is None and m.vectors.source == "skipgram" and m.linear != "only"
         if learns_vectors and not vectors.are_cached(data):
             stages["word_vectors"], vector_bytes = _skipgram(data)
-        if m.linear == "together":
+        if not is_fitted(data):
             setup, linear = build(data, placement, Report(), vectors=False), None
         else:
             check_limits(data)

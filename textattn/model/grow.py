@@ -13,7 +13,12 @@ from textattn.model.classifier import TextClassifier
 
 
 def load_grown(
-    model: TextClassifier, trained: Mapping[str, Tensor], outputs: NDArray[np.float64], bias: NDArray[np.float64]
+    model: TextClassifier,
+    trained: Mapping[str, Tensor],
+    outputs: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    *,
+    with_ngrams: bool = True,
 ) -> None:
     """Load the weights of a trained model into one with more words or other outputs.
 
@@ -25,6 +30,7 @@ def load_grown(
         trained: the state of the trained model.
         outputs: (num_outputs, trained num_outputs) the weights of the sums.
         bias: (num_outputs,) is added to the logits.
+        with_ngrams: False leaves the linear part of the model as it is.
     """
     weights = dict(trained)
     words = weights["embedding.weight"]
@@ -38,8 +44,7 @@ def load_grown(
 
     weights["classifier.weight"] = mixed(weights["classifier.weight"])
     weights["classifier.bias"] = mixed(weights["classifier.bias"]) + torch.from_numpy(bias).float()
-    if model.architecture.ngram_features:
-        # A fitted linear part is fitted again.
+    if not with_ngrams:
         weights |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("ngrams.")}
     elif "ngrams.weights.weight" in weights:
         weights["ngrams.weights.weight"] = mixed(weights["ngrams.weights.weight"].T).T.contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from textattn.inference.classifier import Classifier
 from textattn.inference.earlier_data import EarlierData, read_if_possible, start_record
 from textattn.inference.evaluation import training_config
 from textattn.inference.visible import short_number
-from textattn.model.classifier import TextClassifier
+from textattn.model.classifier import Architecture, TextClassifier
 from textattn.model.grow import load_grown
 from textattn.report import Report
 from textattn.runs.training_data import TrainingData, vocabulary_texts
@@ -158,7 +158,7 @@ class Start:
         """The settings that the weights fit, by dotted name."""
         found: dict[str, Any] = {}
         saved, tokenizer = self.classifier.config, self.classifier.tokenizer
-        architecture = self.classifier.torch_session.model.architecture.to_dict()
+        architecture = asdict(self.architecture)
         for name, value in flat_settings(Config(data={"path": "-"})).items():  # type: ignore[arg-type]
             part, _, key = name.partition(".")
             if part == "model" and key in architecture and key != "dropout":
@@ -296,10 +296,22 @@ class Start:
 
     # The model
 
-    def load_weights(self, model: TextClassifier, data: TrainingData) -> None:
-        """Give a new model the weights of this one."""
+    @property
+    def architecture(self) -> Architecture:
+        """How its network is built."""
+        return self.classifier.torch_session.model.architecture
+
+    def load_weights(self, model: TextClassifier, data: TrainingData, *, with_ngrams: bool) -> None:
+        """Give a new model the weights of this one.
+
+        Args:
+            model: is changed.
+            data: of the new run.
+            with_ngrams: False leaves the linear part as it is, because it will be fitted anew.
+        """
         outputs, bias = data.task.outputs_from(self.task, data.corpus.labelled().train.labels)
-        load_grown(model, self.classifier.torch_session.model.state_dict(), outputs, bias)
+        trained = self.classifier.torch_session.model.state_dict()
+        load_grown(model, trained, outputs, bias, with_ngrams=with_ngrams)
 
     def record(self, data: TrainingData) -> StartRecord:
         """What environment.json says of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textattn.errors import ConfigError
 from textattn.model.attention import attention_class
 from textattn.model.passages import LARGEST_WINDOW
+from textattn.runs.linear import is_fitted
 from textattn.runs.training_data import TrainingData
 
 # Bytes. No ONNX file is larger than two gigabytes.
@@ -72,10 +73,10 @@ def _check_linear(data: TrainingData) -> None:
         return
     if not m.ngrams:
         raise ConfigError(f"{m.linear} needs n-grams", "model.ngrams=2", setting="model.linear")
-    if data.start is not None and not data.corpus.joined:
+    if data.start is not None and m.linear == "only" and not is_fitted(data):
         raise ConfigError(
-            f"model.linear={m.linear} fits the linear model to all rows at once, but those that {data.start.name} was "
-            "trained on cannot be read again",
+            f"the linear model is fitted to all rows at once, but those that {data.start.name} was trained on cannot "
+            "be read again, or are not replayed",
             "train on the old and the new rows together, without --from",
             setting="start.model",
         )

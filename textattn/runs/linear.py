@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textattn.data.splits import grouped_folds
 from textattn.measure.metrics import GREATER_IS_BETTER
-from textattn.model.classifier import TextClassifier
+from textattn.model.classifier import TOGETHER, TextClassifier
 from textattn.report import Report
 from textattn.runs.training_data import TrainingData
 from textattn.training.linear import LinearModel, LinearTask
@@ -73,6 +73,16 @@ class LinearPart:
                 network.classifier.weight.zero_()
             if network.architecture.linear == "only":
                 network.embedding.weight.zero_()
+
+
+def is_fitted(data: TrainingData) -> bool:
+    """Whether a run fits its linear part.
+
+    Else it trains it with the network, or it keeps that of the model that it goes on from, whose rows it does not see.
+    """
+    if data.config.model.linear == TOGETHER:
+        return False
+    return data.start is None or (data.corpus.joined is not None and data.config.start.replay > 0)
 
 
 def fit_linear_part(data: TrainingData, report: Report) -> LinearPart:

@@ -15,10 +15,10 @@ from textattn.config.schema import TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
 from textattn.measure.metrics import GREATER_IS_BETTER
-from textattn.model.classifier import TOGETHER, Architecture, TextClassifier
+from textattn.model.classifier import Architecture, TextClassifier
 from textattn.report import Report
 from textattn.runs.limits import check_limits
-from textattn.runs.linear import LinearPart, fit_linear_part
+from textattn.runs.linear import LinearPart, fit_linear_part, is_fitted
 from textattn.runs.training_data import TrainingData
 from textattn.runs.vectors import word_vectors
 from textattn.storage.model_files import SavedConfig, model_metadata
@@ -113,14 +113,15 @@ def build(
     """
     check_limits(data)
     config, task = data.config, data.task
-    if linear is None and config.model.linear != TOGETHER:
+    if linear is None and is_fitted(data):
         linear = fit_linear_part(data, report)
-    architecture = _architecture(data, 0 if linear is None else linear.rows)
+    kept = 0 if data.start is None else data.start.architecture.ngram_features
+    architecture = _architecture(data, kept if linear is None else linear.rows)
     model = _new_model(architecture)
     has_network = config.model.linear != "only"
     facts: dict[str, Any] = {"source": config.model.vectors.source if has_network else "random"}
     if data.start is not None and vectors:
-        data.start.load_weights(model, data)
+        data.start.load_weights(model, data, with_ngrams=linear is None)
         facts["source"] = "start" if has_network else "random"
     found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
