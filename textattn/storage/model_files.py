@@ -310,6 +310,10 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
     features = architecture.get("ngram_features", 0)
     if type(features) is not int or not 0 <= features < LARGEST_SIZE:
         raise ValueError(f"architecture.ngram_features {features!r}")
+    # Nor windows.
+    window = architecture.get("window_size", 0)
+    if type(window) is not int or not 0 <= window < LARGEST_SIZE:
+        raise ValueError(f"architecture.window_size {window!r}")
 
 
 def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:
