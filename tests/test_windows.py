@@ -1,4 +1,4 @@
-"""`model.document: windows`: the model is what its equations say, every token counts once, and both levels are shown."""
+"""`model.document: windows`: the model is what its equations say, each token counts once, both levels are shown."""
 
 from __future__ import annotations
 
@@ -181,10 +181,11 @@ def needle_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [(document(generator, label, 60), label) for _ in range(400) for label in NEEDLE]
     (folder / "d.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
     done = cli(
-        "train", folder / "d.csv", "recipe=plain", "model.anchor=values", "model.document=windows", "model.window_size=8",
-        "model.window_context=2", "model.embedding_dim=16", "model.hidden_size=16", "model.attention_size=8",
-        "model.dropout.words=0.0", "training.epochs=10", "training.batch_size=16", "training.learning_rate=1e-2", "training.baseline=false",
-        "output.audit_examples=0", f"output.dir={folder / 'run'}",
+        "train", folder / "d.csv", "recipe=plain", "model.anchor=values", "model.document=windows",
+        "model.window_size=8", "model.window_context=2", "model.embedding_dim=16", "model.hidden_size=16",
+        "model.attention_size=8", "model.dropout.words=0.0", "training.epochs=10", "training.batch_size=16",
+        "training.learning_rate=1e-2", "training.baseline=false", "output.audit_examples=0",
+        f"output.dir={folder / 'run'}",
     )  # fmt: skip
     assert done.code == 0, done.err
     return folder / "run"
