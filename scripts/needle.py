@@ -4,8 +4,8 @@
     .venv/bin/python scripts/needle.py --seeds 1 --set model.window_size=128
 
 Every document is made of sentences about nothing, and one sentence, anywhere in it, that decides its label. The model
-is trained with the recipe `documents` on documents of 400 to 4,000 tokens, and tested on longer ones as well. `found` is
-the accuracy, `pointed at` the share of documents in which the window with the decisive word has the greatest weight,
+is trained with the recipe `documents` on documents of 400 to 4,000 tokens, and tested on longer ones as well. `found`
+is the accuracy, `pointed at` the share of documents in which the window with the decisive word has the greatest weight,
 and `time a token` the processor time for each token relative to documents of 400 tokens, medians of alternating runs.
 """
 

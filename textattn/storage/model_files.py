@@ -214,6 +214,8 @@ class SavedConfig:
             layers = f"{a['num_layers']} layer{'s' * (a['num_layers'] > 1)}"
             parts.append(f"{a['encoder'].upper()} {a['hidden_size']} ({direction}, {layers})")
         parts.append(f"{a['attention']} attention")
+        if window := a.get("window_size", 0):
+            parts[-1] += f" in windows of {window} tokens"
         if longest := a.get("ngrams", 0):
             parts.append(f"n-grams of up to {longest} token{'s' * (longest > 1)}")
         return ", ".join([*parts, self.output])
