@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import unsealed
 from export_runs import snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -256,3 +258,14 @@ def test_wrong_sizes_are_named(tmp_path: Path) -> None:
     ):
         done = cli("train", tmp_path / "d.csv", "recipe=plain", "model.document=windows", *given_settings)
         assert done.code == 2 and problem in done.err, done.err
+
+
+@pytest.mark.parametrize("value", ["x", -1, 1, True, 2.5, None, 10**12])
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_a_damaged_size_is_refused(value: Any, runtime: str, needle_run: Path, tmp_path: Path) -> None:
+    run = unsealed(Path(shutil.copytree(needle_run, tmp_path / "run")))
+    config = json.loads((run / "config.json").read_text())
+    config["architecture"]["window_size"] = value
+    (run / "config.json").write_text(json.dumps(config))
+    done = cli("explain", "--model", run, "--runtime", runtime, "w1 zebra")
+    assert done.code == 3 and "config.json" in done.err, done.err
