@@ -214,7 +214,9 @@ def _windows(explanation: Explanation, windows: Sequence[Window], scale: _Scale,
         inside = [word for word in explanation.words if window.start <= word.start < window.end]
         top = max(inside, key=lambda word: abs(word.weight), default=None)
         # Its beginning, or what stands around its strongest word if that comes later.
-        start = window.start if top is None or top.end <= window.start + room - 2 else top.start - room // 2
+        start = window.start
+        if top is not None and top.end > window.start + room - 2:
+            start = next(word.start for word in inside if word.start >= top.start - room // 2)
         passage = ("…" if start > window.start else "") + explanation.text[start : window.end]
         yield [(f"{number}{window.attention:9.4f}  {_shorten(passage, room)}", "")]
 
