@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ class Start:
         """The settings that the weights fit, by dotted name."""
         found: dict[str, Any] = {}
         saved, tokenizer = self.classifier.config, self.classifier.tokenizer
-        architecture = asdict(self.architecture)
+        architecture = self.architecture.to_dict()
         for name, value in flat_settings(Config(data={"path": "-"})).items():  # type: ignore[arg-type]
             part, _, key = name.partition(".")
             if part == "model" and key in architecture and key != "dropout":

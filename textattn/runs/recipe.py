@@ -19,6 +19,12 @@ from textattn.tokens.tokenizer import COMPOSITION
 SAMPLE = 2000
 # Texts are long if the median text has at least this many words.
 LONG = 100
+# The tokens of a text that the recipe for long texts reads. Texts are documents if it would leave out at least this
+# share of all words.
+TOKENS_OF_LONG, MOST_LEFT_OUT = 400, 0.25
+TOKENS_OF_DOCUMENTS = 20_000
+# Words to train on in all epochs together.
+WORDS_SHOWN_OF_DOCUMENTS = 8_000_000
 # Scripts that write no spaces between words: Thai, Lao, Myanmar, Khmer, kana, Chinese characters.
 WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 # A corpus counts as formulas if at least this share of its texts are formulas.
@@ -41,6 +47,8 @@ class Facts(NamedTuple):
     num_texts: int
     words: float
     """The median number of words of a text."""
+    left_out: float
+    """The share of the words that come after the first `TOKENS_OF_LONG` of their text."""
     tokens: float
     """The estimated number of words (in scripts without spaces: characters) of all texts."""
     formulas: float
@@ -87,6 +95,7 @@ def _facts(train: Split) -> Facts:
     return Facts(
         num_texts=len(train),
         words=float(np.median(words)),
+        left_out=sum(max(0, number - TOKENS_OF_LONG) for number in words) / max(sum(words), 1),
         tokens=(sum(words) + alone) * len(train) / len(texts),
         formulas=sum(map(_is_formula, texts)) / len(texts),
         without_spaces=alone / max(letters, 1),
@@ -118,7 +127,14 @@ def _kind(config: Config, facts: Facts) -> tuple[Recipe, str]:
         return "formulas", f"{facts.formulas:.0%} of the texts are chemical formulas"
     if given == "char" or (given is None and facts.without_spaces >= 0.5):
         return "characters", f"{facts.without_spaces:.0%} of the letters belong to scripts without spaces"
+    if facts.left_out >= MOST_LEFT_OUT and _can_read_windows(config):
+        return "documents", f"{facts.left_out:.0%} of the words come after the first {TOKENS_OF_LONG} of their text"
     return ("long" if facts.words >= LONG else "short"), f"the median text has {facts.words:.0f} words"
+
+
+def _can_read_windows(config: Config) -> bool:
+    attention = attention_class(config.model.attention)
+    return config.model.document == "windows" or (attention.has_weights and attention.fits_windows)
 
 
 def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
@@ -136,9 +152,12 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "training.label_smoothing": 0.0 if config.task == "regression" else 0.1,
         }
     # The number of texts to train on in all epochs together, and the minimum number of epochs.
-    shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
-    linear = _linear(facts, config)
-    buckets = LONG_BUCKETS if kind == "long" else config.model.ngram_buckets
+    shown, least = (75_000, 4) if kind in ("short", "characters") else (50_000, 2)
+    epochs = _clamp(shown / facts.num_texts, least, 15)
+    if kind == "documents":
+        epochs = _clamp(WORDS_SHOWN_OF_DOCUMENTS / facts.tokens, 2, epochs)
+    linear = _linear(kind, facts, config)
+    buckets = LONG_BUCKETS if kind in ("long", "documents") else config.model.ngram_buckets
     if "ngram_buckets" in config.model.model_fields_set:
         buckets = config.model.ngram_buckets
     too_many = linear == "together" and buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
@@ -149,17 +168,27 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         "model.ngram_buckets": buckets if linear == "together" else FITTED_BUCKETS,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
-        "training.epochs": _clamp(shown / facts.num_texts, least, 15),
+        "training.epochs": epochs,
     }
     if kind != "characters":
         settings["model.anchor"] = _anchor(facts, config)
-    if kind == "long":
-        return settings | {
-            "tokenizer.max_length": 400,
+    if kind in ("long", "documents"):
+        settings |= {
+            "tokenizer.max_length": TOKENS_OF_LONG,
             "tokenizer.truncation": "head_tail",
             "training.ngram_learning_rate": 0.2,
             "training.evaluations_per_epoch": 2,
         }
+    if kind == "documents":
+        settings |= {
+            "tokenizer.max_length": TOKENS_OF_DOCUMENTS,
+            "model.document": "windows",
+            "training.batch_size": 32,
+            # A batch of long documents has few of them, so that memory is bounded.
+            "training.max_tokens_per_batch": TOKENS_OF_DOCUMENTS,
+        }
+    if kind in ("long", "documents"):
+        return settings
     settings |= {"model.dropout.embedding": 0.5, "training.batch_size": 32}
     if kind == "characters":
         return settings | {
@@ -170,17 +199,19 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
     return settings | {"tokenizer.min_frequency": 1}
 
 
-def _linear(facts: Facts, config: Config) -> str:
-    """How the linear part is learned, as measured in docs/results.md."""
+def _linear(kind: Recipe, facts: Facts, config: Config) -> str:
+    """How the linear part is learned, as measured in docs/results.md.
+
+    Fitted first, it is much better for long texts of many labels, and as good for short texts. For characters it is
+    worse. For numbers it was not measured, and with balanced sampling there are no n-grams.
+    """
     m = config.model
     if "linear" in m.model_fields_set:
         return m.linear
-    # Neither was measured for numbers; with balanced sampling there are no n-grams.
-    is_measured = config.task != "regression" and config.training.sampling != "balanced"
+    suits = kind != "characters" and config.task != "regression" and config.training.sampling != "balanced"
     has_ngrams = m.ngrams > 0 or "ngrams" not in m.model_fields_set
-    work = facts.tokens * facts.num_labels
-    is_little = facts.tokens <= MOST_TOKENS_TO_FIT and work <= MOST_WORK_TO_FIT
-    return "first" if is_measured and has_ngrams and is_little else "together"
+    is_little = facts.tokens <= MOST_TOKENS_TO_FIT and facts.tokens * facts.num_labels <= MOST_WORK_TO_FIT
+    return "first" if suits and has_ngrams and is_little else "together"
 
 
 def _anchor(facts: Facts, config: Config) -> str:
