@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 BY_CHARACTERS = ("char", "formula", "composition")
 # Inverse strengths of the regularisation. The validation split selects one of STRENGTHS or, if the last of them is the
 # best, goes on to WEAKER until it falls. Without a validation split, USUAL is used, which is common for TF-IDF.
-STRENGTHS, WEAKER, USUAL = (1.0, 3.0, 10.0, 30.0), (100.0, 300.0, 1000.0), 10.0
+STRENGTHS, WEAKER, USUAL = (1.0, 3.0, 10.0, 30.0), (100.0, 300.0, 1000.0, 3000.0), 10.0
 # With fewer training texts, all words are features; with more, only words that occur in at least two texts.
 FEW = 100
 NAME, MODEL = "baseline", "model"
