@@ -104,7 +104,8 @@ def fit_linear_part(data: TrainingData, report: Report) -> LinearPart:
     with limited_blas():
         best = _select(data, features, everything, report)
         rows = np.arange(len(data.corpus.train))
-        model, out_of_fold = _for_network(data, best.fitted, best.strength, rows, best.model)
+        model = best.model or best.fitted.fit(best.strength)
+        model, out_of_fold = _for_network(data, best.fitted, best.strength, rows, model)
     facts: dict[str, Any] = {
         "num_features": len(features.kept), "C": best.strength, "naive_bayes": best.fitted.scaled
     }  # fmt: skip
@@ -163,6 +164,7 @@ class _Candidate:
     fitted: LinearTask
     strength: float
     model: LinearModel | None
+    """Fitted to all training texts; None if folds were measured, each with a model of its own."""
     value: float | None
     """The metric on validation or on folds."""
 
@@ -203,7 +205,7 @@ def _select(data: TrainingData, features: Features, task: LinearTask, report: Re
                     break
                 before = sign * value
     assert best is not None
-    return best if best.model is not None else replace(best, model=best.fitted.fit(best.strength))
+    return best
 
 
 def _weights(data: TrainingData) -> NDArray[np.float32] | None:
