@@ -6,7 +6,7 @@
 
 `documents` is made here from the comments of goemotions that have one label: 20 comments with the same label are one
 document, and the label is its topic. Settings are those of `textattn train` with only the data given. p is that of
-McNemar's test against TF-IDF with logistic regression, for the first seed; for several labels a text there is none.
+McNemar's test against TF-IDF with logistic regression, for the first seed; a text is right if all its labels are.
 Every result is saved when its run ends, so the same command continues after an interruption.
 """
 
