@@ -412,7 +412,7 @@ def test_a_linear_model_alone_reads_long_texts_whole(tmp_path: Path) -> None:
     data.write_text("\n".join(json.dumps(row | {"text": " ".join([*words, row["text"]])}) for row in rows))
     tokens = prepared(data, "seed=5", linear="only").tokens["train"]
     assert tokens.lengths.min() > 3000
-    assert prepared(data, "seed=5", linear="first").tokens["train"].lengths.max() == 400
+    assert prepared(data, "seed=5", "recipe=long", linear="first").tokens["train"].lengths.max() == 400
 
 
 @pytest.mark.parametrize("kind", KINDS)
