@@ -31,12 +31,12 @@ FORMULAS = [f"{a}{i}{b}{c}" for i in range(2, 12) for a in ("Li", "Na") for b in
 KINDS = {"short": SHORT, "long": LONG, "documents": DOCUMENTS, "characters": CHINESE, "formulas": FORMULAS}
 
 
-def write(folder: Path, texts: list[str], name: str = "texts.csv") -> Path:
+def write(folder: Path, texts: list[str], name: str = "texts.csv", labels: str = "ab") -> Path:
     path = folder / name
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["text", "label"])
-        rows.writerows([text, "ab"[i % 4 // 2]] for i, text in enumerate(texts))
+        rows.writerows([text, labels[i % (2 * len(labels)) // 2]] for i, text in enumerate(texts))
     return path
 
 
@@ -187,7 +187,7 @@ def test_texts_shown_over_and_over_are_not_learnt_by_heart(tmp_path: Path) -> No
 def test_the_linear_part_is_fitted_first_where_that_was_measured(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path, KINDS[kind])
+    path = write(tmp_path, KINDS[kind], labels="abc")
 
     def linear(*overrides: str) -> tuple[Any, ...]:
         found = resolved(path, *overrides)
@@ -203,6 +203,9 @@ def test_the_linear_part_is_fitted_first_where_that_was_measured(
     assert linear("training.sampling=balanced") == ("together", 0, together[2])
     assert linear("model.ngrams=0") == ("together", 0, together[2])
     assert linear("model.linear=only") == ("only", 2, 2_097_152)
+    path = write(tmp_path, KINDS[kind])
+    assert linear() == (("first", 2, 2_097_152) if kind == "short" else together)
+    path = write(tmp_path, KINDS[kind], labels="abc")
     # What would take too long, or too much memory.
     for limit in ("MOST_TOKENS_TO_FIT", "MOST_WORK_TO_FIT"):
         with monkeypatch.context() as patched:
