@@ -203,7 +203,7 @@ def _linear(kind: Recipe, facts: Facts, config: Config) -> str:
     """How the linear part is learned, as measured in docs/results.md.
 
     Fitted first, it is much better for long texts with many labels, and as good or better for short texts. For
-    characters it is worse. For numbers and for long texts with two labels it was not measured, and with balanced
+    characters and for long texts with two labels it is worse. For numbers it was not measured, and with balanced
     sampling there are no n-grams.
     """
     m = config.model
