@@ -45,7 +45,7 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     if is_cached(config):  # the run will also read the data from the cache
         seconds["reading"] = time.perf_counter() - started
     config = data.config
-    if config.model.vectors.source == "file" and data.start is None:
+    if config.model.vectors.is_foreign and config.model.linear != "only" and data.start is None:
         started = time.perf_counter()
         word_vectors(data, report)
         seconds["word_vectors"] = time.perf_counter() - started

@@ -14,13 +14,14 @@ from textattn.config.model_section import ModelConfig
 from textattn.config.schema import TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
+from textattn.inference.visible import visible
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.model.classifier import TOGETHER, Architecture, TextClassifier
 from textattn.report import Report
 from textattn.runs.limits import check_limits
 from textattn.runs.linear import LinearPart, fit_linear_part
 from textattn.runs.training_data import TrainingData
-from textattn.runs.vectors import word_vectors
+from textattn.runs.vectors import missing_words, word_vectors
 from textattn.storage.model_files import SavedConfig, model_metadata
 from textattn.storage.run_dir import TOKENIZER
 from textattn.training.examples import Examples
@@ -28,6 +29,10 @@ from textattn.training.loop import Evaluate, Selection, TrainingLoop
 from textattn.training.loss import Losses, class_weights
 from textattn.training.placement import Placement
 from textattn.training.schedule import Plan
+
+
+# Of the words without vectors, as many are named.
+SHOWN_MISSING = 10
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,14 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
     found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
         facts["coverage"] = found.coverage
-        report.note(f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})")
+        note = f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})"
+        if config.model.vectors.is_foreign:
+            missing = missing_words(found, data)
+            facts |= {"missing": len(missing), "frequent_missing": missing[:SHOWN_MISSING]}
+            if missing:
+                listed = ", ".join(map(visible, missing[:SHOWN_MISSING]))
+                note += f"; {len(missing):,} words have none, the most frequent first: {listed}"
+        report.note(note)
         with torch.no_grad():
             known = torch.from_numpy(found.found)
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]

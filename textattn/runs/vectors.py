@@ -1,18 +1,23 @@
-"""The initial word vectors: read from a file, made from the periodic table, or learned from the texts of the run."""
+"""The initial word vectors: from elsewhere, made from the periodic table, or learned from the texts of the run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from textattn.config import Config
+from textattn.config.model_section import VectorsConfig
 from textattn.errors import ConfigError
 from textattn.report import Report
 from textattn.runs.training_data import TrainingData
 from textattn.storage import cache
 from textattn.storage.run_dir import TOKENIZER
 from textattn.tokens.element_vectors import periodic_vectors
+from textattn.tokens.foreign import Foreign, fill_vectors, open_vectors
 from textattn.tokens.skipgram import train_skipgram
 from textattn.tokens.tokenizer import COMPOSITION
-from textattn.tokens.vectors import WordVectors, load_vectors, read_vectors
+from textattn.tokens.vectors import WordVectors, load_vectors
 from textattn.training.processors import available_processors
 
 # The folder of word vectors in the cache.
@@ -30,9 +35,8 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
     settings, dim = config.model.vectors, config.model.embedding_dim
     if settings.source == "random":
         return None
-    if settings.source == "file":
-        assert settings.path is not None
-        return read_vectors(Path(settings.path), tokenizer, dim)
+    if settings.is_foreign:
+        return _foreign(data)
     if settings.source == "periodic_table":
         if config.tokenizer.type != COMPOSITION:
             raise ConfigError(
@@ -58,6 +62,39 @@ def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
             if folder is not None:
                 vectors.write(folder)
     return vectors
+
+
+def size_of_vectors(config: Config) -> dict[str, int]:
+    """The setting `model.embedding_dim` of vectors from elsewhere, if the config does not give it; else nothing.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    m = config.model
+    if not m.vectors.is_foreign or m.linear == "only" or "embedding_dim" in m.model_fields_set:
+        return {}
+    return {"model.embedding_dim": _open(m.vectors).dim}
+
+
+def _open(settings: VectorsConfig) -> Foreign:
+    assert settings.path is not None
+    return open_vectors(Path(settings.path))
+
+
+def _foreign(data: TrainingData) -> WordVectors:
+    settings = data.config.model.vectors
+    vectors = fill_vectors(_open(settings), data.tokenizer, data.config.model.embedding_dim)
+    return vectors if settings.spread is None else vectors.with_spread(settings.spread)
+
+
+def missing_words(vectors: WordVectors, data: TrainingData) -> list[str]:
+    """The words of the vocabulary without a vector, the most frequent of the training texts first."""
+    tokenizer = data.tokenizer
+    counts = np.bincount(data.tokens["train"].ids, minlength=tokenizer.vocab_size)
+    words = {row: word for word, row in tokenizer.backend.get_vocab().items()}
+    special = (tokenizer.pad_id, tokenizer.unk_id)
+    rows = [int(row) for row in np.flatnonzero(~vectors.found) if row not in special and row in words]
+    return [words[row] for row in sorted(rows, key=lambda row: (-counts[row], row))]
 
 
 def are_cached(data: TrainingData) -> bool:
