@@ -72,9 +72,7 @@ def row(name: str, settings: list[str], runs: list[dict[str, float]]) -> str:
 
     listed = " ".join(f"`{setting}`" for setting in settings)
     covered, minutes = np.mean([run["coverage"] for run in runs]), np.mean([run["minutes"] for run in runs])
-    return (
-        f"| {Path(name).name} | {listed} | {covered:.1%} | {cell('validation')} | {cell('test')} | {minutes:.1f} |"
-    )
+    return f"| {Path(name).name} | {listed} | {covered:.1%} | {cell('validation')} | {cell('test')} | {minutes:.1f} |"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from textattn.training.loss import Losses, class_weights
 from textattn.training.placement import Placement
 from textattn.training.schedule import Plan
 
-
 # Of the words without vectors, as many are named.
 SHOWN_MISSING = 10
 

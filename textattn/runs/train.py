@@ -14,7 +14,13 @@ from textattn.data.label_faults import label_faults
 from textattn.errors import ConfigError, Elsewhere, InputError, TrainingError, shell_command
 from textattn.inference.original_data import Origin
 from textattn.report import Report
-from textattn.runs.checkpoints import check_model_config, check_model_files, check_same_config, load_state, with_its_size
+from textattn.runs.checkpoints import (
+    check_model_config,
+    check_model_files,
+    check_same_config,
+    load_state,
+    with_its_size,
+)
 from textattn.runs.environment import environment_of
 from textattn.runs.finish import finish
 from textattn.runs.fit import fit

@@ -63,9 +63,7 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
                 if size < 8 or start > size or header_size > LARGEST_HEADER:
                     raise ValueError(f"a header of {header_size:,} bytes in a file of {size:,}")
                 header = json.loads(file.read(header_size))
-            return {
-                name: _tensor(path, entry, start, size) for name, entry in header.items() if name != "__metadata__"
-            }
+            return {name: _tensor(path, entry, start, size) for name, entry in header.items() if name != "__metadata__"}
     except InputError as error:
         raise InputError(error.problems, "copy or download the file again") from None
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError, MemoryError) as error:

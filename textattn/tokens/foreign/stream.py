@@ -90,6 +90,13 @@ class Stream:
         """The next numbers, as `struct` names their layout; little endian."""
         return struct.unpack(f"<{layout}", self.exactly(struct.calcsize(f"<{layout}")))
 
+    def lines(self, longest: int) -> Iterator[bytes]:
+        """The lines that are left, as `line` returns them."""
+        with reading(self.path):
+            while found := self._file.readline(longest + 1):
+                self._advance(len(found))
+                yield found
+
     def line(self, longest: int) -> bytes:
         """The next line with its end; b"" at the end of the file, and more than `longest` bytes of a longer line."""
         with reading(self.path):

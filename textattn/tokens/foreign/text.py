@@ -82,9 +82,7 @@ class TextVectors(Foreign):
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines with their numbers. Only "\\n" ends a line, because words may contain other kinds of breaks."""
         with Stream(self.path) as stream:
-            number = 0
-            while line := stream.line(LONGEST_LINE):
-                number += 1
+            for number, line in enumerate(stream.lines(LONGEST_LINE), 1):
                 if len(line) > LONGEST_LINE:
                     raise InputError(
                         f"a line of more than {LONGEST_LINE:,} bytes; expected a word and its numbers",
