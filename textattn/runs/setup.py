@@ -21,7 +21,7 @@ from textattn.report import Report
 from textattn.runs.limits import check_limits
 from textattn.runs.linear import LinearPart, fit_linear_part
 from textattn.runs.training_data import TrainingData
-from textattn.runs.vectors import missing_words, word_vectors
+from textattn.runs.vectors import facts_of, word_vectors
 from textattn.storage.model_files import SavedConfig, model_metadata
 from textattn.storage.run_dir import TOKENIZER
 from textattn.training.examples import Examples
@@ -29,9 +29,6 @@ from textattn.training.loop import Evaluate, Selection, TrainingLoop
 from textattn.training.loss import Losses, class_weights
 from textattn.training.placement import Placement
 from textattn.training.schedule import Plan
-
-# Of the words without vectors, as many are named.
-SHOWN_MISSING = 10
 
 
 @dataclass(frozen=True)
@@ -119,14 +116,11 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
         facts["source"] = "start"
     found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
-        facts["coverage"] = found.coverage
+        facts |= facts_of(found, data)
         note = f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})"
-        if config.model.vectors.is_foreign:
-            missing = missing_words(found, data)
-            facts |= {"missing": len(missing), "frequent_missing": missing[:SHOWN_MISSING]}
-            if missing:
-                listed = ", ".join(map(visible, missing[:SHOWN_MISSING]))
-                note += f"; {len(missing):,} words have none, the most frequent first: {listed}"
+        if facts.get("missing"):
+            listed = ", ".join(map(visible, facts["frequent_missing"]))
+            note += f"; {facts['missing']:,} words have none, the most frequent first: {listed}"
         report.note(note)
         with torch.no_grad():
             known = torch.from_numpy(found.found)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from textattn.config import Config
 from textattn.config.model_section import VectorsConfig
-from textattn.errors import ConfigError
+from textattn.errors import ConfigError, InputError
 from textattn.report import Report
 from textattn.runs.training_data import TrainingData
 from textattn.storage import cache
+from textattn.storage.hub import PREFIX
 from textattn.storage.run_dir import TOKENIZER
 from textattn.tokens.element_vectors import periodic_vectors
 from textattn.tokens.foreign import Foreign, fill_vectors, open_vectors
+from textattn.tokens.foreign.hub import from_hub
 from textattn.tokens.skipgram import train_skipgram
 from textattn.tokens.tokenizer import COMPOSITION
 from textattn.tokens.vectors import WordVectors, load_vectors
@@ -22,6 +25,8 @@ from textattn.training.processors import available_processors
 
 # The folder of word vectors in the cache.
 VECTORS = "vectors"
+# Of the words without vectors, as many are named.
+SHOWN = 10
 
 
 def word_vectors(data: TrainingData, report: Report) -> WordVectors | None:
@@ -78,6 +83,12 @@ def size_of_vectors(config: Config) -> dict[str, int]:
 
 def _open(settings: VectorsConfig) -> Foreign:
     assert settings.path is not None
+    if settings.source == "hub":
+        return open_vectors(from_hub(settings.path).path)
+    if settings.path.startswith(PREFIX):
+        raise InputError(
+            f"{settings.path} is on the Hub, not a file", "model.vectors.source=hub", setting="model.vectors.path"
+        )
     return open_vectors(Path(settings.path))
 
 
@@ -85,6 +96,17 @@ def _foreign(data: TrainingData) -> WordVectors:
     settings = data.config.model.vectors
     vectors = fill_vectors(_open(settings), data.tokenizer, data.config.model.embedding_dim)
     return vectors if settings.spread is None else vectors.with_spread(settings.spread)
+
+
+def facts_of(vectors: WordVectors, data: TrainingData) -> dict[str, Any]:
+    """What environment.json says about word vectors."""
+    settings, found = data.config.model.vectors, {"coverage": vectors.coverage}
+    if not settings.is_foreign:
+        return found
+    assert settings.path is not None
+    missing = missing_words(vectors, data)
+    facts = found | {"format": _open(settings).what, "missing": len(missing), "frequent_missing": missing[:SHOWN]}
+    return facts | ({"commit": from_hub(settings.path).commit} if settings.source == "hub" else {})
 
 
 def missing_words(vectors: WordVectors, data: TrainingData) -> list[str]:
