@@ -22,6 +22,8 @@ import textattn
 from textattn.config import load_config
 from textattn.config.model_section import VectorsConfig
 from textattn.runs.train import train as train_config
+from textattn.tokens.mapping import fill_missing
+from textattn.tokens.vectors import WordVectors
 
 COMMIT = "a" * 40
 SETTINGS = [
@@ -73,11 +75,16 @@ def test_every_format_trains_a_model_of_its_size(name: str, data: Path) -> None:
     assert len(answer) == 1
 
 
-def test_training_names_the_words_without_vectors(data: Path) -> None:
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_the_words_without_vectors_are_named(command: str, data: Path) -> None:
     write_glove(data / "v.txt")
     words = ["model.vectors.source=file", "model.vectors.path=v.txt"]
-    done = run("train", "data.csv", *SETTINGS, "output.dir=run", *words)
-    assert "have word vectors (file); 1 words have none, the most frequent first: xyzzy" in done.err
+    done = run(command, "data.csv", *SETTINGS, "output.dir=run", *words)
+    assert "have word vectors (file); 1 word has none: xyzzy\n" in done.err
+    rows = [f"{' '.join(f'rare{j}' for j in range(i, 20))} good,{i % 2}" for i in range(20)]
+    (data / "data.csv").write_text("\n".join(["text,label", *rows * 3]))
+    done = run(command, "data.csv", *SETTINGS, "output.dir=again", *words)
+    assert "; 20 words have none, the most frequent: rare19, rare18, rare17, rare16, rare15, rare14, " in done.err
 
 
 def test_vectors_are_scaled_to_the_spread(data: Path) -> None:
@@ -248,3 +255,47 @@ def test_a_name_of_the_hub_is_no_file(data: Path) -> None:
     words = ["model.vectors.source=file", "model.vectors.path=hf://user/name"]
     done = run("train", "data.csv", *SETTINGS, "output.dir=run", *words)
     assert done.code == 3 and "Hint: model.vectors.source=hub" in done.err
+
+
+# Words without a vector
+
+
+def test_missing_words_get_vectors_like_those_of_words_in_the_same_company(data: Path) -> None:
+    """Of a space that is turned and scaled, of which every fifth word is missing."""
+    generator = np.random.default_rng(0)
+    space = generator.normal(size=(200, 8)).astype(np.float32)
+    turned = (space @ generator.normal(size=(8, 5)) * 3 + 1).astype(np.float32)
+    found = np.arange(200) % 5 > 0
+    known = WordVectors(np.where(found[:, None], turned, 0).astype(np.float32), found)
+    filled = fill_missing(known, WordVectors(space, np.ones(200, bool)), np.full(200, 10))
+    assert filled.found.all() and np.array_equal(filled.matrix[found], turned[found])
+    error = np.linalg.norm(filled.matrix[~found] - turned[~found], axis=1)
+    assert (error < 0.4 * np.linalg.norm(turned[~found] - turned.mean(0), axis=1)).mean() > 0.9
+    assert not known.matrix[~found].any(), "the argument is not changed"
+
+
+@pytest.mark.parametrize("shared_words", [0, 5])
+def test_nothing_is_mapped_by_too_few_words(shared_words: int) -> None:
+    found = np.arange(50) < shared_words
+    known = WordVectors(np.ones((50, 3), np.float32) * found[:, None], found)
+    own = WordVectors(np.ones((50, 4), np.float32), np.ones(50, bool))
+    assert fill_missing(known, own, np.ones(50, np.int64)) is known
+
+
+def test_training_maps_missing_words(data: Path) -> None:
+    words = [f"w{i}" for i in range(60)]
+    generator = np.random.default_rng(1)
+    rows = [" ".join(generator.choice(words, 8)) + f",{i % 2}" for i in range(200)]
+    (data / "data.csv").write_text("\n".join(["text,label", *rows]))
+    lines = [f"{word} {' '.join(map(str, generator.normal(size=4)))}" for word in words[:50]]
+    (data / "v.txt").write_text("\n".join(lines) + "\n")
+    fixed = ["model.vectors.source=file", "model.vectors.path=v.txt", "model.vectors.freeze=true"]
+    weights = {}
+    for missing in ("random", "skipgram"):
+        path = train(*fixed, f"model.vectors.missing={missing}", name=missing)
+        weights[missing] = load_file(path / "model.safetensors")["embedding.weight"]
+        assert facts_of(path)["missing"] == 10
+    vocabulary = json.loads((data / "random/tokenizer.json").read_text())["model"]["vocab"]
+    rows_of = [vocabulary[word] for word in words]
+    same = (weights["random"] == weights["skipgram"]).all(axis=1)[rows_of]
+    assert same.tolist() == [True] * 50 + [False] * 10

@@ -69,6 +69,10 @@ class VectorsConfig(Section):
     spread: PositiveFloat | None = 0.3
     """For `file` and `hub`: the vectors are multiplied so that the standard deviation of their numbers is this. null:
     leave them as they are."""
+    missing: Literal["random", "skipgram"] = "random"
+    """For `file` and `hub`: what words without a vector start with. `random`: random numbers. `skipgram`: vectors that
+    are trained on the texts of the run, with the settings for `skipgram`, and mapped onto those of the file by the
+    words that have both."""
     epochs: PositiveInt = 5
     """For `skipgram`: number of passes over the texts."""
     window: PositiveInt = 5

@@ -14,14 +14,13 @@ from textattn.config.model_section import ModelConfig
 from textattn.config.schema import TrainingConfig
 from textattn.data.cells import text_columns
 from textattn.errors import ConfigError
-from textattn.inference.visible import visible
 from textattn.measure.metrics import GREATER_IS_BETTER
 from textattn.model.classifier import TOGETHER, Architecture, TextClassifier
 from textattn.report import Report
 from textattn.runs.limits import check_limits
 from textattn.runs.linear import LinearPart, fit_linear_part
 from textattn.runs.training_data import TrainingData
-from textattn.runs.vectors import facts_of, word_vectors
+from textattn.runs.vectors import report_on, with_missing, word_vectors
 from textattn.storage.model_files import SavedConfig, model_metadata
 from textattn.storage.run_dir import TOKENIZER
 from textattn.training.examples import Examples
@@ -116,12 +115,8 @@ def build(data: TrainingData, placement: Placement, report: Report, *, vectors: 
         facts["source"] = "start"
     found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
-        facts |= facts_of(found, data)
-        note = f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})"
-        if facts.get("missing"):
-            listed = ", ".join(map(visible, facts["frequent_missing"]))
-            note += f"; {facts['missing']:,} words have none, the most frequent first: {listed}"
-        report.note(note)
+        facts |= report_on(found, data, report)
+        found = with_missing(found, data, report)
         with torch.no_grad():
             known = torch.from_numpy(found.found)
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]

@@ -63,8 +63,7 @@ def from_hub(name: str) -> OnHub:
     try:
         if offline_variable():
             # By patterns that match nothing, the folder is found whichever files are in it.
-            nothing = {"local_files_only": True, "allow_patterns": ["/"]}
-            folder = Path(snapshot_download(repo_id, revision=revision, **nothing))
+            folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True, allow_patterns=["/"]))
             files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
             place, _ = _vectors_in(files, repo_id, file)
         else:

@@ -42,9 +42,9 @@ class Tensor:
         """Some rows as float32."""
         found = self.values[numbers]
         if self.type == BFLOAT:
-            return (found.astype(np.uint32) << 16).view(np.float32)
+            found = (found.astype(np.uint32) << 16).view(np.float32)
         with np.errstate(over="ignore"):
-            return found.astype(np.float32)
+            return np.asarray(found, np.float32)
 
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
