@@ -19,8 +19,10 @@ from safetensors.numpy import load_file
 from stopped_runs import Killed, Killer
 
 import textattn
+from textattn.checks.check import describe
 from textattn.config import load_config
 from textattn.config.model_section import VectorsConfig
+from textattn.report import Report
 from textattn.runs.train import train as train_config
 from textattn.tokens.mapping import fill_missing
 from textattn.tokens.vectors import WordVectors
@@ -299,3 +301,14 @@ def test_training_maps_missing_words(data: Path) -> None:
     rows_of = [vocabulary[word] for word in words]
     same = (weights["random"] == weights["skipgram"]).all(axis=1)[rows_of]
     assert same.tolist() == [True] * 50 + [False] * 10
+
+
+@pytest.mark.parametrize("missing", ["random", "skipgram"])
+def test_the_forecast_knows_what_is_learned_beside_the_file(missing: str, data: Path) -> None:
+    write_glove(data / "v.txt")
+    words = ["model.vectors.source=file", "model.vectors.path=v.txt", f"model.vectors.missing={missing}"]
+    words += ["model.vectors.epochs=2000"]
+    config = load_config("data.csv", [*SETTINGS, *words])
+    stages = describe(config, Report())["forecast"]["seconds_by_stage"]
+    assert stages["word_vectors"] > 0
+    assert (stages["word_vectors"] > 0.5) == (missing == "skipgram")

@@ -47,10 +47,10 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     config = data.config
     if config.model.vectors.is_foreign and config.model.linear != "only" and data.start is None:
         started = time.perf_counter()
-        found = word_vectors(data, report)
+        vectors = word_vectors(data, report)
         seconds["word_vectors"] = time.perf_counter() - started
-        if found is not None:
-            report_on(found, data, report)
+        if vectors is not None:
+            report_on(vectors, data, report)
     with torch.random.fork_rng():
         setup = build(data, replace(placement, device=torch.device("cpu")), report, vectors=False)
     longest = int(tokens["train"].lengths.max())

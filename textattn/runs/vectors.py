@@ -160,8 +160,19 @@ def _counts(data: TrainingData) -> NDArray[np.int64]:
 
 
 def are_cached(data: TrainingData) -> bool:
-    """Whether the skip-gram vectors of this run are in the cache."""
-    return cache.find(VECTORS, _key(data, data.config.model.embedding_dim), Report().note) is not None
+    """Whether the skip-gram vectors of this run are in the cache, or it has none."""
+    size = size_learned(data)
+    return size is None or cache.find(VECTORS, _key(data, size), Report().note) is not None
+
+
+def size_learned(data: TrainingData) -> int | None:
+    """The size of the skip-gram vectors that a run learns; None if it learns none."""
+    m = data.config.model
+    if data.start is not None or m.linear == "only":
+        return None
+    if m.vectors.is_foreign and m.vectors.missing == "skipgram":
+        return SIZE_OF_OWN
+    return m.embedding_dim if m.vectors.source == "skipgram" else None
 
 
 def _key(data: TrainingData, dim: int) -> str:
