@@ -210,6 +210,34 @@ def of_ngrams(table: Array, text: list[int], longest: int, unk_id: int) -> Array
     return np.asarray(total / math.sqrt(len(text)))
 
 
+def in_windows(name: str, p: Parameters, scored: Array, size: int, then: Shape) -> Shape:
+    """Takes the place of the weights of a whole text, one call for each head: those within each window, times the
+    share of the window."""
+    own = inside(p, "attention.")
+    by_window: list[list[list[float]]] = []
+    scores = []
+    parts = [scored[start : start + size] for start in range(0, len(scored), size)]
+    for part in parts:
+        heads: list[list[float]] = []
+
+        def keep(weights: list[float], heads: list[list[float]] = heads) -> list[float]:
+            heads.append(weights)
+            return weights
+
+        context, _ = attend(name, own, part, shape=keep)
+        hidden = np.tanh(p["windows.projection.weight"] @ context + p["windows.projection.bias"])
+        scores.append(float(p["windows.score.weight"][0] @ hidden) + math.log(len(part)))
+        by_window.append(heads)
+    shares = softmax(scores)
+    calls = iter(range(10))
+
+    def shape(_: list[float]) -> list[float]:
+        head = next(calls)
+        return then([b * a for b, heads in zip(shares, by_window, strict=True) for a in heads[head]])
+
+    return shape
+
+
 def classify(model: nn.Module, text: list[int]) -> dict[str, Array]:
     """What a `TextClassifier` gives for one text, with the names of its output."""
     a, p = model.architecture, parameters_of(model)
@@ -217,8 +245,18 @@ def classify(model: nn.Module, text: list[int]) -> dict[str, Array]:
     both = a.bidirectional and a.encoder != "none"
     if a.encoder != "none":
         states = encode(a.encoder, inside(p, "encoder."), embeddings, a.num_layers, both)
+    if a.encoder != "none" and a.window_size:
+        parts = []
+        for start in range(0, len(text), a.window_size):
+            first = max(0, start - a.window_context)
+            last = first + a.window_size + 2 * a.window_context
+            found = encode(a.encoder, inside(p, "encoder."), embeddings[first:last], a.num_layers, both)
+            parts.append(found[start - first : start - first + a.window_size])
+        states = np.concatenate(parts)
     scored, pooled = anchored(a.anchor, p, states, embeddings)
     shape = on_passages(a.attention_window, p.get("passages.place"))
+    if a.window_size:
+        shape = in_windows(a.attention, p, scored, a.window_size, shape)
     context, weights = attend(a.attention, inside(p, "attention."), scored, a.num_heads, both, pooled, shape)
     logits = p["classifier.weight"] @ context + p["classifier.bias"]
     if a.ngrams:

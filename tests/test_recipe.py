@@ -25,9 +25,10 @@ SMALL: dict[str, Any] = {
 }
 SHORT = [f"the {word} {noun} of number {i}" for i in range(20) for word in ("good", "bad") for noun in ("film", "meal")]
 LONG = [f"{text} " + "and so it goes on and on " * 20 for text in SHORT]
+DOCUMENTS = [f"{text} " + "and so it goes on and on " * 120 for text in SHORT]
 CHINESE = [f"{word}的{noun}，第{i}次" for i in range(20) for word in ("很好", "不好") for noun in ("电影", "饭店")]
 FORMULAS = [f"{a}{i}{b}{c}" for i in range(2, 12) for a in ("Li", "Na") for b in ("O", "S") for c in ("", "2")]
-KINDS = {"short": SHORT, "long": LONG, "characters": CHINESE, "formulas": FORMULAS}
+KINDS = {"short": SHORT, "long": LONG, "documents": DOCUMENTS, "characters": CHINESE, "formulas": FORMULAS}
 
 
 def write(folder: Path, texts: list[str], name: str = "texts.csv") -> Path:
@@ -50,7 +51,12 @@ def resolved(path: Path | str, *overrides: str, **sections: Any) -> dict[str, An
 
 
 @pytest.mark.parametrize(
-    "kind", ["short", "formulas", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("long", "characters"))]
+    "kind",
+    [
+        "short",
+        "formulas",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("long", "documents", "characters")),
+    ],
 )
 def test_a_file_is_trained_by_its_kind_and_the_run_says_how(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path, KINDS[kind])
@@ -65,7 +71,8 @@ def test_a_file_is_trained_by_its_kind_and_the_run_says_how(kind: str, tmp_path:
     assert config.model.ngrams == (0 if kind == "formulas" else 2)
     tokenizer = {"characters": "char", "formulas": "composition"}.get(kind, "word")
     assert config.tokenizer.type == tokenizer
-    assert config.tokenizer.truncation == ("head_tail" if kind in ("long", "characters") else "head")
+    assert config.tokenizer.truncation == ("head" if kind in ("short", "formulas") else "head_tail")
+    assert config.model.document == ("windows" if kind == "documents" else "whole")
     # What the run wrote, trained again, is the same run, and there is nothing left to choose.
     again = cli("train", tmp_path / "run" / "training_config.yaml", f"output.dir={tmp_path / 'again'}")
     assert "recipe" not in again.err
@@ -78,9 +85,15 @@ def test_real_data_sets_are_what_they_are(shared: Path) -> None:
     assert resolved(data / "sst2")["recipe"] == "short"
     assert resolved(data / "trec")["recipe"] == "short"
     assert resolved(data / "goemotions", "data.label=labels")["recipe"] == "short"
-    assert resolved(data / "movie_rationales")["recipe"] == "long"
+    assert resolved(data / "movie_rationales")["recipe"] == "documents"
+    assert resolved(data / "imdb")["recipe"] == "long"
     assert resolved(data / "chnsenticorp")["recipe"] == "characters"
     assert resolved(data / "matbench_expt_is_metal")["recipe"] == "formulas"
+
+
+def as_given(value: Any) -> Any:
+    """As it stands in a config."""
+    return "null" if value is None else value
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,9 +105,9 @@ def test_everything_given_stands(kind: str, tmp_path: Path) -> None:
     assert changed
     for key in changed:
         # The schema's own default, but given.
-        given = resolved(path, f"{key}={plain[key]}")
+        given = resolved(path, f"{key}={as_given(plain[key])}")
         assert given[key] == plain[key], key
-    everything = resolved(path, f"recipe={kind}", *(f"{key}={plain[key]}" for key in changed))
+    everything = resolved(path, f"recipe={kind}", *(f"{key}={as_given(plain[key])}" for key in changed))
     assert everything == plain | {"recipe": kind}
     assert resolved(path, "recipe=plain") == plain | {"recipe": "plain"}
 
@@ -108,6 +121,24 @@ def test_a_given_tokenizer_says_what_the_texts_are(tmp_path: Path) -> None:
     # And so does a recipe.
     long = resolved(chinese, "recipe=long")
     assert (long["tokenizer.type"], long["tokenizer.max_length"]) == ("word", 400)
+
+
+def test_long_documents_are_read_to_their_end(tmp_path: Path) -> None:
+    def recipe(words_of_long: int, share: float, *overrides: str) -> dict[str, Any]:
+        texts = [
+            ("word " * words_of_long if i < share * 40 else "word " * 200) + text for i, text in enumerate(SHORT[:40])
+        ]
+        return resolved(write(tmp_path, texts, "documents.csv"), *overrides)
+
+    assert recipe(300, 1.0)["recipe"] == "long"
+    assert recipe(1_000, 1.0)["recipe"] == "documents"
+    # Few long texts are enough where they hold much of all words.
+    assert (recipe(1_000, 0.05)["recipe"], recipe(5_000, 0.05)["recipe"]) == ("long", "documents")
+    found = recipe(1_000, 1.0)
+    assert (found["model.document"], found["tokenizer.max_length"]) == ("windows", 20_000)
+    # What cannot weigh windows reads 400 tokens, as before, unless windows are asked for.
+    assert recipe(1_000, 1.0, "model.attention=max")["recipe"] == "long"
+    assert recipe(1_000, 1.0, "model.attention=max", "model.document=windows")["recipe"] == "documents"
 
 
 def test_states_are_bound_to_words_where_that_costs_nothing(tmp_path: Path) -> None:

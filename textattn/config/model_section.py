@@ -143,6 +143,14 @@ class ModelConfig(Section):
     """Units inside the score network of additive, sigmoid, mlp and multi_head."""
     num_heads: PositiveInt = 1
     """Heads of multi_head and self_attention."""
+    document: Literal["whole", "windows"] = "whole"
+    """How a text is read. `whole`: the encoder and the attention run over all of it. `windows`: they run over windows
+    of `window_size` tokens, side by side, and a second attention weighs the windows, so that long texts can be read to
+    their end."""
+    window_size: Annotated[StrictInt, Field(ge=2, le=10_000)] = 64
+    """For document=windows: tokens of a window."""
+    window_context: Annotated[StrictInt, Field(ge=0)] = 8
+    """For document=windows: tokens on each side of a window that the encoder reads as well. Less than `window_size`."""
     attention_window: PositiveInt = 1
     """Odd number of tokens over which each attention weight is spread. More than 1 puts the attention on passages, as
     human readers do."""

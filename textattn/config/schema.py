@@ -24,7 +24,7 @@ from textattn.config.section import (
     Section,
 )
 
-Recipe = Literal["auto", "long", "short", "characters", "formulas", "plain"]
+Recipe = Literal["auto", "documents", "long", "short", "characters", "formulas", "plain"]
 
 
 class TrainingConfig(Section):
@@ -172,10 +172,10 @@ class Config(Section):
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 42
     """Seed of all random numbers."""
     recipe: Recipe = "auto"
-    """Source of the values of settings that are not given. `long` and `short` (texts made of words), `characters`
-    (scripts without spaces) and `formulas` (chemical formulas): the values that worked best for such texts. `auto`:
-    choose one of these by the training texts. `plain`: the defaults of this schema. The training_config.yaml of a
-    finished run contains every setting."""
+    """Source of the values of settings that are not given. `short`, `long` and `documents` (texts made of words),
+    `characters` (scripts without spaces) and `formulas` (chemical formulas): the values that worked best for such
+    texts. `auto`: choose one of these by the training texts. `plain`: the defaults of this schema. The
+    training_config.yaml of a finished run contains every setting."""
     task: Literal["classification", "ordinal", "regression"] = "classification"
     """`classification`: labels without an order, one or several for each text. `ordinal`: grades, such as stars, from
     labels that are numbers or that `data.label_names` puts in order. `regression`: a number, such as a price, in the

@@ -36,6 +36,8 @@ def explanation_as_json(
         ],
         "truncated": explanation.truncated,
     }
+    if explanation.windows is not None:
+        value["windows"] = [asdict(window) for window in explanation.windows]
     if explanation.total is not None:
         value |= {"contributions": explanation.contributions, "sum": asdict(explanation.total)}
     if explanation.against is not None:

@@ -12,6 +12,7 @@ from textattn.explain.erasure import pack
 from textattn.explain.forward_pass import ForwardPass
 from textattn.explain.methods import default_method, find_method, is_signed
 from textattn.explain.targets import Targets
+from textattn.explain.windows import Window, windows_of
 from textattn.inference.classifier import RUNTIMES, Classifier, Prediction, Text
 from textattn.inference.words import Word, WordSpans, find_words
 from textattn.storage.run_dir import WEIGHTS
@@ -70,6 +71,8 @@ class Explanation:
     """Only of the method `contributions`: for each label what each token adds to its logit."""
     total: Sum | None = None
     """Only of the method `contributions`: what the weights add up to, with the bias."""
+    windows: list[Window] | None = None
+    """Only of models that read window by window (`model.document: windows`): their windows, in order."""
 
     @property
     def signed(self) -> bool:
@@ -182,6 +185,7 @@ class AnsweredTexts:
                 f"damaged (its scores by {question.method} are not finite numbers)", place=classifier.files.where(file)
             )
         errors = given.completeness_error
+        size = classifier.config.architecture.get("window_size", 0)
         by_label, sums = self._divided(targets) if question.method == "contributions" else (None, None)
         return [
             Explanation(
@@ -200,6 +204,7 @@ class AnsweredTexts:
                 completeness_error=None if errors is None else float(errors[number]),
                 contributions=None if by_label is None else by_label[number],
                 total=None if sums is None else sums[number],
+                windows=windows_of(size, row.offsets, scores.tolist(), attention.tolist()) if size else None,
             )
             for number, (text, prediction, name, row, span, scores, attention) in enumerate(
                 zip(

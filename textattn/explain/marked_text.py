@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 
 from textattn.explain.explanations import Explanation
 from textattn.explain.marks import marked_words, strengths
+from textattn.explain.windows import Window, strongest
 from textattn.inference.markup import visible
 
 # A passage with a word of this strength is telling.
@@ -54,6 +55,9 @@ class Shape:
         self.visible = visible(first.text)
         self.unread = _unread(first)
         self._starts = [match.start() for match in _WORD.finditer(first.text)]
+        windows = first.windows if first.windows is not None and len(first.windows) > 1 else []
+        self.windows = {window.start if i else 0: i for i, window in enumerate(windows)}
+        """Where each window begins that the model read by itself, and its number; empty for other models."""
         if self._count(0, len(first.text)) <= SHOWN_IN_FULL:
             cuts = sorted({0, *self.unread, len(first.text)})
             self.passages = [self._passage(a, b, False) for a, b in pairwise(cuts)]
@@ -69,24 +73,30 @@ class Shape:
         return _Passage(start, end, count, read, folded and count >= LEAST_FOLDED)
 
     def _fold(self, explanations: Sequence[Explanation]) -> Iterator[_Passage]:
-        """Passages with strong words of any method, or with evidence, and between them folded ones."""
+        """Passages with strong words of any method, or with evidence, and between them folded ones. Of a text that was
+        read window by window, the passages are its windows, and the one that counts most is among those shown."""
         strong = sorted(
             word.start
             for explanation in explanations
             for word, strength in zip(explanation.words, strengths(explanation), strict=True)
             if abs(strength) >= TELLING
         )
-        cuts = self._cuts(explanations[0])
+        if self.windows:
+            cuts = sorted({*self.windows, *self.unread, len(explanations[0].text)})
+            strong = sorted([*strong, *(strongest(e.windows, 1)[0].start for e in explanations if e.windows)])
+        else:
+            cuts = self._cuts(explanations[0])
         # Of a text with nothing to tell the beginning is shown.
         telling = strong if strong or self.evidence else [0]
 
-        def kind(span: tuple[int, int]) -> tuple[bool, bool]:
+        def kind(span: tuple[int, int]) -> tuple[bool, bool, int]:
             start, end = span
             tells = bisect_left(telling, end) > bisect_left(telling, start)
             tells = tells or any(a < end and start < b for a, b in self.evidence)
-            return tells, self._passage(start, end, False).read
+            # Windows that are shown stay apart, because each has its own weight.
+            return tells, self._passage(start, end, False).read, self.windows.get(start, 0) if tells else 0
 
-        for (tells, _), group in groupby(pairwise(cuts), kind):
+        for (tells, *_), group in groupby(pairwise(cuts), kind):
             spans = list(group)
             yield self._passage(spans[0][0], spans[-1][1], not tells)
 
@@ -149,7 +159,20 @@ def body_html(explanation: Explanation, shape: Shape) -> str:
                 position = b
         yield from words(position, end)
 
-    return "".join(_folded(passage, "".join(pieces(passage.start, passage.end))) for passage in shape.passages)
+    def passage_html(passage: _Passage) -> str:
+        content = "".join(pieces(passage.start, passage.end))
+        number = shape.windows.get(passage.start)
+        if number is not None and not passage.folded and explanation.windows is not None:
+            content = _window(explanation.windows[number], explanation.signed) + content
+        return _folded(passage, content)
+
+    return "".join(map(passage_html, shape.passages))
+
+
+def _window(window: Window, signed: bool) -> str:
+    """What a window counts. The style shows it, so that it is no part of the text that is searched and copied."""
+    says = f"attention {100 * window.attention:.0f}\u00a0%" + (f", weight {window.weight:+.2f}" if signed else "")
+    return f'<span class="window" data-says="{says}"></span>'
 
 
 def _folded(passage: _Passage, content: str) -> str:

@@ -10,6 +10,8 @@ from rich.cells import cell_len
 from textattn.explain.explanations import Explanation
 from textattn.explain.folding import Fold, fold
 from textattn.explain.sums import sum_line
+from textattn.explain.windows import Window
+from textattn.explain.windows import strongest as strongest_windows
 from textattn.inference.words import Word
 
 
@@ -43,6 +45,7 @@ PALETTE_16 = Palette(
 LEAST_SHADED = 0.1
 LEAST_BRACKETED = 0.25
 BAR = 20
+ROWS_OF_WINDOWS = 3
 
 Line = list[tuple[str, str]]
 """Pieces of text, each with a style of rich ("" for none)."""
@@ -85,6 +88,9 @@ def render(explanation: Explanation, view: View, gold: Sequence[str] | None = No
     if strongest[: view.rows]:
         yield []
         yield from _table(strongest[: view.rows], scale, view, with_attention=explanation.total is not None)
+    if view.rows and explanation.windows is not None and len(explanation.windows) > 1:
+        yield []
+        yield from _windows(explanation, explanation.windows, scale, view)
 
 
 class _Scale:
@@ -196,6 +202,23 @@ def _table(pairs: list[tuple[Word, float]], scale: _Scale, view: View, *, with_a
         number = f"{word.weight:+9.4f}" if scale.signed else f"{word.weight:9.4f}"
         number += f"  {attention:9.4f}" if with_attention else ""
         yield [(f"{text}{' ' * (widest - cell_len(text))}  {number}{gap}", ""), mark]
+
+
+def _windows(explanation: Explanation, windows: Sequence[Window], scale: _Scale, view: View) -> Iterator[Line]:
+    """The windows that count most, each with its strongest word and its first words."""
+    of_weight = "   weight  " if scale.signed else ""
+    yield [(f"{of_weight}attention  passage (of {len(windows):,})", "")]
+    room = max(view.width - (22 if scale.signed else 11), 8)
+    for window in strongest_windows(windows, ROWS_OF_WINDOWS):
+        number = f"{window.weight:+9.4f}  " if scale.signed else ""
+        inside = [word for word in explanation.words if window.start <= word.start < window.end]
+        top = max(inside, key=lambda word: abs(word.weight), default=None)
+        # Its beginning, or what stands around its strongest word if that comes later.
+        start = window.start
+        if top is not None and top.end > window.start + room - 2:
+            start = next(word.start for word in inside if word.start >= top.start - room // 2)
+        passage = ("…" if start > window.start else "") + explanation.text[start : window.end]
+        yield [(f"{number}{window.attention:9.4f}  {_shorten(passage, room)}", "")]
 
 
 def _shorten(text: str, width: int) -> str:

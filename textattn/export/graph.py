@@ -21,6 +21,7 @@ from collections.abc import Mapping
 
 from onnx import ModelProto, TensorProto, helper
 
+from textattn.model.attention import WeightedPooling
 from textattn.model.classifier import TextClassifier
 from textattn.model.onnx_graph import OnnxGraph
 
@@ -45,6 +46,9 @@ def build_graph(model: TextClassifier, metadata: Mapping[str, str], *, int8: boo
     embeddings = ""  # (batch, seq, embedding_dim), only needed if something besides the encoder reads them
     if model.encoder is None:
         states = model.embedding.to_onnx(graph, "input_ids")
+    elif model.windows is not None:
+        embeddings = model.embedding.to_onnx(graph, "input_ids")
+        states = model.windows.encode_onnx(graph, model.encoder, embeddings)
     elif model.anchor is None:
         # Encoders expect time first, and transposing the ids is cheaper than transposing the embeddings.
         ids = graph.op("Transpose", "input_ids", perm=[1, 0])
@@ -57,9 +61,12 @@ def build_graph(model: TextClassifier, metadata: Mapping[str, str], *, int8: boo
         scored = pooled = graph.op("Add", states, graph.linear(embeddings, model.anchor, "anchor"))
     if model.values is not None:
         pooled = graph.op("Tanh", graph.linear(embeddings, model.values, "values"))
-    context, shares, contributions = model.attention.to_onnx(
-        graph, scored, pooled, model.classifier.weight, model.passages
-    )
+    matrix = model.classifier.weight
+    if isinstance(model.attention, WeightedPooling):
+        found = model.attention.to_onnx(graph, scored, pooled, matrix, model.passages, model.windows)
+    else:
+        found = model.attention.to_onnx(graph, scored, pooled, matrix)
+    context, shares, contributions = found
     graph.op("Identity", shares, name="attention_weights")
     graph.op("Identity", context, name="context")
     num_outputs = model.classifier.out_features

@@ -15,6 +15,7 @@ from textattn.model.embedding import Embedding
 from textattn.model.encoders import EncoderSizes, RecurrentEncoder, encoder_class
 from textattn.model.ngrams import NgramLinear
 from textattn.model.passages import Passages
+from textattn.model.windows import Windows, WindowSizes
 
 ANCHORS = ("none", "states", "values")
 TOGETHER = "together"
@@ -45,10 +46,15 @@ class Architecture:
     """How the weights of n-grams are learned, as `model.linear` says: `together`, `first` or `only`."""
     ngram_features: int = 0
     """The number of rows of weights that are fitted before the network; 0 if they are trained together."""
+    window_size: int = 0
+    """Tokens of a window; 0: texts are read as a whole."""
+    window_context: int = 0
+    """Tokens on each side of a window that the encoder reads as well."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. What came later is left out where it is not used, as in models of earlier versions."""
         later = set() if self.ngram_features else {"linear", "ngram_features"}
+        later |= set() if self.window_size else {"window_size", "window_context"}
         return {name: value for name, value in asdict(self).items() if name not in later}
 
     @property
@@ -109,7 +115,7 @@ class States(NamedTuple):
 
 
 class TextClassifier(nn.Module):
-    """Embedding -> encoder, if any -> attention (on words or passages) -> linear.
+    """Embedding -> encoder, if any -> attention (on words or passages, in windows or whole texts) -> linear.
 
     To take gradients with respect to embeddings, call `forward_from_embeddings`.
 
@@ -156,6 +162,12 @@ class TextClassifier(nn.Module):
             if not self.attention.normalized and a.attention_position:
                 raise ValueError(f"attention_position needs weights that sum to 1, but those of {a.attention} do not")
             self.passages = Passages(a.attention_window, a.attention_position)
+        self.windows: Windows | None = None
+        if a.window_size:
+            if not isinstance(self.attention, WeightedPooling) or not self.attention.fits_windows:
+                raise ValueError(f"the attention {a.attention} cannot weigh the tokens of windows (document: windows)")
+            sizes = WindowSizes(a.window_size, a.window_context)
+            self.windows = Windows(sizes, self.attention.context_dim, a.attention_size)
         self.classifier_dropout = Dropout(a.dropout.get("classifier", 0.0))
         self.classifier = nn.Linear(self.attention.context_dim, a.num_outputs)
         self.ngrams: NgramLinear | None = None
@@ -182,6 +194,8 @@ class TextClassifier(nn.Module):
                 shapes["ngrams.places"] = (a.ngram_buckets,)
         if a.anchor != "none":
             shapes["anchor.weight"] = (a.attention_sizes.dim, a.embedding_dim)
+        if a.window_size:
+            shapes["windows.score.weight"] = (1, a.attention_size)
         for name, shape in attention_class(a.attention).telling_shapes(a.attention_sizes).items():
             shapes[f"attention.{name}"] = shape
         return shapes
@@ -261,14 +275,18 @@ class TextClassifier(nn.Module):
     def head_weights(self, states: States, attention_mask: Tensor) -> Tensor | None:
         """The weights with which each head pools, (batch, heads, seq); None for mechanisms without weights.
 
-        Everything that reads or exchanges the weights of a model takes them from here, after `attention_window` and
-        `attention_position`.
+        Everything that reads or exchanges the weights of a model takes them from here, after those of windows,
+        `attention_window` and `attention_position`.
         """
         if not isinstance(self.attention, WeightedPooling):
             return None
-        weights = self.attention.weigh(states.scored, attention_mask.bool())
+        mask = attention_mask.bool()
+        if self.windows is None:
+            weights = self.attention.weigh(states.scored, mask)
+        else:
+            weights = self.windows.weigh(self.attention, states.scored, mask)
         if self.passages is not None:
-            weights = self.passages(weights, attention_mask.bool())
+            weights = self.passages(weights, mask)
         return weights
 
     def contributions(self, output: Output, input_ids: Tensor, attention_mask: Tensor) -> Contributions:
@@ -295,7 +313,13 @@ class TextClassifier(nn.Module):
 
     def states(self, embeddings: Tensor, attention_mask: Tensor) -> States:
         """Encode texts: embeddings (batch, seq, embedding_dim), attention_mask (batch, seq)."""
-        states = embeddings if self.encoder is None else self.encoder(embeddings, attention_mask.bool())
+        mask = attention_mask.bool()
+        if self.encoder is None:
+            states = embeddings
+        elif self.windows is None:
+            states = self.encoder(embeddings, mask)
+        else:
+            states = self.windows.encode(self.encoder, embeddings, mask)
         states = self.recurrent_dropout(states)
         scored = states if self.anchor is None else states + self.anchor(embeddings)
         pooled = scored if self.values is None else torch.tanh(self.values(embeddings))

@@ -5,6 +5,8 @@ Only the export imports this module at run time, because importing `onnx` takes 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -40,10 +42,29 @@ class OnnxGraph:
         self.initializers: list[TensorProto] = []
         self.names: set[str] = set()
         """The results of all nodes."""
-        self.mask = self.cast("attention_mask", np.bool_)
+        self._set_mask("attention_mask")
+
+    def _set_mask(self, attention_mask: str) -> None:
+        self.attention_mask = attention_mask
+        """(batch, seq) int64, 1 at real tokens"""
+        self.mask = self.cast(attention_mask, np.bool_)
         """(batch, seq) bool, True at real tokens"""
-        self.length = self.op("ReduceSum", "attention_mask", self.constant([1]), keepdims=1)
+        self.length = self.op("ReduceSum", attention_mask, self.constant([1]), keepdims=1)
         """(batch, 1) int64, number of real tokens"""
+
+    @contextlib.contextmanager
+    def masked_by(self, attention_mask: str) -> Iterator[None]:
+        """Inside, `mask`, `length` and `attention_mask` are those of other rows, such as windows of the texts.
+
+        Args:
+            attention_mask: (rows, length) int64, 1 at real tokens.
+        """
+        before = self.attention_mask, self.mask, self.length
+        self._set_mask(attention_mask)
+        try:
+            yield
+        finally:
+            self.attention_mask, self.mask, self.length = before
 
     @cached_property
     def seq(self) -> str:
@@ -123,7 +144,7 @@ class OnnxGraph:
 
     def uniform_weights(self) -> str:
         """(batch, seq): 1 / length at every real token, 0 on padding."""
-        real, length = (self.cast(x, np.float32) for x in ("attention_mask", self.length))
+        real, length = (self.cast(x, np.float32) for x in (self.attention_mask, self.length))
         return self.op("Div", real, length)
 
     def one_hot(self, positions: str) -> str:

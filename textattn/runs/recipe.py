@@ -18,6 +18,12 @@ from textattn.tokens.tokenizer import COMPOSITION
 SAMPLE = 2000
 # Texts are long if the median text has at least this many words.
 LONG = 100
+# The tokens of a text that the recipe for long texts reads. Texts are documents if it would leave out at least this
+# share of all words.
+TOKENS_OF_LONG, MOST_LEFT_OUT = 400, 0.25
+TOKENS_OF_DOCUMENTS = 20_000
+# Words to train on in all epochs together.
+WORDS_SHOWN_OF_DOCUMENTS = 8_000_000
 # Scripts that write no spaces between words: Thai, Lao, Myanmar, Khmer, kana, Chinese characters.
 WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 # A corpus counts as formulas if at least this share of its texts are formulas.
@@ -37,6 +43,8 @@ class Facts(NamedTuple):
     num_texts: int
     words: float
     """The median number of words of a text."""
+    left_out: float
+    """The share of the words that come after the first `TOKENS_OF_LONG` of their text."""
     tokens: float
     """The estimated number of words (in scripts without spaces: characters) of all texts."""
     formulas: float
@@ -83,6 +91,7 @@ def _facts(train: Split) -> Facts:
     return Facts(
         num_texts=len(train),
         words=float(np.median(words)),
+        left_out=sum(max(0, number - TOKENS_OF_LONG) for number in words) / max(sum(words), 1),
         tokens=(sum(words) + alone) * len(train) / len(texts),
         formulas=sum(map(_is_formula, texts)) / len(texts),
         without_spaces=alone / max(letters, 1),
@@ -114,7 +123,14 @@ def _kind(config: Config, facts: Facts) -> tuple[Recipe, str]:
         return "formulas", f"{facts.formulas:.0%} of the texts are chemical formulas"
     if given == "char" or (given is None and facts.without_spaces >= 0.5):
         return "characters", f"{facts.without_spaces:.0%} of the letters belong to scripts without spaces"
+    if facts.left_out >= MOST_LEFT_OUT and _can_read_windows(config):
+        return "documents", f"{facts.left_out:.0%} of the words come after the first {TOKENS_OF_LONG} of their text"
     return ("long" if facts.words >= LONG else "short"), f"the median text has {facts.words:.0f} words"
+
+
+def _can_read_windows(config: Config) -> bool:
+    attention = attention_class(config.model.attention)
+    return config.model.document == "windows" or (attention.has_weights and attention.fits_windows)
 
 
 def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
@@ -132,8 +148,11 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "training.label_smoothing": 0.0 if config.task == "regression" else 0.1,
         }
     # The number of texts to train on in all epochs together, and the minimum number of epochs.
-    shown, least = (50_000, 2) if kind == "long" else (75_000, 4)
-    buckets = LONG_BUCKETS if kind == "long" else config.model.ngram_buckets
+    shown, least = (75_000, 4) if kind in ("short", "characters") else (50_000, 2)
+    epochs = _clamp(shown / facts.num_texts, least, 15)
+    if kind == "documents":
+        epochs = _clamp(WORDS_SHOWN_OF_DOCUMENTS / facts.tokens, 2, epochs)
+    buckets = LONG_BUCKETS if kind in ("long", "documents") else config.model.ngram_buckets
     if "ngram_buckets" in config.model.model_fields_set:
         buckets = config.model.ngram_buckets
     too_many = buckets * facts.num_labels > MOST_NGRAM_WEIGHTS
@@ -142,18 +161,28 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         "model.ngrams": 0 if config.training.sampling == "balanced" or too_many else 2,
         "model.vectors.source": "skipgram",
         "model.vectors.epochs": _clamp(12_000_000 / facts.tokens, 2, 40),
-        "training.epochs": _clamp(shown / facts.num_texts, least, 15),
+        "training.epochs": epochs,
     }
     if kind != "characters":
         settings["model.anchor"] = _anchor(facts, config)
-    if kind == "long":
-        return settings | {
-            "tokenizer.max_length": 400,
+    if kind in ("long", "documents"):
+        settings |= {
+            "tokenizer.max_length": TOKENS_OF_LONG,
             "tokenizer.truncation": "head_tail",
             "model.ngram_buckets": LONG_BUCKETS,
             "training.ngram_learning_rate": 0.2,
             "training.evaluations_per_epoch": 2,
         }
+    if kind == "documents":
+        settings |= {
+            "tokenizer.max_length": TOKENS_OF_DOCUMENTS,
+            "model.document": "windows",
+            "training.batch_size": 32,
+            # A batch of long documents has few of them, so that memory is bounded.
+            "training.max_tokens_per_batch": TOKENS_OF_DOCUMENTS,
+        }
+    if kind in ("long", "documents"):
+        return settings
     settings |= {"model.dropout.embedding": 0.5, "training.batch_size": 32}
     if kind == "characters":
         return settings | {

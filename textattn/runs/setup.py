@@ -158,6 +158,8 @@ def _architecture(data: TrainingData, ngram_features: int) -> Architecture:
         num_heads=m.num_heads,
         attention_window=m.attention_window,
         attention_position=m.attention_position,
+        window_size=m.window_size if m.document == "windows" else 0,
+        window_context=m.window_context if m.document == "windows" else 0,
         ngrams=m.ngrams,
         ngram_buckets=m.ngram_buckets if m.ngrams else 1,
         unk_id=tokenizer.unk_id,

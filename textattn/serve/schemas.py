@@ -163,6 +163,15 @@ class ExplainedWord(BaseModel):
     attention: float
 
 
+class ExplainedWindow(BaseModel):
+    """A window of a text, its share of the attention, and the sum of the weights of its tokens."""
+
+    start: int
+    end: int
+    attention: float
+    weight: float
+
+
 class Sum(BaseModel):
     """How the contributions add up: bias + words + ngrams = answer, in nats, before calibration."""
 
@@ -192,6 +201,9 @@ class Explanation(BaseModel):
     attention_weights: list[float]
     words: list[ExplainedWord]
     truncated: bool
+    windows: list[ExplainedWindow] = Field(
+        default_factory=list, description="Only of models that read window by window: their windows, in order."
+    )
     contributions: dict[str, list[float]] = Field(default_factory=dict)
     sum: Sum = Field(default_factory=_absent)
     verdict: str | None = Field(description="How far the method can be trusted for this model; null: not measured.")

@@ -214,6 +214,8 @@ class SavedConfig:
             layers = f"{a['num_layers']} layer{'s' * (a['num_layers'] > 1)}"
             parts.append(f"{a['encoder'].upper()} {a['hidden_size']} ({direction}, {layers})")
         parts.append(f"{a['attention']} attention")
+        if window := a.get("window_size", 0):
+            parts[-1] += f" in windows of {window} tokens"
         if longest := a.get("ngrams", 0):
             parts.append(f"n-grams of up to {longest} token{'s' * (longest > 1)}")
         return ", ".join([*parts, self.output])
@@ -310,6 +312,10 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
     features = architecture.get("ngram_features", 0)
     if type(features) is not int or not 0 <= features < LARGEST_SIZE:
         raise ValueError(f"architecture.ngram_features {features!r}")
+    # Nor windows.
+    window = architecture.get("window_size", 0)
+    if type(window) is not int or not 0 <= window < LARGEST_SIZE:
+        raise ValueError(f"architecture.window_size {window!r}")
 
 
 def model_metadata(config: SavedConfig, tokenizer: bytes) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
     from textattn.model.passages import Passages
+    from textattn.model.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,14 @@ class Attention(nn.Module):
     """Whether these weights depend on parameters."""
     normalized: ClassVar[bool] = True
     """Whether the weights of a head sum to 1."""
+    fits_windows: ClassVar[bool] = True
+    """Whether it can weigh the tokens of windows instead of those of whole texts; only if `has_weights`."""
     uses_heads: ClassVar[bool] = False
     """Whether there are `num_heads` heads. If not, there is one head, whatever the setting."""
     additive: ClassVar[bool] = True
     """Whether the pooled vector is the sum of one part for each token, so that logits can be divided among tokens."""
+    state_dim: int
+    """Size of a state."""
     context_dim: int
     """Size of the pooled vector."""
 
@@ -70,7 +75,7 @@ class Attention(nn.Module):
             ValueError: the sizes do not fit the mechanism.
         """
         super().__init__()
-        self.context_dim = sizes.dim
+        self.state_dim = self.context_dim = sizes.dim
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Pools the states of each text.
@@ -103,9 +108,7 @@ class Attention(nn.Module):
         """
         raise NotImplementedError(f"the attention {self.name()!r} does not add up tokens")
 
-    def to_onnx(
-        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
-    ) -> PooledOnnx:
+    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor) -> PooledOnnx:
         """Adds the nodes that compute the same as in torch.
 
         Args:
@@ -113,7 +116,6 @@ class Attention(nn.Module):
             scored: (batch, seq, dim), the states that the scores are computed from.
             pooled: (batch, seq, dim), the states that are pooled. Mechanisms without weights pool `scored` instead.
             matrix: (num_outputs, context_dim), as for `contributions`.
-            passages: changes the weights before the states are pooled.
 
         Raises:
             NotImplementedError: the mechanism has no ONNX form. The model can still be trained and used in torch.
@@ -194,9 +196,25 @@ class WeightedPooling(Attention):
         return mean if self.normalized else mean / mean.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
     def to_onnx(
-        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
+        self,
+        graph: OnnxGraph,
+        scored: str,
+        pooled: str,
+        matrix: Tensor,
+        passages: Passages | None = None,
+        windows: Windows | None = None,
     ) -> PooledOnnx:
-        weights = self.weigh_onnx(graph, scored)
+        """See `Attention.to_onnx`.
+
+        Args:
+            graph: as there.
+            scored: as there.
+            pooled: as there.
+            matrix: as there.
+            passages: changes the weights before the states are pooled.
+            windows: divides the texts; without it the weights are those of whole texts.
+        """
+        weights = self.weigh_onnx(graph, scored) if windows is None else windows.weigh_onnx(graph, self, scored)
         if passages is not None:
             weights = passages.to_onnx(graph, weights)
         contributions = self.contributions_onnx(graph, pooled, weights, matrix) if self.additive else None

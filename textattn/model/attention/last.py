@@ -13,7 +13,6 @@ from textattn.model.attention._base import Attention, AttentionSizes, PooledOnnx
 
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
-    from textattn.model.passages import Passages
 
 
 class LastPooling(Attention):
@@ -51,9 +50,7 @@ class LastPooling(Attention):
         last = mask.sum(dim=1) - 1  # (batch,)
         return functional.one_hot(last, seq).float(), functional.one_hot(torch.zeros_like(last), seq).float()
 
-    def to_onnx(
-        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
-    ) -> PooledOnnx:
+    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor) -> PooledOnnx:
         last = graph.op("Sub", graph.squeeze(graph.length, 1), graph.constant(1))  # (batch,)
         weights = graph.one_hot(last)  # (batch, seq)
         final = graph.weighted_sum(weights, scored)

@@ -12,7 +12,6 @@ from textattn.model.attention._base import Attention, PooledOnnx
 
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
-    from textattn.model.passages import Passages
 
 
 class MaxPooling(Attention):
@@ -35,9 +34,7 @@ class MaxPooling(Attention):
         context, positions = states.masked_fill(~mask.unsqueeze(-1), -torch.inf).max(dim=1)  # (batch, dim) each
         return context, functional.one_hot(positions, states.shape[1])
 
-    def to_onnx(
-        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
-    ) -> PooledOnnx:
+    def to_onnx(self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor) -> PooledOnnx:
         real = graph.op("Where", graph.unsqueeze(graph.mask, 2), scored, graph.constant(float("-inf")))
         context = graph.op("ReduceMax", real, axes=[1], keepdims=0)
         won = graph.one_hot(graph.op("ArgMax", real, axis=1, keepdims=0))  # (batch, dim, seq)

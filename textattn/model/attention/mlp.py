@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from textattn.model.attention._base import (
-    AttentionSizes,
-    PooledOnnx,
-    WeightedPooling,
-    uniform_weights,
-    weighted_sums,
-)
+from textattn.model.attention._base import AttentionSizes, WeightedPooling, uniform_weights, weighted_sums
 
 if TYPE_CHECKING:
     from textattn.model.onnx_graph import OnnxGraph
-    from textattn.model.passages import Passages
 
 
 class MLPAttention(WeightedPooling):
@@ -28,6 +21,7 @@ class MLPAttention(WeightedPooling):
     """
 
     additive = False
+    fits_windows = False  # a window would have no sum of its own
 
     def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__(sizes)
@@ -50,13 +44,10 @@ class MLPAttention(WeightedPooling):
         scores = graph.linear(graph.op("Concat", features, states, axis=-1), self.score, "score")
         return graph.unsqueeze(graph.masked_softmax(graph.squeeze(scores, 2), graph.mask), 1)
 
-    def to_onnx(
-        self, graph: OnnxGraph, scored: str, pooled: str, matrix: Tensor, passages: Passages | None = None
-    ) -> PooledOnnx:
-        context, weights, _ = super().to_onnx(graph, scored, pooled, matrix, passages)
-        mean = graph.weighted_sum(graph.uniform_weights(), pooled)
-        combined = graph.linear(graph.op("Concat", context, mean, axis=-1), self.combine, "combine")
-        return PooledOnnx(graph.op("Tanh", combined), weights, None)
+    def pool_onnx(self, graph: OnnxGraph, states: str, weights: str) -> str:
+        mean = graph.weighted_sum(graph.uniform_weights(), states)
+        both = graph.op("Concat", super().pool_onnx(graph, states, weights), mean, axis=-1)
+        return graph.op("Tanh", graph.linear(both, self.combine, "combine"))
 
     @classmethod
     def telling_shapes(cls, sizes: AttentionSizes) -> dict[str, tuple[int, ...]]:

@@ -20,6 +20,7 @@ class SelfAttention(WeightedPooling):
     """
 
     uses_heads = True
+    fits_windows = False  # the tokens of all of a text attend to one another
 
     def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__(sizes)

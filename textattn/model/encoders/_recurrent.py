@@ -81,7 +81,7 @@ class RecurrentEncoder(nn.Module):
         """
         super().__init__()
         self.bidirectional = sizes.bidirectional
-        self.output_size = sizes.output_size
+        self.input_size, self.output_size = sizes.input_size, sizes.output_size
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             self.layer_class(
