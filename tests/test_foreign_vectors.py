@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import resource
 import struct
@@ -249,6 +250,25 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     write_static(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     assert "there is no tokenizer.json beside it" in refused(tmp_path / "model.safetensors")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_locked_folder(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    assert "cannot be read" in refused(tmp_path / "locked")
+
+
+def test_names_and_places_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "cannot be read" in refused(tmp_path / ("x" * 300))
+    write_spacy(tmp_path / "pipes")
+    for name in ("vectors", "key2row"):
+        (tmp_path / "pipes/vocab" / name).unlink()
+        os.mkfifo(tmp_path / "pipes/vocab" / name)
+    assert "a folder without vectors" in refused(tmp_path / "pipes")
+    write_static(tmp_path / "static")
+    (tmp_path / "static/tokenizer.json").unlink()
+    os.mkfifo(tmp_path / "static/tokenizer.json")
+    assert "no tokenizer.json beside it" in refused(tmp_path / "static/model.safetensors")
 
 
 # Damage

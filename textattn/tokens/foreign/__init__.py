@@ -14,7 +14,7 @@ from textattn.tokens.foreign.fasttext import FastTextVectors
 from textattn.tokens.foreign.rows import Foreign, Rows
 from textattn.tokens.foreign.spacy_model import SpacyVectors
 from textattn.tokens.foreign.static import StaticVectors
-from textattn.tokens.foreign.stream import SETTING, Stream, pickled
+from textattn.tokens.foreign.stream import SETTING, Stream, pickled, reading
 from textattn.tokens.foreign.text import HEADER, TextVectors
 from textattn.tokens.foreign.word2vec import Word2VecVectors
 from textattn.tokens.tokenizer import TextTokenizer
@@ -36,8 +36,12 @@ def open_vectors(path: Path) -> Foreign:
     Raises:
         InputError: it is not there, of no format that is read, or damaged.
     """
-    if path.is_dir():
-        return _open_folder(path)
+    # The name may be too long, and the folder may be locked.
+    with reading(path):
+        is_folder = path.is_dir()
+        files = _files_in(path) if is_folder else []
+    if is_folder:
+        return _open_folder(path, files)
     with Stream(path) as stream:
         head = stream.read(HEAD)
     if head.startswith(PICKLES):
@@ -98,14 +102,17 @@ def other_size(foreign: Foreign, dim: int) -> InputError:
     )
 
 
-def _open_folder(folder: Path) -> Foreign:
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+
+
+def _open_folder(folder: Path, files: list[Path]) -> Foreign:
     vocab = SpacyVectors.find(folder)
     if vocab is not None:
         return SpacyVectors(vocab)
     model = StaticVectors.find(folder)
     if model is not None:
         return StaticVectors(model)
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     if len(files) == 1:
         return open_vectors(files[0])
     raise InputError(
