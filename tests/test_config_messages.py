@@ -182,7 +182,10 @@ UNKNOWN_KEYS = [
     ("training.lr", "did you mean 'learning_rate'?"),
     ("training.dropout", "did you mean 'model.dropout'?"),
     ("model.path", "did you mean 'model.vectors.path'?"),
-    ("model.vectors.dimension", "valid keys: source, path, spread, missing, epochs, window, negative, subsample, freeze"),
+    (
+        "model.vectors.dimension",
+        "valid keys: source, path, spread, missing, epochs, window, negative, subsample, freeze",
+    ),
     ("data.files.trian", "did you mean 'train'?"),
     ("dataset", "did you mean 'data'?"),
     ("--training", "did you mean 'training'?"),

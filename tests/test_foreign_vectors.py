@@ -76,6 +76,18 @@ def test_fasttext_knows_words_by_their_parts(pack: Any, tmp_path: Path) -> None:
     agree(by_word(read_vectors(path, tokenizer), tokenizer), {word: oracle[word] for word in words}, 1e-5)
 
 
+def test_parts_of_one_character_are_no_edges_of_the_word(tmp_path: Path) -> None:
+    model = FastText([WORDS] * 5, vector_size=DIM, min_count=1, min_n=1, max_n=2, bucket=50, epochs=1, workers=1)
+    save_facebook_model(model, str(tmp_path / "x.bin"))
+    oracle = load_facebook_vectors(str(tmp_path / "x.bin"))
+    found = by_word(read_vectors(tmp_path / "x.bin", TOKENIZER))
+    agree(
+        {word: found[word] for word in ("good", "日本", "unseen")},
+        {w: oracle[w] for w in ("good", "日本", "unseen")},
+        1e-5,
+    )
+
+
 def test_fasttext_without_parts_knows_its_own_words_only(tmp_path: Path) -> None:
     model = FastText([WORDS] * 5, vector_size=DIM, min_count=1, max_n=0, min_n=0, bucket=0, epochs=1, workers=1, seed=1)
     save_facebook_model(model, str(tmp_path / "x.bin"))
@@ -310,7 +322,12 @@ def test_headers_that_announce_more_than_there_is(tmp_path: Path) -> None:
     huge = 2**31 - 1
     fasttext = bytearray(write_fasttext(tmp_path / "ft").read_bytes())
     matrix = start_of_matrix(fasttext)
+    without = FastText([WORDS] * 5, vector_size=DIM, min_count=1, max_n=0, min_n=0, bucket=0, epochs=1, workers=1)
+    save_facebook_model(without, str(tmp_path / "without"))
+    plain = (tmp_path / "without").read_bytes()
+    rows = plain.find(struct.pack("<qq", len(WORDS), DIM))
     files = {
+        "fastText, rows without parts": plain[:rows] + struct.pack("<q", 2**50) + plain[rows + 8 :],
         "more words": b"99999999999999 6\n" + b"good " + bytes(24),
         "larger vectors": b"1 99999999999\ngood " + bytes(24),
         "larger vectors, text": b"1 99999999999\ngood 1",
