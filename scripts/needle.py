@@ -4,7 +4,7 @@
     .venv/bin/python scripts/needle.py --seeds 1 --set model.window_size=128
 
 Every document is made of sentences about nothing, and one sentence, anywhere in it, that decides its label. The model
-is trained with the recipe `documents` on documents of 400 to 4,000 tokens, and tested on longer ones as well. `found`
+is trained with the recipe `documents` on documents of 400 to 2,000 tokens, and tested on longer ones as well. `found`
 is the accuracy, `pointed at` the share of documents in which the window with the decisive word has the greatest weight,
 and `time a token` the processor time for each token relative to documents of 400 tokens, medians of alternating runs.
 """
@@ -31,7 +31,7 @@ DECISIVE = {
 NEUTRAL = ["discussed", "mentioned", "postponed", "reviewed", "printed", "filed"]
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("ra", "lo", "ni", "tu", "mek", "sol", "dan")]
 LENGTHS = (400, 4_000, 20_000)
-TRAINED_ON, TESTED_ON, TIMED = 1_500, 200, 7
+TRAINED_ON, TESTED_ON, TIMED = 1_000, 200, 7
 
 
 class Documents:
@@ -79,10 +79,10 @@ def main() -> None:
 
 
 def train(folder: Path, seed: int, settings: list[str]) -> Model:
-    """A model that was trained on documents of 400 to 4,000 tokens."""
+    """A model that was trained on documents of 400 to 2,000 tokens."""
     documents = Documents(seed)
     labels = [list(DECISIVE)[i % 2] for i in range(TRAINED_ON)]
-    lengths = documents.generator.integers(400, 4_001, TRAINED_ON)
+    lengths = documents.generator.integers(400, 2_001, TRAINED_ON)
     texts = [documents.make(label, int(length))[0] for label, length in zip(labels, lengths, strict=True)]
     pq.write_table(pa.table({"text": texts, "label": labels}), folder / "train.parquet")
     given = ["recipe=documents", "training.baseline=false", "output.audit_examples=0", "output.plots=false"]

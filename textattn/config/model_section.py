@@ -149,7 +149,7 @@ class ModelConfig(Section):
     their end."""
     window_size: Annotated[StrictInt, Field(ge=2, le=10_000)] = 64
     """For document=windows: tokens of a window."""
-    window_context: Annotated[StrictInt, Field(ge=0)] = 8
+    window_context: Annotated[StrictInt, Field(ge=0)] = 0
     """For document=windows: tokens on each side of a window that the encoder reads as well. Less than `window_size`."""
     attention_window: PositiveInt = 1
     """Odd number of tokens over which each attention weight is spread. More than 1 puts the attention on passages, as
