@@ -34,6 +34,7 @@ pytest.register_assert_rewrite(
     "bulk_jobs",
     "damaged_models",
     "export_runs",
+    "foreign_files",
     "html_pages",
     "report_runs",
     "serving",

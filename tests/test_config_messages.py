@@ -89,7 +89,7 @@ WRONG_VALUES = [
     (
         "model.vectors.path",
         "glove.gz",
-        f"model.vectors.source=file requires model.vectors.path, {NO_OTHER.format('source')}",
+        f"model.vectors.source=file or hub requires model.vectors.path, {NO_OTHER.format('source')}",
     ),
     ("model.dropout", "0.5", "must be a mapping, got 0.5"),
     ("model.dropout.words", "-0.1", "must be at least 0, got -0.1"),
@@ -129,7 +129,7 @@ def damage(text: str, key: str, value: str) -> tuple[str, int]:
 @pytest.mark.parametrize(("key", "value", "message"), WRONG_VALUES)
 def test_a_wrong_value_is_one_line_in_words(key: str, value: str, message: str, refuse: Refuse) -> None:
     text, line = damage(REALISTIC[0], key, value)
-    shown = key.rpartition(".")[0] if " requires " in message else key
+    shown = key.rpartition(".")[0] if " require" in message else key
     assert refuse(text, hint="textattn check x.yaml") == [f"x.yaml:{line}: {shown}: {message}"]
 
 
@@ -182,7 +182,10 @@ UNKNOWN_KEYS = [
     ("training.lr", "did you mean 'learning_rate'?"),
     ("training.dropout", "did you mean 'model.dropout'?"),
     ("model.path", "did you mean 'model.vectors.path'?"),
-    ("model.vectors.dimension", "valid keys: source, path, epochs, window, negative, subsample, freeze"),
+    (
+        "model.vectors.dimension",
+        "valid keys: source, path, spread, missing, epochs, window, negative, subsample, freeze",
+    ),
     ("data.files.trian", "did you mean 'train'?"),
     ("dataset", "did you mean 'data'?"),
     ("--training", "did you mean 'training'?"),
@@ -269,7 +272,7 @@ training2: 1
         ("training.learning_rate='\"1\"'", "training.learning_rate: must be a number, got '\"1\"'"),
         (
             "model.vectors.path=x",
-            f"model.vectors: model.vectors.source=file requires model.vectors.path, {NO_OTHER.format('source')}",
+            f"model.vectors: model.vectors.source=file or hub requires model.vectors.path, {NO_OTHER.format('source')}",
         ),
         ("data.path=null", "data: give either data.path or data.files"),
     ],

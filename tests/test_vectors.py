@@ -15,10 +15,11 @@ import pytest
 from textattn.config.model_section import TokenizerConfig, VectorsConfig
 from textattn.data.read import DataConfig, read_corpus
 from textattn.errors import InputError
+from textattn.tokens.foreign import read_vectors
 from textattn.tokens.skipgram import train_skipgram
 from textattn.tokens.tokenizer import TextTokenizer
 from textattn.tokens.train_tokenizer import train_tokenizer
-from textattn.tokens.vectors import WordVectors, read_vectors
+from textattn.tokens.vectors import WordVectors
 
 
 def word_tokenizer(*texts: str, lowercase: bool = True) -> TextTokenizer:
@@ -102,11 +103,10 @@ def test_files_that_are_no_use(tmp_path: Path) -> None:
     assert message(tmp_path / "x.txt") == "FILE: model.vectors.path: no such file"
     assert message(write(tmp_path / "x.txt")) == "FILE: contains no word of the vocabulary"
     assert message(write(tmp_path / "x.txt", "bad 1 2")) == "FILE: contains no word of the vocabulary"
-    assert message(tmp_path) == "FILE: model.vectors.path: a folder, not a file"
+    (tmp_path / "empty").mkdir()
+    assert message(tmp_path / "empty").startswith("FILE: model.vectors.path: a folder without vectors: expected vocab/")
     (tmp_path / "y.bin").write_bytes(b"3 2\n\xff\xfe\x00")
-    assert message(tmp_path / "y.bin").startswith("FILE: model.vectors.path: cannot be read (")
-    (tmp_path / "y.gz").write_bytes(b"good 1 2\n")
-    assert message(tmp_path / "y.gz").startswith("FILE: model.vectors.path: cannot be read (")
+    assert message(tmp_path / "y.bin").startswith("FILE: model.vectors.path: too short for the 3 words of 2 numbers")
     whole = gzip.compress(b"good 1 2\n" * 1000)
     (tmp_path / "y.gz").write_bytes(whole[:-20])
     assert message(tmp_path / "y.gz").startswith("FILE: model.vectors.path: cannot be read (")

@@ -18,7 +18,7 @@ from textattn.report import Report
 from textattn.runs.prepare import is_cached, prepare
 from textattn.runs.setup import build
 from textattn.runs.training_data import TrainingData
-from textattn.runs.vectors import word_vectors
+from textattn.runs.vectors import report_on, word_vectors
 from textattn.training.placement import Placement, choose_placement
 from textattn.training.processors import limited_blas
 from textattn.training.schedule import Plan, Schedule
@@ -45,10 +45,12 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
     if is_cached(config):  # the run will also read the data from the cache
         seconds["reading"] = time.perf_counter() - started
     config = data.config
-    if config.model.vectors.source == "file" and data.start is None:
+    if config.model.vectors.is_foreign and config.model.linear != "only" and data.start is None:
         started = time.perf_counter()
-        word_vectors(data, report)
+        vectors = word_vectors(data, report)
         seconds["word_vectors"] = time.perf_counter() - started
+        if vectors is not None:
+            report_on(vectors, data, report)
     with torch.random.fork_rng():
         setup = build(data, replace(placement, device=torch.device("cpu")), report, vectors=False)
     longest = int(tokens["train"].lengths.max())

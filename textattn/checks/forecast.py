@@ -97,9 +97,10 @@ def forecast(data: TrainingData, placement: Placement, known_seconds: dict[str, 
         before = peak_memory()
         vector_bytes = 0
         m = data.config.model
-        learns_vectors = data.start is None and m.vectors.source == "skipgram" and m.linear != "only"
-        if learns_vectors and not vectors.are_cached(data):
-            stages["word_vectors"], vector_bytes = _skipgram(data)
+        size = vectors.size_learned(data)
+        if size is not None and not vectors.are_cached(data):
+            seconds, vector_bytes = _skipgram(data, size)
+            stages["word_vectors"] += seconds
         if not is_fitted(data):
             setup, linear = build(data, placement, Report(), vectors=False), None
         else:
@@ -133,8 +134,8 @@ def _spread(number: int, of: int) -> Rows:
     return np.asarray((np.arange(number) + 0.5) * of / max(number, 1), dtype=np.int64)
 
 
-def _skipgram(data: TrainingData) -> tuple[float, int]:
-    """The seconds and the bytes of memory that training word vectors takes."""
+def _skipgram(data: TrainingData, size: int) -> tuple[float, int]:
+    """The seconds and the bytes of memory that training word vectors of a size takes."""
     config, tokenizer, train = data.config, data.tokenizer, data.tokens["train"]
     counts = np.bincount(train.ids[:], minlength=tokenizer.vocab_size)
     per_text = max(1.0, float(train.lengths.mean()))
@@ -146,12 +147,10 @@ def _skipgram(data: TrainingData) -> tuple[float, int]:
         text for part in parts for text in part.take(_spread(max(1, round(number * len(part) / total)), len(part)))
     ]
     threads = config.training.threads or available_processors()
-    timed = time_skipgram(
-        config.model.vectors, texts, tokenizer, config.model.embedding_dim, config.seed, counts, threads
-    )
+    timed = time_skipgram(config.model.vectors, texts, tokenizer, size, config.seed, counts, threads)
     epochs = config.model.vectors.epochs
     seconds = timed.start + (timed.preparing + epochs * timed.epoch) * total / len(texts)
-    matrices = 4 * 4 * tokenizer.vocab_size * config.model.embedding_dim
+    matrices = 4 * 4 * tokenizer.vocab_size * size
     return seconds, round(timed.bytes * total / len(texts)) + matrices
 
 

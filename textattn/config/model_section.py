@@ -58,12 +58,21 @@ class TokenizerConfig(Section):
 class VectorsConfig(Section):
     """The word vectors at the start of training."""
 
-    source: Literal["random", "file", "skipgram", "periodic_table"] = "random"
-    """`file`: read vectors in the text format of word2vec, GloVe or fastText. `skipgram`: train vectors with gensim on
-    the texts of the run. `periodic_table`, for tokenizer.type=composition: elements that are close in the periodic
-    table start with similar vectors, and so do similar amounts."""
+    source: Literal["random", "file", "hub", "skipgram", "periodic_table"] = "random"
+    """`file`: read vectors of word2vec, GloVe, fastText, spaCy, model2vec or sentence-transformers. `hub`: the same,
+    from the Hugging Face Hub. `skipgram`: train vectors with gensim on the texts of the run. `periodic_table`, for
+    tokenizer.type=composition: elements that are close in the periodic table start with similar vectors, and so do
+    similar amounts."""
     path: FileName | None = None
-    """For `file`: the file of vectors, plain or gzip."""
+    """For `file`: the file of vectors, plain, gzip or zip, or the folder of a model. For `hub`: user/name or
+    user/name@revision."""
+    spread: PositiveFloat | None = 0.3
+    """For `file` and `hub`: the vectors are multiplied so that the standard deviation of their numbers is this. null:
+    leave them as they are."""
+    missing: Literal["random", "skipgram"] = "random"
+    """For `file` and `hub`: what words without a vector start with. `random`: random numbers. `skipgram`: vectors that
+    are trained on the texts of the run, with the settings for `skipgram`, and mapped onto those of the file by the
+    words that have both."""
     epochs: PositiveInt = 5
     """For `skipgram`: number of passes over the texts."""
     window: PositiveInt = 5
@@ -78,9 +87,16 @@ class VectorsConfig(Section):
 
     @model_validator(mode="after")
     def _path_for_file(self) -> VectorsConfig:
-        if (self.source == "file") != (self.path is not None):
-            raise ValueError("model.vectors.source=file requires model.vectors.path, and no other source allows it")
+        if self.is_foreign != (self.path is not None):
+            raise ValueError(
+                "model.vectors.source=file or hub requires model.vectors.path, and no other source allows it"
+            )
         return self
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the vectors come from elsewhere."""
+        return self.source in ("file", "hub")
 
 
 class DropoutConfig(Section):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from textattn.config import Config, flat_settings, given_settings, load_config
+from textattn.config import Config, flat_settings, given_settings, load_config, with_defaults
 from textattn.errors import ConfigError, InputError, Option
 from textattn.report import Evaluation, Report
 from textattn.runs.training_data import TrainingData
@@ -169,6 +169,12 @@ def check_same_config(run: RunDir, config: Config) -> None:
     _refuse(run, differences(before, config))
 
 
+def with_its_size(config: Config, run: RunDir) -> Config:
+    """The config with the size of word vectors that a run took from their file, which is not read again."""
+    size = load_config(str(run.training_config)).model.embedding_dim
+    return with_defaults(config, {"model.embedding_dim": size}) if config.model.vectors.is_foreign else config
+
+
 def differences(before: Config, now: Config) -> list[str]:
     """Describe the settings that differ between two configs, except those that do not change the results."""
     earlier = flat_settings(before)
@@ -180,6 +186,8 @@ def differences(before: Config, now: Config) -> list[str]:
     earlier["data.test_fraction"] = earlier["data.test_fraction"] or 0.0
     if now.data.test_fraction is None:
         current["data.test_fraction"] = earlier["data.test_fraction"]
+    if now.model.vectors.is_foreign and "embedding_dim" not in now.model.model_fields_set:
+        current["model.embedding_dim"] = earlier["model.embedding_dim"]  # that of the file
     return [
         f"{key}: was {earlier.get(key)}, is now {current.get(key)}"
         for key in sorted(earlier.keys() | current.keys())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from textattn.config import Config
+from textattn.config import Config, with_defaults
 from textattn.data.read import Corpus, read_corpus
 from textattn.data.sources import Tables, open_hub
 from textattn.data.splits import prepare_splits
@@ -18,6 +18,7 @@ from textattn.runs.going_on import Start, fit_to_data
 from textattn.runs.pseudo_labels import with_pseudo_labels
 from textattn.runs.recipe import resolve_recipe
 from textattn.runs.training_data import TrainingData, vocabulary_texts
+from textattn.runs.vectors import size_of_vectors
 from textattn.storage.find_model import find_model
 from textattn.tokens.train_tokenizer import train_tokenizer
 
@@ -56,6 +57,8 @@ def prepare(config: Config, report: Report, start: Path | None = None) -> Traini
     # Later readers of this config set the same rows aside, whatever the default is then.
     of_test = {"test_fraction": found.corpus.test_fraction}
     resolved = resolved.model_copy(update={"data": resolved.data.model_copy(update=of_test)})
+    if first is None:
+        resolved = with_defaults(resolved, size_of_vectors(resolved))
     data = TrainingData(resolved, *found, start=first)
     for text in (*data.corpus.notes, *([note] if note else [])):
         report.note(text)

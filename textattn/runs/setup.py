@@ -20,7 +20,7 @@ from textattn.report import Report
 from textattn.runs.limits import check_limits
 from textattn.runs.linear import LinearPart, fit_linear_part, is_fitted
 from textattn.runs.training_data import TrainingData
-from textattn.runs.vectors import word_vectors
+from textattn.runs.vectors import report_on, with_missing, word_vectors
 from textattn.storage.model_files import SavedConfig, model_metadata
 from textattn.storage.run_dir import TOKENIZER
 from textattn.training.examples import Examples
@@ -125,8 +125,8 @@ def build(
         facts["source"] = "start" if has_network else "random"
     found = word_vectors(data, report) if vectors and has_network and data.start is None else None
     if found is not None:
-        facts["coverage"] = found.coverage
-        report.note(f"{found.coverage:.1%} of the vocabulary have word vectors ({config.model.vectors.source})")
+        facts |= report_on(found, data, report)
+        found = with_missing(found, data, report)
         with torch.no_grad():
             known = torch.from_numpy(found.found)
             model.embedding.weight[known] = torch.from_numpy(found.matrix)[known]

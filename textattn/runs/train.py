@@ -14,7 +14,13 @@ from textattn.data.label_faults import label_faults
 from textattn.errors import ConfigError, Elsewhere, InputError, TrainingError, shell_command
 from textattn.inference.original_data import Origin
 from textattn.report import Report
-from textattn.runs.checkpoints import check_model_config, check_model_files, check_same_config, load_state
+from textattn.runs.checkpoints import (
+    check_model_config,
+    check_model_files,
+    check_same_config,
+    load_state,
+    with_its_size,
+)
 from textattn.runs.environment import environment_of
 from textattn.runs.finish import finish
 from textattn.runs.fit import fit
@@ -92,7 +98,8 @@ class _Training:
         """Run all stages up to the end of training."""
         processes, report = placement.processes, self.report
         # A run that resumes has a copy of the model that it goes on from.
-        data = processes.in_turn(lambda: prepare(self.config, report, run.start if resumes else None))
+        config = with_its_size(self.config, run) if resumes else self.config
+        data = processes.in_turn(lambda: prepare(config, report, run.start if resumes else None))
         for fault in label_faults(data.corpus, data.config.data):
             report.note(f"{fault.message}; {fault.hint}")
         state = load_state(run, data, processes, report) if resumes else None
