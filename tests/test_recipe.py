@@ -197,20 +197,25 @@ def test_the_linear_part_is_fitted_first_where_that_was_measured(
     if kind in ("formulas", "characters"):
         assert linear() == ("together", 0 if kind == "formulas" else 2, 262_144)
         return
+    if kind == "short":
+        assert linear() == together
+        # Texts with several labels each.
+        path = tmp_path / "several.jsonl"
+        rows = ({"text": text, "label": [["a"], ["b", "c"], []][i % 3]} for i, text in enumerate(SHORT))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert linear() == ("first", 2, 2_097_152)
     assert linear("model.ngram_buckets=1000") == ("first", 2, 1000)
     assert linear("model.linear=together") == together
     assert linear("training.sampling=balanced") == ("together", 0, together[2])
     assert linear("model.ngrams=0") == ("together", 0, together[2])
     assert linear("model.linear=only") == ("only", 2, 2_097_152)
-    path = write(tmp_path, KINDS[kind])
-    assert linear() == (("first", 2, 2_097_152) if kind == "short" else together)
-    path = write(tmp_path, KINDS[kind], labels="abc")
     # What would take too long, or too much memory.
     for limit in ("MOST_TOKENS_TO_FIT", "MOST_WORK_TO_FIT"):
         with monkeypatch.context() as patched:
             patched.setattr(f"textattn.runs.recipe.{limit}", 100)
             assert linear() == together
+    path = write(tmp_path, KINDS[kind], name="two.csv")
+    assert linear() == together
 
 
 def test_numbers_are_learnt_together_with_the_network(tmp_path: Path) -> None:

@@ -202,14 +202,14 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
 def _linear(kind: Recipe, facts: Facts, config: Config) -> str:
     """How the linear part is learned, as measured in docs/results.md.
 
-    Fitted first, it is much better for long texts with many labels, and as good or better for short texts. For
-    characters and for long texts with two labels it is worse. For numbers it was not measured, and with balanced
-    sampling there are no n-grams.
+    Fitted first, it is much better for long texts with many labels, and better where texts have several labels each.
+    For characters, for short texts with one label and for long texts with two labels it is no better or worse. For
+    numbers it was not measured, and with balanced sampling there are no n-grams.
     """
     m = config.model
     if "linear" in m.model_fields_set:
         return m.linear
-    suits = kind == "short" or (kind in ("long", "documents") and facts.num_labels > 2)
+    suits = facts.multi_label if kind == "short" else kind in ("long", "documents") and facts.num_labels > 2
     suits = suits and config.task != "regression" and config.training.sampling != "balanced"
     has_ngrams = m.ngrams > 0 or "ngrams" not in m.model_fields_set
     is_little = facts.tokens <= MOST_TOKENS_TO_FIT and facts.tokens * facts.num_labels <= MOST_WORK_TO_FIT
