@@ -23,6 +23,7 @@ LONG = 100
 # share of all words.
 TOKENS_OF_LONG, MOST_LEFT_OUT = 400, 0.25
 TOKENS_OF_DOCUMENTS = 20_000
+FEW_DOCUMENTS = 5_000
 # Words to train on in all epochs together.
 WORDS_SHOWN_OF_DOCUMENTS = 8_000_000
 # Scripts that write no spaces between words: Thai, Lao, Myanmar, Khmer, kana, Chinese characters.
@@ -183,7 +184,7 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
         settings |= {
             "tokenizer.max_length": TOKENS_OF_DOCUMENTS,
             "model.document": "windows",
-            "training.batch_size": 32,
+            "training.batch_size": 32 if facts.num_texts < FEW_DOCUMENTS else 64,
             # A batch of long documents has few of them, so that memory is bounded.
             "training.max_tokens_per_batch": TOKENS_OF_DOCUMENTS,
         }
