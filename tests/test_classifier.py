@@ -203,8 +203,12 @@ def test_architecture_survives_json() -> None:
     architecture = Architecture(10, 2, attention="mlp", dropout={"words": 0.1})
     assert Architecture(**json.loads(json.dumps(architecture.to_dict()))) == architecture
     names = {field.name for field in dataclasses.fields(Architecture)}
-    # Models of earlier versions have no fitted linear part, and those without one are written as before.
-    assert set(architecture.to_dict()) == names - {"linear", "ngram_features"}
+    # Models of earlier versions have no fitted linear part and no windows, and those without are written as before.
+    linear, windows = {"linear", "ngram_features"}, {"window_size", "window_context"}
+    assert set(architecture.to_dict()) == names - linear - windows
     fitted = dataclasses.replace(architecture, ngrams=2, ngram_features=5)
-    assert set(fitted.to_dict()) == names
+    assert set(fitted.to_dict()) == names - windows
     assert Architecture(**json.loads(json.dumps(fitted.to_dict()))) == fitted
+    read_in_windows = dataclasses.replace(architecture, window_size=64, window_context=8)
+    assert set(read_in_windows.to_dict()) == names - linear
+    assert Architecture(**json.loads(json.dumps(read_in_windows.to_dict()))) == read_in_windows
