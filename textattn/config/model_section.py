@@ -11,6 +11,8 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 from textattn.config.section import LARGEST, FileName, Fraction, PositiveFloat, PositiveInt, Section
 from textattn.parts import part_names
 
+# More are never useful, and a number without end would be built layer by layer.
+MOST_LAYERS = 100
 # Only the names of the files are read. Importing them would load torch.
 MODEL = Path(__file__).parents[1] / "model"
 ATTENTION = part_names([str(MODEL / "attention")])
@@ -130,7 +132,7 @@ class ModelConfig(Section):
     """Recurrent encoder over the embeddings. `none`: attention reads the embeddings directly."""
     hidden_size: PositiveInt = 128
     """Units of the encoder in each direction."""
-    num_layers: PositiveInt = 1
+    num_layers: Annotated[StrictInt, Field(ge=1, le=MOST_LAYERS)] = 1
     """Layers of the encoder."""
     bidirectional: StrictBool = True
     """Read the text in both directions."""
