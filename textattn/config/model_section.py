@@ -132,7 +132,7 @@ class ModelConfig(Section):
     """Recurrent encoder over the embeddings. `none`: attention reads the embeddings directly."""
     hidden_size: PositiveInt = 128
     """Units of the encoder in each direction."""
-    num_layers: Annotated[StrictInt, Field(ge=1, le=MOST_LAYERS)] = 1
+    num_layers: Annotated[StrictInt, Field(gt=0, le=MOST_LAYERS)] = 1
     """Layers of the encoder."""
     bidirectional: StrictBool = True
     """Read the text in both directions."""
