@@ -138,6 +138,7 @@ def test_long_documents_are_read_to_their_end(tmp_path: Path) -> None:
     assert (found["model.document"], found["tokenizer.max_length"]) == ("windows", 20_000)
     # What cannot weigh windows reads 400 tokens, as before, unless windows are asked for.
     assert recipe(1_000, 1.0, "model.attention=max")["recipe"] == "long"
+    assert recipe(1_000, 1.0, "model.document=whole")["recipe"] == "long"
     assert recipe(1_000, 1.0, "model.attention=max", "model.document=windows")["recipe"] == "documents"
 
 

@@ -249,6 +249,21 @@ def test_training_again_gives_the_same_bytes(needle_run: Path, tmp_path: Path) -
     assert {n: snapshot(needle_run)[n] for n in names} == {n: snapshot(tmp_path / "again")[n] for n in names}
 
 
+def test_training_goes_on_window_by_window(needle_run: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    rows = [(document(generator, label, 30), label) for _ in range(20) for label in NEEDLE]
+    (tmp_path / "more.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    more = ["train", tmp_path / "more.csv", "--from", needle_run, "training.epochs=1", "start.replay=0"]
+    done = cli(*more, f"output.dir={tmp_path / 'run'}", "output.audit_examples=0")
+    assert done.code == 0, done.err
+    before, after = (
+        json.loads((run / "config.json").read_text())["architecture"] for run in (needle_run, tmp_path / "run")
+    )
+    assert after == before
+    done = cli(*more, "model.document=whole")
+    assert done.code == 2 and "model.document" in done.err
+
+
 def test_wrong_sizes_are_named(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 10)
     for given_settings, problem in (

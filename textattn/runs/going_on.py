@@ -165,6 +165,7 @@ class Start:
                 found[name] = value if key == "ngram_buckets" and not architecture["ngrams"] else architecture[key]
         found |= {f"model.dropout.{key}": value for key, value in architecture["dropout"].items()}
         found |= {
+            "model.document": "windows" if self.architecture.window_size else "whole",
             "tokenizer.type": tokenizer.kind,
             "tokenizer.max_length": tokenizer.max_length,
             "tokenizer.truncation": tokenizer.truncation,

@@ -134,8 +134,10 @@ def _kind(config: Config, facts: Facts) -> tuple[Recipe, str]:
 
 
 def _can_read_windows(config: Config) -> bool:
+    if "document" in config.model.model_fields_set:
+        return config.model.document == "windows"
     attention = attention_class(config.model.attention)
-    return config.model.document == "windows" or (attention.has_weights and attention.fits_windows)
+    return attention.has_weights and attention.fits_windows
 
 
 def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
