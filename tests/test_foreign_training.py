@@ -229,7 +229,7 @@ def test_vectors_of_the_hub(name: str, downloaded: set[str], hub: tuple[str, Pat
     [
         ("tiny/pickle", "tiny/pickle on the Hub has no word vectors: expected", None),
         ("tiny/empty", "tiny/empty on the Hub has no word vectors: expected", None),
-        ("tiny/disguised", "a pickle, as gensim's `save` or torch writes it", "save_word2vec_format("),
+        ("tiny/disguised", "a pickle written by gensim's `save` or torch", "save_word2vec_format("),
         ("tiny/several", "has 2 files that may be vectors (glove.100d.txt, glove.50d.txt)",
          "model.vectors.path=tiny/several/glove.100d.txt"),
         ("tiny/text/other.txt", "tiny/text on the Hub has no file other.txt", "model.vectors.path=tiny/text"),

@@ -24,7 +24,7 @@ FORMATS = "text of word2vec, GloVe and fastText, binary files of word2vec and fa
 # As much of a file is looked at to find its format.
 HEAD = 2**16
 NUMPY = b"\x93NUMPY"
-# The first bytes of the protocols of pickle since 2003. Files of older ones are text that is no vectors.
+# How a pickle begins, in its protocols since 2003. Older protocols are text, which is then read as no format.
 PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 # Bytes that do not occur in text.
 CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\x0b\x0c\x1b")

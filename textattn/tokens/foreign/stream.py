@@ -184,7 +184,7 @@ def pickled(path: Path, writer: str) -> InputError:
     if writer == "torch":
         hint = "safetensors.torch.save_file writes a safe format, which is read with its tokenizer.json"
     return InputError(
-        f"a pickle, as {writer} writes it, which can run any code when it is read, so it is never read",
+        f"a pickle written by {writer}; reading one can run any code, so textattn never does",
         hint,
         setting=SETTING,
         place=str(path),
