@@ -25,8 +25,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 from filelock import FileLock
+
+# The same examples in every run, so that a change fails by itself only. `scripts/test -m hypothesis
+# --hypothesis-profile random` looks for new ones.
+hypothesis.settings.register_profile("random", derandomize=False)
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile("fixed")
 
 # Before they are imported, so that what is asserted there is explained as in a test file.
 pytest.register_assert_rewrite(

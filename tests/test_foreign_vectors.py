@@ -31,10 +31,12 @@ from foreign_files import (
     gzipped,
     keyed,
     word_tokenizer,
+    write_binary,
     write_fasttext,
     write_glove,
     write_spacy,
     write_static,
+    write_text,
     zipped,
 )
 from gensim.models import FastText, KeyedVectors
@@ -101,8 +103,9 @@ def test_fasttext_without_parts_knows_its_own_words_only(tmp_path: Path) -> None
 def test_words_of_odd_characters(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> None:
     """As gensim reads the same files, in text, binary, and of parts of words."""
     folder = tmp_path_factory.mktemp("odd")
-    backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1} | {w: i for i, w in enumerate(words, 2)}, "[UNK]"))
-    tokenizer = TextTokenizer(backend, max_length=9, truncation="head")
+    # A word may be "[UNK]" itself.
+    vocabulary = {word: row for row, word in enumerate(dict.fromkeys(["[PAD]", "[UNK]", *words]))}
+    tokenizer = TextTokenizer(Tokenizer(models.WordLevel(vocabulary, "[UNK]")), max_length=9, truncation="head")
     matrix = np.random.default_rng(1).normal(size=(len(words), 3)).astype(np.float32)
     vectors = KeyedVectors(3)
     vectors.add_vectors(words, matrix)
@@ -118,6 +121,16 @@ def test_words_of_odd_characters(tmp_path_factory: pytest.TempPathFactory, words
         spellings = [w for w in oracle.key_to_index if w.lower() == word]
         exact = word if word in oracle.key_to_index or not spellings else spellings[0]
         np.testing.assert_allclose(vector, oracle.get_vector(exact), atol=1e-5, err_msg=repr(word))
+
+
+@pytest.mark.parametrize("write", [write_text, write_binary, write_fasttext, write_static])
+def test_a_word_numbered_above_the_last_row_has_none(write: Any, tmp_path: Path) -> None:
+    """A tokenizer made elsewhere may number its words with gaps."""
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "good": 2, "bad": 9}
+    tokenizer = TextTokenizer(Tokenizer(models.WordLevel(vocabulary, "[UNK]")), max_length=9, truncation="head")
+    found = read_vectors(write(tmp_path / "vectors"), tokenizer)
+    assert found.matrix.shape == (4, DIM)
+    assert found.found.tolist() == [False, False, True, False]
 
 
 def test_keys_are_those_of_spacy() -> None:

@@ -22,7 +22,9 @@ class Rows:
 
     def __init__(self, tokenizer: TextTokenizer, dim: int) -> None:
         self.tokenizer = tokenizer
-        self.vocabulary: dict[str, int] = tokenizer.backend.get_vocab()
+        words: dict[str, int] = tokenizer.backend.get_vocab()
+        # A tokenizer made elsewhere may number its words with gaps; those above the last row have none.
+        self.vocabulary = {word: row for word, row in words.items() if row < tokenizer.vocab_size}
         self.dim = dim
         self.matrix = np.zeros((tokenizer.vocab_size, dim), np.float32)
         """(vocab_size, dim); rows that were not found are zero."""
