@@ -267,6 +267,10 @@ def test_check_trains_nothing_and_writes_nothing(tmp_path: Path, monkeypatch: py
     assert facts["steps"] == -(-888 // config.training.batch_size) * config.training.epochs
     assert facts["shapes"]["logits"] == [config.training.batch_size, 2]
     assert cli("check", "quickstart", "training.epochs=0").code == 2
+    # No larger batch than a run would have: a batch of whole documents would not fit into memory.
+    done = cli("check", "quickstart", "--no-forecast", "--json", "-q", "training.max_tokens_per_batch=100")
+    rows, tokens = json.loads(done.out)["shapes"]["input_ids"]
+    assert rows == max(1, 100 // tokens) < config.training.batch_size
 
 
 # configs, schema

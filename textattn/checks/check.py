@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -53,13 +54,13 @@ def describe(config: Config, report: Report, *, deep: bool = False, with_forecas
             report_on(vectors, data, report)
     with torch.random.fork_rng():
         setup = build(data, replace(placement, device=torch.device("cpu")), report, vectors=False)
+    t = config.training
     longest = int(tokens["train"].lengths.max())
-    batch = min(config.training.batch_size, len(corpus.train))
+    batch = min(t.batch_size, len(corpus.train), max(1, (t.max_tokens_per_batch or sys.maxsize) // longest))
     with torch.inference_mode():
         output = setup.model.eval()(
             torch.full((batch, longest), tokenizer.unk_id), torch.ones((batch, longest), dtype=torch.int64)
         )
-    t = config.training
     schedule = Schedule.of(Plan(t, config.seed), data.examples)
     facts: dict[str, Any] = {
         "labels": corpus.labels,

@@ -138,7 +138,7 @@ def _print(facts: dict[str, Any], output: Path | None) -> None:
         out(line)
     out("")
     out(f"{facts['num_parameters']:,} parameters")
-    out(f"{facts['steps']:,} steps of {facts['batch_size']} texts on {facts['device']}")
+    out(f"{facts['steps']:,} steps of at most {facts['batch_size']} texts on {facts['device']}")
     if facts["forecast"] is not None:
         out(_forecast(facts["forecast"]))
     for finding in facts["findings"]:
