@@ -20,6 +20,7 @@ from textattn.config import (
     flat_settings,
     json_schema,
     load_config,
+    name_of,
     override_text,
     shipped_configs,
 )
@@ -77,7 +78,7 @@ def test_the_configs_beside_the_package_are_found_in_a_checkout(shipped: Path, m
         ("AG-News", "AG-News: no such file or shipped config; did you mean 'ag_news'?"),
         ("configs/imdb.yml", "configs/imdb.yml: no such file or shipped config; did you mean 'imdb'?"),
         ("zzz", "zzz: no such file or shipped config; shipped configs: ag_news, imdb"),
-        ("..", "..: is a folder, not a config; shipped configs: ag_news, imdb"),
+        (".", ".: a folder without data files, and not a config; shipped configs: ag_news, imdb"),
     ],
 )
 def test_an_unknown_config_names_the_nearest(source: str, message: str, shipped: Path) -> None:
@@ -85,6 +86,35 @@ def test_an_unknown_config_names_the_nearest(source: str, message: str, shipped:
         load_config(source)
     assert (caught.value.message, caught.value.hint) == (message, "textattn configs ls")
     assert caught.value.exit_code == 2
+
+
+def test_a_folder_of_data_stands_for_a_config(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("reviews/train.csv", "imdb/train/pos/1.txt", "run/config.yaml", "run/predictions.csv"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("text,label\na,b\n", encoding="utf-8")
+    assert load_config("reviews").data.path == "reviews"
+    assert load_config("imdb").seed == 3  # the shipped config
+    assert load_config("imdb/").data.path == "imdb/"
+    assert [name_of(name) for name in ("reviews", "imdb/", "imdb.yaml", "-", "reviews/.")] == [
+        "reviews", "imdb", "imdb", "stdin", "reviews"
+    ]  # fmt: skip
+    monkeypatch.chdir("reviews")
+    assert (load_config(".").data.path, name_of("."), name_of("..")) == (".", "reviews", "work")
+    with pytest.raises(ConfigError) as caught:
+        load_config("../run")
+    assert caught.value.message == "../run: a folder; the config is a file in it"
+    assert caught.value.hint == "textattn train ../run/config.yaml"
+
+
+def test_a_setting_is_no_config(shipped: Path) -> None:
+    for source, hint in {
+        "data.path=my reviews.csv": "textattn train 'my reviews.csv'",
+        "training.epochs=3": "textattn configs ls",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            load_config(source)
+        said = f"{source}: a setting; a config, a data file or a folder of data comes before it"
+        assert (caught.value.message, caught.value.hint) == (said, hint)
 
 
 def test_the_hint_for_a_shipped_config_shows_it(shipped: Path) -> None:

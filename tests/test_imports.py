@@ -14,9 +14,9 @@ import textattn
 PACKAGE = Path(textattn.__file__).parent
 # From the bottom up: a module may import from its own folder and from those before it, inside functions too.
 LAYERS = (
-    "errors", "report", "parts", "data.table", "data.formats", "config", "storage", "data", "tokens", "measure",
-    "tasks", "model", "training", "inference", "explain", "pages", "export", "runs", "search", "checks", "api", "serve",
-    "", "cli", "__main__",
+    "errors", "report", "parts", "data.table", "data.formats", "data.folders", "config", "storage", "data", "tokens",
+    "measure", "tasks", "model", "training", "inference", "explain", "pages", "export", "runs", "search", "checks",
+    "api", "serve", "", "cli", "__main__",
 )  # fmt: skip
 RANK = {name: rank for rank, name in enumerate(LAYERS)}
 

@@ -33,7 +33,8 @@ def train(
     """Train a model and return its run directory. Notes and progress go to the logger `textattn`.
 
     Args:
-        config: a YAML file, the name of a shipped config, or the settings as a mapping.
+        config: a YAML file, the name of a shipped config, a data file or a folder of them, or the settings as a
+            mapping.
         overrides: settings to override, as on the command line: `["training.epochs=2"]`.
         start: a finished model to go on from, as `--from` on the command line.
         overwrite: replace the files of an earlier run in `output.dir`.
@@ -43,7 +44,7 @@ def train(
         textattn.errors.TextattnError: there is an error in the config, the data or the training; the message says
             where.
     """
-    from textattn.config import config_from_mapping, load_config
+    from textattn.config import config_from_mapping, load_config, name_of
     from textattn.report import LoggedReport
     from textattn.runs.train import train as run_training
 
@@ -54,7 +55,7 @@ def train(
         loaded = config_from_mapping(config, overrides)
         return run_training(loaded, overwrite=overwrite, resume=resume, report=report)
     source = os.fspath(config)
-    loaded, name = load_config(source, overrides), Path(source).stem
+    loaded, name = load_config(source, overrides), name_of(source)
     return run_training(loaded, name=name, overwrite=overwrite, resume=resume, report=report)
 
 

@@ -49,7 +49,7 @@ ConfigName = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML file, `-` for stdin, a shipped config's name, or a data file.",
+        help="A YAML file, `-` for stdin, a shipped config's name, a data file or a folder of them.",
         autocompletion=completion.configs,
     ),
 ]

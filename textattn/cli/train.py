@@ -91,6 +91,7 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     if is_first:
         note("Loading torch …")
     from textattn.cli.progress import ConsoleReport
+    from textattn.config import name_of
     from textattn.runs.signals import Interrupted, Terminated
     from textattn.runs.train import train as run_training
     from textattn.training.memory import own_process
@@ -101,10 +102,9 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
-    name = "stdin" if config == "-" else Path(config).stem
     command = shlex.join(["textattn", *sys.argv[1:]])
     how: dict[str, Any] = {
-        "name": name, "overwrite": overwrite, "resume": resume, "report": ConsoleReport(), "command": command
+        "name": name_of(config), "overwrite": overwrite, "resume": resume, "report": ConsoleReport(), "command": command
     }  # fmt: skip
     summary = None
     try:

@@ -66,6 +66,7 @@ def tune(  # noqa: PLR0913 (every option of a command is a parameter)
 
     Prints the file with the best config (with --json all trials) on stdout, everything else on stderr.
     """
+    from textattn.config import name_of
     from textattn.config.space import load_space
 
     resolved = load(config, overrides)
@@ -91,7 +92,7 @@ def tune(  # noqa: PLR0913 (every option of a command is a parameter)
     found = run_study(
         resolved,
         searched,
-        folder or Path("runs") / f"{'stdin' if config == '-' else Path(config).stem}-tune",
+        folder or Path("runs") / f"{name_of(config)}-tune",
         trials=trials,
         minutes=timeout,
         pruning=not no_pruning,

@@ -8,6 +8,7 @@ from textattn.config.load import (
     given_settings,
     json_schema,
     load_config,
+    name_of,
     shipped_configs,
     with_defaults,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "given_settings",
     "json_schema",
     "load_config",
+    "name_of",
     "override_text",
     "override_value",
     "shipped_configs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,9 @@ MOST_NAMES = 1000
 # Of a config in which everything is wrong, as many problems are shown.
 MOST_PROBLEMS = 100
 AnySection = TypeVar("AnySection", bound=Section)
+# The config in the directory of a run.
+CONFIG = "config.yaml"
+OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 # Of a config, in bytes because any file may be looked at.
 DATA_SECTION = re.compile(rb'^data:\s*(?:\{|#|$)|^\s*\{?\s*"data"\s*:\s*\{', re.MULTILINE)
 
@@ -39,7 +43,8 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: a YAML file, `-` for stdin, or the name of a shipped config. A file takes precedence over a shipped
-            config of the same name. A data file (`reviews.csv`) stands for a config that sets only `data.path`.
+            config of the same name. A data file (`reviews.csv`) or a folder of them stands for a config that sets only
+            `data.path`; a folder that is called like a shipped config is written with a slash (`imdb/`).
         overrides: words of the form `key.path=value`.
 
     Raises:
@@ -154,13 +159,13 @@ def _read_source(source: str) -> tuple[str, str]:
             return sys.stdin.read(), origin
         if "\0" in source:
             raise ConfigError("a path must not contain the character NUL (\\0)", place=source.replace("\0", "\\0"))
-        if is_table(source) and Path(source).is_file() and not _is_config(Path(source)):
-            return dump_yaml({"data": {"path": source}}), origin
-        if not Path(source).exists() or Path(source).is_dir():
-            shipped = shipped_configs()
-            if source not in shipped:
-                raise ConfigError(_not_found(source, list(shipped)), "textattn configs ls", place=source)
+        shipped = shipped_configs()
+        if not Path(source).is_file() and source in shipped:
             origin = str(shipped[source])
+        elif _is_data(Path(source)):
+            return dump_yaml({"data": {"path": source}}), origin
+        elif not Path(source).exists() or Path(source).is_dir():
+            raise _not_found(source, list(shipped))
         return read_regular(Path(origin), LARGEST, pipes=True).decode("utf-8-sig"), origin
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
@@ -173,6 +178,21 @@ def _read_source(source: str) -> tuple[str, str]:
         raise ConfigError(error.strerror or str(error), place=origin) from None
 
 
+def name_of(source: str) -> str:
+    """The name of a config, for the directories of its runs."""
+    return "stdin" if source == "-" else Path(os.path.abspath(source)).stem or "data"  # noqa: PTH100 (keeps links)
+
+
+def _is_data(path: Path) -> bool:
+    """Whether a path is that of data rather than of a config: a file by its suffix, or a folder of such files."""
+    if path.is_dir():
+        from textattn.data.folders import has_data
+
+        # A run has a config, and tables beside it.
+        return not (path / CONFIG).exists() and has_data(path)
+    return is_table(path) and path.is_file() and not _is_config(path)
+
+
 def _is_config(path: Path) -> bool:
     """Whether a file that may be data or a config by its suffix has a section `data`, as YAML or as JSON."""
     if path.suffix.lower() not in (".json", ".txt"):
@@ -181,16 +201,24 @@ def _is_config(path: Path) -> bool:
         return DATA_SECTION.search(file.read(1 << 16)) is not None
 
 
-def _not_found(source: str, shipped: list[str]) -> str:
-    is_folder = Path(source).is_dir()
-    what = "is a folder, not a config" if is_folder else "no such file or shipped config"
-    near = nearest(Path(source).stem, shipped)
-    if near is None and not is_folder and Path(source).parent.is_dir():
+def _not_found(source: str, shipped: list[str]) -> ConfigError:
+    path = Path(source)
+    if path.is_dir() and (path / CONFIG).is_file():
+        hint = shell_command("textattn train {}", path / CONFIG)
+        return ConfigError("a folder; the config is a file in it", hint, place=source)
+    if OVERRIDE.match(source):
+        key, _, value = source.partition("=")
+        hint = shell_command("textattn train {}", value) if key == "data.path" else "textattn configs ls"
+        return ConfigError("a setting; a config, a data file or a folder of data comes before it", hint, place=source)
+    what = "a folder without data files, and not a config" if path.is_dir() else "no such file or shipped config"
+    near = nearest(path.stem, shipped)
+    if near is None and not path.is_dir() and path.parent.is_dir():
         # In a folder of very many files nobody waits until all have been compared.
-        files = itertools.islice(Path(source).parent.glob("*.yaml"), MOST_NAMES)
-        siblings = {path.stem: str(path) for path in files if path.is_file()}
-        near = siblings.get(nearest(Path(source).stem, list(siblings)) or "")
-    return f"{what}; " + (f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}")
+        files = itertools.islice(path.parent.glob("*.yaml"), MOST_NAMES)
+        siblings = {file.stem: str(file) for file in files if file.is_file()}
+        near = siblings.get(nearest(path.stem, list(siblings)) or "")
+    meant = f"did you mean '{near}'?" if near else f"shipped configs: {', '.join(shipped)}"
+    return ConfigError(f"{what}; {meant}", "textattn configs ls", place=source)
 
 
 def _plain(value: Any) -> Any:

@@ -40,6 +40,15 @@ def is_saved(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names) for names in SAVED)
 
 
+def has_data(folder: Path) -> bool:
+    """Whether there is a data file below a folder, or `datasets.save_to_disk` wrote it.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    return is_saved(folder) or any(map(_is_data, map(Path, _walk(str(folder), []))))
+
+
 def split_files(folder: Path, name: str | None = None) -> tuple[Splits, str | None]:
     """The data files of each split, sorted, and a note if no name tells a split.
 
@@ -79,11 +88,14 @@ def _same_columns_of_text(formats: list[str]) -> bool:
 
 def data_files(folder: Path) -> list[Path]:
     """All data files below a folder, sorted; hidden ones, and files about the data, are none."""
-    found = [Path(path) for path in _walk(str(folder), [])]
-    known = [path for path in found if path.name not in ABOUT and input_format_of(path) is not None]
+    known = list(filter(_is_data, map(Path, _walk(str(folder), []))))
     labelled = [path for path in known if (kind := input_format_of(path)) is not None and kind.labelled]
     # LICENSE.txt beside csv files is no data.
     return sorted(labelled or known)
+
+
+def _is_data(file: Path) -> bool:
+    return file.name not in ABOUT and input_format_of(file) is not None
 
 
 def _walk(folder: str, above: list[tuple[int, int]]) -> Iterator[str]:
