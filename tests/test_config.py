@@ -89,7 +89,7 @@ def test_an_unknown_config_names_the_nearest(source: str, message: str, shipped:
 
 
 def test_a_folder_of_data_stands_for_a_config(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for file in ("reviews/train.csv", "imdb/train/pos/1.txt", "run/config.yaml", "run/predictions.csv"):
+    for file in ("reviews/train.csv", "imdb/train/pos/1.txt", "run/training_config.yaml", "run/predictions.csv"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text("text,label\na,b\n", encoding="utf-8")
     assert load_config("reviews").data.path == "reviews"
@@ -103,7 +103,7 @@ def test_a_folder_of_data_stands_for_a_config(shipped: Path, monkeypatch: pytest
     with pytest.raises(ConfigError) as caught:
         load_config("../run")
     assert caught.value.message == "../run: a folder; the config is a file in it"
-    assert caught.value.hint == "textattn train ../run/config.yaml"
+    assert caught.value.hint == "textattn train ../run/training_config.yaml"
 
 
 def test_a_setting_is_no_config(shipped: Path) -> None:

@@ -32,7 +32,7 @@ MOST_NAMES = 1000
 MOST_PROBLEMS = 100
 AnySection = TypeVar("AnySection", bound=Section)
 # The config in the directory of a run.
-CONFIG = "config.yaml"
+CONFIG = "training_config.yaml"
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 # Of a config, in bytes because any file may be looked at.
 DATA_SECTION = re.compile(rb'^data:\s*(?:\{|#|$)|^\s*\{?\s*"data"\s*:\s*\{', re.MULTILINE)

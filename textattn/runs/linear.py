@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -167,45 +168,74 @@ class _Candidate:
     """Fitted to all training texts; None if folds were measured, each with a model of its own."""
     value: float | None
     """The metric on validation or on folds."""
+    rank: float = -np.inf
+    """The larger, the better; an undefined metric is the worst."""
 
 
 def _select(data: TrainingData, features: Features, task: LinearTask, report: Report) -> _Candidate:
-    """Fit linear models and select the one that is best on validation or, with cross-validation, on folds."""
-    validation, metric = data.corpus.validation, data.metric
-    if validation is None and data.config.training.cross_validation is None:
+    """Fit linear models and select the one that is best on validation or, with cross-validation, on folds.
+
+    The usual strength decides whether features are multiplied; then the strength goes up, or down, until it is worse.
+    All pairs would take twice as long.
+    """
+    if data.corpus.validation is None and data.config.training.cross_validation is None:
         fitted = replace(task, scaled=USUAL[0])
         return _Candidate(fitted, USUAL[1], fitted.fit(USUAL[1]), None)
-    if validation is None:
-        labelled = len(data.corpus.labelled().train)
-        folds = _folds(data, np.arange(len(data.corpus.train)))
-    else:
-        held_out = features.matrix(features.space.counts(data.tokens["validation"]))
-    sign = 1 if GREATER_IS_BETTER[metric] else -1
+    value_of = _measure_on_folds(data) if data.corpus.validation is None else _measure_on_validation(data, features)
+    sign = 1 if GREATER_IS_BETTER[data.metric] else -1
     choices = SCALED[:1] if data.task.target else SCALED  # numbers have no log ratios
-    best, best_value = None, -np.inf
-    with report.progress("Linear model", len(choices) * len(STRENGTHS), "models") as advance:
-        for number, scaled in enumerate(choices):
-            fitted, before = replace(task, scaled=scaled), -np.inf
-            for done, strength in enumerate(STRENGTHS, 1):
-                model = None
-                if validation is None:
-                    probs = data.task.probabilities(fitted.out_of_fold(strength, folds)[:labelled])
-                    value = data.task.selection_value(metric, data.corpus.train.labels[:labelled], probs)
-                else:
-                    model = fitted.fit(strength)
-                    probs = data.task.probabilities(model.logits(held_out))
-                    value = data.task.selection_value(metric, validation.labels, probs)
-                # Of equal ones the first, which is regularised most; an undefined metric is the worst.
-                if best is None or sign * value > best_value:
-                    best = _Candidate(fitted, strength, model, value)
-                    best_value = -np.inf if np.isnan(value) else sign * value
-                advance(number * len(STRENGTHS) + done)
-                # The weaker the regularisation, the longer a fit takes, and it only gets worse from here.
-                if sign * value < before:
+    with report.progress("Linear model", len(choices) + len(STRENGTHS) - 1, "models") as advance:
+        done = 0
+
+        def candidate(scaled: bool, strength: float) -> _Candidate:
+            nonlocal done
+            fitted = replace(task, scaled=scaled)
+            model, value = value_of(fitted, strength)
+            done += 1
+            advance(done)
+            return _Candidate(fitted, strength, model, value, -np.inf if np.isnan(value) else sign * value)
+
+        best = usual = before = max((candidate(scaled, USUAL[1]) for scaled in choices), key=lambda each: each.rank)
+        for strength in (each for each in STRENGTHS if each > USUAL[1]):
+            found = candidate(usual.fitted.scaled, strength)
+            best = max(best, found, key=lambda each: each.rank)
+            if found.rank < before.rank:
+                break
+            before = found
+        if best is usual:
+            for strength in (each for each in reversed(STRENGTHS) if each < USUAL[1]):
+                found = candidate(usual.fitted.scaled, strength)
+                if found.rank < best.rank:
                     break
-                before = sign * value
-    assert best is not None
+                best = found  # of equal ones that which is regularised most
     return best
+
+
+Measured = tuple[LinearModel | None, float]
+
+
+def _measure_on_validation(data: TrainingData, features: Features) -> Callable[[LinearTask, float], Measured]:
+    validation = data.corpus.validation
+    assert validation is not None
+    held_out = features.matrix(features.space.counts(data.tokens["validation"]))
+
+    def measure(fitted: LinearTask, strength: float) -> Measured:
+        model = fitted.fit(strength)
+        probs = data.task.probabilities(model.logits(held_out))
+        return model, data.task.selection_value(data.metric, validation.labels, probs)
+
+    return measure
+
+
+def _measure_on_folds(data: TrainingData) -> Callable[[LinearTask, float], Measured]:
+    labelled = len(data.corpus.labelled().train)
+    folds = _folds(data, np.arange(len(data.corpus.train)))
+
+    def measure(fitted: LinearTask, strength: float) -> Measured:
+        probs = data.task.probabilities(fitted.out_of_fold(strength, folds)[:labelled])
+        return None, data.task.selection_value(data.metric, data.corpus.train.labels[:labelled], probs)
+
+    return measure
 
 
 def _weights(data: TrainingData) -> NDArray[np.float32] | None:

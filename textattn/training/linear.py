@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 # The bias of a question whose answer is the same for all training texts: a probability of 0.007.
 ALWAYS = 5.0
+# Of a fit; liblinear's own for this problem. Scikit-learn's, a hundredth of it, takes half as long again and is no
+# better (docs/results.md).
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,9 @@ class LinearTask:
             return np.zeros(self.features.shape[1]), 0.0 if not len(yes) else ALWAYS if yes[0] else -ALWAYS
         features = self.features if len(chosen) == self.features.shape[0] else self.features[chosen]
         scales = unevenness(features, yes) if self.scaled else np.ones(features.shape[1])
-        model = LogisticRegression(C=strength, solver="liblinear", max_iter=300)
+        model = LogisticRegression(C=strength, solver="liblinear", max_iter=300, tol=TOLERANCE)
         weights = None if question.weights is None else question.weights[chosen]
-        model.fit(features @ diags(scales), yes, sample_weight=weights)
+        model.fit(features @ diags(scales) if self.scaled else features, yes, sample_weight=weights)
         return model.coef_[0] * scales, float(model.intercept_[0])
 
     def _ridge(self, strength: float, rows: Rows | None) -> LinearModel:
