@@ -325,7 +325,7 @@ def test_a_tokenizer_that_no_text_needs_is_refused(what: str, capfd: pytest.Capt
     started = time.monotonic()
     with pytest.raises(InputError, match=r"^run/tokenizer\.json: not a tokenizer of texts \("):
         TextTokenizer.from_files(json.dumps(REFUSED[what]).encode(), b"{}", "run")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert capfd.readouterr().err == ""
 
 

@@ -223,12 +223,12 @@ def test_no_flag_of_a_long_row_is_cut(backends: dict[str, Tokenizer]) -> None:
 def test_words_of_flags_are_found_in_bounded_time(backends: dict[str, Tokenizer]) -> None:
     text = "🇫🇷" * 6000
     tokenized = TextTokenizer(backends["word"], max_length=4, truncation="head").encode_with_offsets([text])[0]
-    started = time.perf_counter()
+    started = time.thread_time()
     grapheme_boundaries(text[:4000])
-    allowed = 2 * (time.perf_counter() - started)
-    started = time.perf_counter()
+    allowed = 2 * (time.thread_time() - started)
+    started = time.thread_time()
     merge_words(text, tokenized, [0.25] * 4)
-    assert time.perf_counter() - started < allowed
+    assert time.thread_time() - started < allowed
 
 
 # --- A book through the command line and the Python API.
