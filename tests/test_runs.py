@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inprocess import run as cli
+from terminals import OnTerminal
 
 from textattn.errors import ConfigError
 from textattn.storage import locks
@@ -64,6 +66,19 @@ def test_runs_are_listed_and_nothing_else(work: Path) -> None:
     assert list(listed(str(SECOND))) == [str(SECOND)]
     assert listed("runs/notes") == {}
     assert cli("runs", "ls", "nowhere").code == 3
+
+
+@pytest.mark.parametrize("arguments", [("runs", "ls"), ("compare", FIRST, SECOND)])
+def test_on_a_narrow_terminal_no_line_is_too_long(arguments: tuple[str | Path, ...], work: Path) -> None:
+    wide = cli(*arguments).out
+    with OnTerminal(*arguments, cwd=work, env={"COLUMNS": "60"}) as terminal:
+        assert terminal.end() == 0
+    assert max(map(len, wide.splitlines())) > 60
+    assert max(map(len, terminal.shown.splitlines())) <= 60
+    # Nothing but the ends of examples is left out.
+    figures = re.findall(r"\d\.\d{4}", wide)
+    assert figures
+    assert set(figures) <= set(re.findall(r"\d\.\d{4}", terminal.shown))
 
 
 def test_unfinished_and_locked_runs_are_marked(work: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textattn.cli import completion
-from textattn.cli.console import out, out_json, table
+from textattn.cli.console import display_width, out, out_json, out_wrapped, table, terminal_width
 from textattn.cli.evaluate import METRICS
 from textattn.cli.options import Json
 from textattn.cli.won_and_forgotten import print_won_and_forgotten
@@ -18,8 +18,8 @@ from textattn.inference.visible import short_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Of a text that is shown.
-CHARACTERS = 160
+# Of a text that is shown, at most, and on a narrow terminal at least.
+CHARACTERS, FEWEST = 160, 20
 
 
 def compare(
@@ -95,34 +95,39 @@ def _print_pair(pair: Mapping[str, Any], of: Mapping[str, str], metric: str, num
     low, high = pair["interval_95"]
     difference, a, b = pair["difference"], of[pair["a"]], of[pair["b"]]
     p = f"p = {pair['adjusted_p']:.2g}" + (f", corrected for {num_pairs} comparisons" if num_pairs > 1 else "")
-    out(f"{b} against {a}: {metric} {difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
+    out_wrapped(f"{b} against {a}: {metric} {difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})", "  ")
     is_numeric = "a_closer" in pair
     if is_numeric:
-        out(f"  closer to the truth: {a} {pair['a_closer']:,} texts, {b} {pair['b_closer']:,}; Wilcoxon's test")
+        closer = f"  closer to the truth: {a} {pair['a_closer']:,} texts, {b} {pair['b_closer']:,}; Wilcoxon's test"
+        out_wrapped(closer, "    ")
     else:
-        out(
+        out_wrapped(
             f"  right: both {pair['both_right']:,}, {a} alone {pair['only_a_right']:,}, {b} alone "
-            f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}"
+            f"{pair['only_b_right']:,}, neither {pair['both_wrong']:,}; McNemar p = {pair['mcnemar_p']:.2g}",
+            "    ",
         )
     if pair["better"] is None:
-        out(f"  no difference that chance could not make ({p})")
+        out_wrapped(f"  no difference that chance could not make ({p})", "    ")
     else:
-        out(f"  {of[pair['better']]} is better: more than chance ({p})")
+        out_wrapped(f"  {of[pair['better']]} is better: more than chance ({p})", "    ")
     for side, name in (("a_closer", a), ("b_closer", b)) if is_numeric else ():
         for example in pair["examples"][side]:
             numbers = {key: short_number(example[key]) for key in ("number", "a", "b")}
             said = f"{numbers['number']}, {a} {numbers['a']}, {b} {numbers['b']}"
-            out(f"  {name} is closer: {said}  {_cut(example['text'])}")
+            _out_example(f"  {name} is closer: {said}", example["text"])
     if is_numeric:
         return
     for side, name in (("only_a_right", f"only {a}"), ("only_b_right", f"only {b}"), ("both_wrong", "neither")):
         for example in pair["examples"][side]:
-            out(f"  {name}: {_label(example['label'])}, not {_label(example['said'])}  {_cut(example['text'])}")
+            _out_example(f"  {name}: {_label(example['label'])}, not {_label(example['said'])}", example["text"])
 
 
-def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
+def _out_example(said: str, text: str) -> None:
+    """A line with the beginning of a text, as far as a terminal has place for it."""
+    room, text = CHARACTERS, " ".join(text.split())
+    if (width := terminal_width()) is not None:
+        room = min(room, max(FEWEST, width - display_width(said) - 2))
+    out(f"{said}  {text if len(text) <= room else text[: room - 1] + '…'}")
 
 
 def _label(value: str | list[str]) -> str:

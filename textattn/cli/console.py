@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -142,6 +143,24 @@ def _stderr(label: str, text: str, color: str) -> None:
 def out(text: str) -> None:
     """A line of data on stdout; on a terminal it is one line, whatever it holds."""
     print(visible(one_line(text)) if sys.stdout.isatty() else text)
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is; None if it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def out_wrapped(text: str, indent: str) -> None:
+    """A line of data on stdout; a terminal that is too narrow gets more lines, which begin with `indent`."""
+    import textwrap
+
+    width = terminal_width()
+    if width is None or display_width(text) <= width:
+        out(text)
+        return
+    size = max(width, len(indent) + 20)
+    for line in textwrap.wrap(one_line(text), size, subsequent_indent=indent, break_on_hyphens=False):
+        out(line)
 
 
 def out_lines(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textattn.cli import completion
-from textattn.cli.console import note, out, out_json, table
+from textattn.cli.console import display_width, note, out, out_json, out_wrapped, table, terminal_width
 from textattn.cli.options import Json, Quiet
 from textattn.errors import ConfigError, InputError, Option, shell_command
 
@@ -52,8 +52,14 @@ def ls(folder: Folder = Path("runs"), all: All = False, json: Json = False, quie
         (str(run.path), ", ".join(run.aliases), run.data or "?", _figure(run), _megabytes(run.size), _age(run.changed))
         for run in found
     ]
-    for line in table(rows, ("run", "alias", "data", "figure", "size", "age")):
-        out(line)
+    lines, width = table(rows, ("run", "alias", "data", "figure", "size", "age")), terminal_width()
+    if width is None or max(map(display_width, lines)) <= width:
+        for line in lines:
+            out(line)
+    else:  # a run takes two lines or three
+        for path, aliases, data, *facts in rows:
+            out(f"{path} ({aliases})" if aliases else path)
+            out_wrapped(f"  {', '.join(facts)}, {data}", "  ")
     if not found:
         note(f"there is no run in {folder}")
 
