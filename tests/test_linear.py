@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shlex
@@ -32,6 +33,7 @@ from textattn.runs.linear import fit_linear_part
 from textattn.runs.prepare import prepare
 from textattn.tasks import Binary, MultiLabel, SingleLabel, Task
 from textattn.tasks.ordinal import Ordinal
+from textattn.tokens.batches import collate
 from textattn.tokens.token_arrays import TokenArrays
 from textattn.training.linear import LinearTask
 from textattn.training.ngram_features import Features, NgramSpace
@@ -65,19 +67,22 @@ def ngrams_of(text: list[int], longest: int, buckets: int) -> Counter[int]:
 
 
 @settings(max_examples=80, deadline=None)
-@given(texts_of_ids, st.integers(1, 3), st.sampled_from([7, 1000]))
-def test_features_equal_the_equations_written_with_loops(texts: list[list[int]], longest: int, buckets: int) -> None:
+@given(texts_of_ids, st.integers(1, 3), st.sampled_from([7, 1000]), st.sampled_from([0.5, 1.0, 1.5]))
+def test_features_equal_the_equations_written_with_loops(
+    texts: list[list[int]], longest: int, buckets: int, power: float
+) -> None:
     space = NgramSpace(longest, buckets, UNK)
     counts = space.counts(arrays(texts))
-    features = Features.of(space, counts)
+    features = dataclasses.replace(Features.of(space, counts), power=power)
     found = features.matrix(counts).toarray()
     counted = [ngrams_of(text, longest, buckets) for text in texts]
     kept = sorted({bucket for each in counted for bucket in each})
     assert features.kept.tolist() == kept
     idf = [1 + math.log((1 + len(texts)) / (1 + sum(bucket in each for each in counted))) for bucket in kept]
     for row, each in enumerate(counted):
-        size = math.sqrt(sum(each[bucket] * value for bucket, value in zip(kept, idf, strict=True))) or 1.0
-        expected = [each[bucket] * math.sqrt(value) / size for bucket, value in zip(kept, idf, strict=True)]
+        squares = (each[bucket] * value ** (2 * power) for bucket, value in zip(kept, idf, strict=True))
+        size = math.sqrt(sum(squares)) or 1.0
+        expected = [each[bucket] * value**power / size for bucket, value in zip(kept, idf, strict=True)]
         np.testing.assert_allclose(found[row], expected, rtol=1e-12)
 
 
@@ -274,6 +279,52 @@ def test_the_logits_of_a_fold_come_from_the_other_rows_alone() -> None:
         assert not np.allclose(again[folds[i - 1]], found[folds[i - 1]])
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5])
+def test_the_network_computes_what_was_fitted(power: float, tmp_path: Path) -> None:
+    data = prepared(write(tmp_path, "labels"))
+    part = fit_linear_part(data, Report())
+    features = dataclasses.replace(part.features, power=power)
+    matrix = features.matrix(features.space.counts(data.tokens["train"]))
+    model = LinearTask(matrix, data.corpus.train.labels, data.task).fit(3.0)
+    network = build(
+        vocab_size=data.tokenizer.vocab_size, num_outputs=3, unk_id=data.tokenizer.unk_id, linear="only",
+        ngrams=features.space.longest, ngram_buckets=features.space.buckets, ngram_features=part.rows,
+    )  # fmt: skip
+    dataclasses.replace(part, features=features, model=model).install(network)
+    ids, mask = (torch.from_numpy(array) for array in collate(data.tokens["train"], np.arange(20), PAD))
+    with torch.inference_mode():
+        logits = network.eval()(ids, mask).logits.numpy()
+    np.testing.assert_allclose(logits, model.logits(matrix[:20]), atol=1e-4)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_the_power_of_idf_is_that_of_the_best_model(long: bool, tmp_path: Path) -> None:
+    """Common words that tell nothing are many in long texts, and the validation split says how much they may count."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for _ in range(400):
+        common = generator.choice(["the", "film", "plot", "was", "and", "a", "of", "to"], 300 if long else 3).tolist()
+        label = int(generator.integers(20))
+        words = [*common, f"topic{label}x{generator.integers(8)}"]
+        lines.append(json.dumps({"text": " ".join(generator.permutation(words)), "label": f"c{label}"}))
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    data = prepared(tmp_path / "x.jsonl")
+    part = fit_linear_part(data, Report())
+    found = part.facts["validation"]["accuracy"]
+    counts, held_out = (part.features.space.counts(data.tokens[name]) for name in ("train", "validation"))
+    reached = {}
+    for power in (0.5, 1.0, 1.5):
+        features = dataclasses.replace(part.features, power=power)
+        task = LinearTask(features.matrix(counts), data.corpus.train.labels, data.task, None, part.choice.scaled)
+        decided = task.fit(part.choice.strength).logits(features.matrix(held_out)).argmax(axis=1)
+        reached[power] = float(np.mean(decided == data.corpus.validation.labels))
+    assert reached[part.facts["idf_power"]] == pytest.approx(found)
+    if long:
+        assert found > reached[0.5] + 0.2
+    else:
+        assert part.facts["idf_power"] == 0.5
+
+
 def test_numbers_have_a_ridge_regression(tmp_path: Path) -> None:
     data = prepared(write(tmp_path, "numbers"), "task=regression")
     part = fit_linear_part(data, Report())
@@ -306,13 +357,13 @@ def prepared(data: Path, *settings: str, linear: str = "only") -> Any:
 
 
 def test_rows_of_a_group_are_in_one_fold(tmp_path: Path) -> None:
-    from textattn.runs.linear import _folds
+    from textattn.runs.linear_search import folds_of
 
     data = write(tmp_path, "labels")
     rows = [json.loads(line) | {"by": i % 23} for i, line in enumerate(data.read_text().splitlines())]
     data.write_text("\n".join(map(json.dumps, rows)))
     found = prepared(data, "data.group=by", linear="first")
-    folds = _folds(found, np.arange(len(found.corpus.train)))
+    folds = folds_of(found, np.arange(len(found.corpus.train)))
     groups = found.corpus.train.info.groups
     assert sorted(np.concatenate(folds).tolist()) == list(range(len(found.corpus.train)))
     seen = [set(groups[fold].tolist()) for fold in folds]

@@ -76,9 +76,10 @@ class Features:
     The features are like a TF-IDF vector of length 1, but linear in the occurrences of n-grams, so that the model can
     add up one weight for each occurrence, and every token has its exact share of an answer:
 
-        x_j = count_j * sqrt(idf_j) / sqrt(sum of idf over all occurrences)
+        x_j = count_j * idf_j^p / sqrt(sum of idf^(2p) over all occurrences)
 
-    Where no n-gram occurs twice, the vector has length 1. The root of idf did better than idf, see docs/results.md.
+    Where no n-gram occurs twice, the vector has length 1. Which power p is best depends on the texts, see
+    docs/results.md.
     """
 
     space: NgramSpace
@@ -86,6 +87,8 @@ class Features:
     """(features,) the buckets, in ascending order."""
     idf: NDArray[np.float64]
     """(features,) 1 + log((1 + texts) / (1 + texts with the n-gram)), as in scikit-learn."""
+    power: float = 0.5
+    """p"""
 
     @classmethod
     def of(cls, space: NgramSpace, counts: csr_matrix) -> Features:
@@ -100,10 +103,15 @@ class Features:
         kept = np.flatnonzero(texts >= (1 if rows < FEW else 2))
         return cls(space, kept, 1 + np.log((1 + rows) / (1 + texts[kept])))
 
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """(features,) idf^p, at least 1."""
+        return np.asarray(self.idf**self.power)
+
     def matrix(self, counts: csr_matrix) -> csr_matrix:
         """(rows, buckets) counts -> (rows, features)."""
         from scipy.sparse import csr_matrix, diags
 
-        chosen = counts[:, self.kept]
-        squares = chosen @ self.idf
-        return csr_matrix(diags(1 / np.sqrt(np.where(squares > 0, squares, 1.0))) @ chosen @ diags(np.sqrt(self.idf)))
+        chosen, factors = counts[:, self.kept], self.factors
+        squares = chosen @ factors**2
+        return csr_matrix(diags(1 / np.sqrt(np.where(squares > 0, squares, 1.0))) @ chosen @ diags(factors))
