@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from textattn.config.model_section import TokenizerConfig, VectorsConfig
 from textattn.data.read import DataConfig, read_corpus
@@ -75,13 +77,14 @@ def test_words_that_hold_spaces_or_strange_line_breaks_are_passed_over(tmp_path:
 @pytest.mark.parametrize(
     ("lines", "message", "hint"),
     [
-        (
-            ["bad 1 2", "good 1 2 3"],
-            "2: 3 numbers after the word, but model.embedding_dim is 2",
-            "model.embedding_dim=3",
-        ),
-        (["good 1"], "1: 1 numbers after the word, but model.embedding_dim is 2", "model.embedding_dim=1"),
+        (["bad 1 2", "good 1 2 3"], "2: 3 numbers after the word, but other lines have 2", None),
+        (["good 1"], "1: 1 number after the word, but model.embedding_dim is 2", "model.embedding_dim=1"),
         (["9 3", "good 1 2 3"], "2: 3 numbers after the word, but model.embedding_dim is 2", "model.embedding_dim=3"),
+        (
+            ["9 2", "bad 1 2", "good 1 2 3"],
+            "3: 3 numbers after the word, but line 1, the header, says 2",
+            "copy or download the file again",
+        ),
         (["bad 1 2", "", "good 1 x"], "3: expected a word and 2 numbers", None),
         (["good 1 nan"], "1: a number is not finite", None),
         (["good 1 1e99"], "1: a number is not finite", None),
@@ -101,8 +104,12 @@ def test_files_that_are_no_use(tmp_path: Path) -> None:
         return caught.value.message.replace(str(file), "FILE")
 
     assert message(tmp_path / "x.txt") == "FILE: model.vectors.path: no such file"
-    assert message(write(tmp_path / "x.txt")) == "FILE: contains no word of the vocabulary"
-    assert message(write(tmp_path / "x.txt", "bad 1 2")) == "FILE: contains no word of the vocabulary"
+    for name in ("x.txt", "x.txt.gz"):
+        assert message(write(tmp_path / name)) == "FILE: model.vectors.path: an empty file"
+    for lines in (["", " "], ["good,1,2", "bad,3,4"]):
+        assert message(write(tmp_path / "x.txt", *lines)) == (
+            "FILE:1: model.vectors.path: expected a word and its numbers in each line, with spaces or tabs between them"
+        )
     (tmp_path / "empty").mkdir()
     assert message(tmp_path / "empty").startswith("FILE: model.vectors.path: a folder without vectors: expected vocab/")
     (tmp_path / "y.bin").write_bytes(b"3 2\n\xff\xfe\x00")
@@ -110,6 +117,83 @@ def test_files_that_are_no_use(tmp_path: Path) -> None:
     whole = gzip.compress(b"good 1 2\n" * 1000)
     (tmp_path / "y.gz").write_bytes(whole[:-20])
     assert message(tmp_path / "y.gz").startswith("FILE: model.vectors.path: cannot be read (")
+
+
+@pytest.mark.parametrize("with_header", [False, True])
+@given(
+    words=st.lists(st.text("abdo", min_size=1, max_size=3), min_size=1, max_size=30, unique=True),
+    numbers=st.lists(st.integers(-9, 9), min_size=1, max_size=3),
+)
+def test_the_separator_may_be_a_tab(
+    with_header: bool, words: list[str], numbers: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tokenizer, folder = word_tokenizer("good bad a b ab do"), tmp_path_factory.mktemp("tabs")
+    rows = [[word, *map(str, numbers)] for word in [*words, "good"]]
+    separators = {"tabs": ("\t", "\t"), "one tab": ("\t", " "), "spaces": (" ", " "), "tabs last": (" ", "\t")}
+    found = {}
+    for name, (after_word, between) in separators.items():
+        lines = [f"{word}{after_word}{between.join(row)}" for word, *row in rows]
+        if name != "spaces" and after_word == "\t":
+            lines.append(f"good film\t{between.join(map(str, numbers))}")
+        header = [f"{len(lines)}{after_word}{len(numbers)}"] if with_header else []
+        file = write(folder / f"{name}.txt", *header, *lines)
+        try:
+            found[name] = by_word(read_vectors(file, tokenizer), tokenizer)
+        except InputError as error:
+            found[name] = error.message.partition(": ")[2]
+    assert all(one == found["spaces"] for one in found.values()), found
+    if any(numbers):
+        assert found["spaces"]["good"] == numbers
+
+
+def test_a_file_without_words_of_the_texts_says_what_both_have(tmp_path: Path) -> None:
+    file, tokenizer = tmp_path / "x.txt", word_tokenizer("film film good")
+
+    def message(*lines: str) -> str:
+        with pytest.raises(InputError) as caught:
+            read_vectors(write(file, *lines), tokenizer)
+        return caught.value.message.removeprefix(f"{file}: contains no word of the vocabulary; it has ")
+
+    assert message("schlecht 1 2") == "1 word (schlecht), the vocabulary 2 words (film, good)"
+    many = [f"w{i} 1 2" for i in range(3000)]
+    assert message(*many) == "3,000 words (w0, w1, w2, w3, w4, …), the vocabulary 2 words (film, good)"
+    assert message(f"{'w' * 50} 1 2") == f"1 word ({'w' * 29}…), the vocabulary 2 words (film, good)"
+
+
+@pytest.mark.parametrize("others", [[], ["schlecht 1 2"]])
+def test_vectors_of_zeros_are_told_from_missing_words(tmp_path: Path, others: list[str]) -> None:
+    file = write(tmp_path / "x.txt", *others, "good 0 0", "film 0 0")
+    with pytest.raises(InputError) as caught:
+        read_vectors(file, word_tokenizer("good film bad"))
+    assert caught.value.message == f"{file}: the vectors of all words that it shares with the vocabulary are zero"
+
+
+@given(
+    announced=st.integers(1, 40),
+    sizes=st.lists(st.integers(1, 3).map(lambda n: 10 * n), min_size=1, max_size=4),
+    asked=st.none() | st.integers(1, 40),
+)
+def test_a_header_that_the_rows_contradict_is_named_with_a_hint_that_works(
+    announced: int, sizes: list[int], asked: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    words = ["good", "bad", "film", "plot"][: len(sizes)]
+    rows = [f"{word}{' 1' * size}" for word, size in zip(words, sizes, strict=True)]
+    file = write(tmp_path_factory.mktemp("header") / "x.txt", f"{len(sizes)} {announced}", *rows)
+    tokenizer, wanted = word_tokenizer("good bad film plot"), announced if asked is None else asked
+    wrong = next(((line, size) for line, size in enumerate(sizes, 2) if size != wanted), None)
+    if wrong is None:
+        read_vectors(file, tokenizer, asked)
+        return
+    with pytest.raises(InputError) as caught:
+        read_vectors(file, tokenizer, asked)
+    line, size = wrong
+    because = f"model.embedding_dim is {asked}" if size == announced else f"line 1, the header, says {announced}"
+    assert caught.value.message == f"{file}:{line}: {size} numbers after the word, but {because}"
+    hint = caught.value.hint or ""
+    if hint.startswith("model.embedding_dim=") and len(set(sizes)) == 1:
+        read_vectors(file, tokenizer, int(hint.partition("=")[2]))
+    elif len(set(sizes)) == 1:
+        raise AssertionError(hint)
 
 
 def test_glove_vectors_know_which_words_are_alike(shared: Path) -> None:

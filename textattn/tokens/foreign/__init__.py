@@ -44,6 +44,8 @@ def open_vectors(path: Path) -> Foreign:
         return _open_folder(path, files)
     with Stream(path) as stream:
         head = stream.read(HEAD)
+    if not head:
+        raise InputError("an empty file", "copy or download the file again", setting=SETTING, place=str(path))
     if head.startswith(PICKLES):
         raise pickled(path, "gensim's `save` or torch")
     if head.startswith(NUMPY):
@@ -74,7 +76,7 @@ def read_vectors(path: Path, tokenizer: TextTokenizer, embedding_dim: int | None
         embedding_dim: the size that the vectors must have; None: whatever they have.
 
     Raises:
-        InputError: the file cannot be read, contains no word of the vocabulary, or has vectors of another size.
+        InputError: the file cannot be read, has no vector of a word of the vocabulary, or vectors of another size.
     """
     return fill_vectors(open_vectors(path), tokenizer, embedding_dim)
 
@@ -88,7 +90,7 @@ def fill_vectors(foreign: Foreign, tokenizer: TextTokenizer, embedding_dim: int 
     rows = Rows(tokenizer, dim)
     foreign.fill(rows)
     if not rows.found.any():
-        raise InputError("contains no word of the vocabulary", place=str(foreign.path))
+        raise InputError(rows.nothing_found(), place=str(foreign.path))
     return WordVectors(rows.matrix, rows.found)
 
 

@@ -51,6 +51,7 @@ class FastTextVectors(Foreign):
                 if row is not None:
                     taken.put(row, word, one, stream.place)
                     known[row] = word, number
+            rows.num_others, rows.others = taken.num_others, taken.others
             wanted = {row: self._rows_of(word, number) for row, (word, number) in known.items()}
             wanted |= {row: self._rows_of(word, None) for word, row in taken.missing().items()}
             sums = self._sums(stream, wanted, has_rows, rows)

@@ -15,6 +15,8 @@ from textattn.tokens.tokenizer import TextTokenizer
 
 # No published word vectors have more. A header that says so is damaged, or asks for memory.
 MOST_DIMENSIONS = 8192
+# Where a file has no word of the vocabulary, as many words of both are named, each with at most so many characters.
+SHOWN, LONGEST_SHOWN = 5, 30
 
 
 class Rows:
@@ -31,6 +33,11 @@ class Rows:
         self.found = np.zeros(tokenizer.vocab_size, bool)
         """(vocab_size,)"""
         self._exact = np.zeros(tokenizer.vocab_size, bool)
+        self.num_others = 0
+        """How many words of the file are not in the vocabulary."""
+        self.others: list[str] = []
+        """The first of these."""
+        self._filled = False
 
     def wanted(self, word: str) -> int | None:
         """The row of a word of the file, looked up as it is, then in lower case; None if it has none, or a better
@@ -40,7 +47,12 @@ class Rows:
         if row is not None:
             return row
         row = self.vocabulary.get(word.lower())
-        return None if row is None or self._exact[row] else row
+        if row is None:
+            self.num_others += 1
+            if self.num_others <= SHOWN:
+                self.others.append(word)
+            return None
+        return None if self._exact[row] else row
 
     def put(self, row: int, word: str, vector: NDArray[np.floating[Any]], place: str) -> None:
         """Fill a row that is `wanted`. A vector of zeros says nothing and is left out.
@@ -50,6 +62,7 @@ class Rows:
         """
         if not np.isfinite(vector).all():
             raise InputError("a number is not finite", place=place)
+        self._filled = True
         self.matrix[row] = vector
         self.found[row] = vector.any()
         self._exact[row] = word in self.vocabulary
@@ -59,6 +72,23 @@ class Rows:
         special = (self.tokenizer.pad_id, self.tokenizer.unk_id)
         words = ((word, row) for word, row in self.vocabulary.items() if row not in special)
         return {word: row for word, row in words if not self.found[row]}
+
+    def nothing_found(self) -> str:
+        """Why no word has a vector."""
+        if self._filled:
+            return "the vectors of all words that it shares with the vocabulary are zero"
+        found = "contains no word of the vocabulary"
+        if self.num_others:
+            own = [word for word, _ in sorted(self.missing().items(), key=lambda item: item[1])]
+            found += f"; it has {_listed(self.others, self.num_others)}, the vocabulary {_listed(own, len(own))}"
+        return found
+
+
+def _listed(words: list[str], number: int) -> str:
+    """3,000 words (der, die, das, …)"""
+    first = [word if len(word) <= LONGEST_SHOWN else f"{word[: LONGEST_SHOWN - 1]}…" for word in words[:SHOWN]]
+    more = ["…"] if number > SHOWN else []
+    return f"{number:,} word{'s' * (number != 1)}" + (f" ({', '.join([*first, *more])})" if first else "")
 
 
 class Foreign(ABC):
