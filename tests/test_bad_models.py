@@ -199,8 +199,8 @@ COMMANDS = [
     ask("words: no such method", f"words {OURS} --method atention", 2, f"unknown method 'atention'; {METHODS}",
         "--method attention"),
     ask("compare: one run", "compare runs/earlier", 2, "compare needs two or more runs", "textattn compare RUN RUN"),
-    of("compare: no predictions", model(), "runs/earlier: no predictions of the test split",
-       "train it with output.prediction_splits=[test]", "compare runs/earlier runs/bad"),
+    of("compare: no predictions", model(), "runs/earlier: the run measured no test split; splits that it measured: "
+       "validation", "--split validation", "compare runs/earlier runs/bad"),
     of("compare: other texts", with_predictions(lambda table: table.slice(1)),
        "runs/bad: the validation split is not that of runs/earlier: its texts are different",
        "textattn evaluate --model runs/bad DATA measures it on any data",

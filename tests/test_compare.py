@@ -244,13 +244,60 @@ def test_runs_of_other_data_are_refused(change: str, message: str, tmp_path: Pat
     assert f"{b}: the test split is not that of {a}: {message}" in done.err
 
 
+FOLDS = ["training.cross_validation=2", "data.validation_fraction=0.0"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "message", "hint"),
+    [
+        (FOLDS, "test", "test split, because the data have none", "train it with data.test_fraction=0.2"),
+        ([*FOLDS, "data.test_split=null"], "test", "test split, because the data have none", None),
+        ([*FOLDS, "output.prediction_splits=[train]"], "train", "train split", None),
+        (
+            ["data.test_fraction=0.0"],
+            "test",
+            "test split; splits that it measured: validation",
+            "train it with output.prediction_splits=[validation], and compare with --split validation",
+        ),
+        (
+            ["data.test_fraction=0.0", "output.prediction_splits=[validation]"],
+            "test",
+            "test split; splits that it measured: validation",
+            "--split validation",
+        ),
+        ([], "dev", "dev split; splits that it measured: validation, test", "--split test"),
+    ],
+)
+def test_a_split_that_the_data_lack_is_told_from_predictions_that_were_not_written(
+    settings: list[str], asked: str, message: str, hint: str | None, tmp_path: Path
+) -> None:
+    data, small = tmp_path / "texts.csv", ["output.audit_examples=0", "output.plots=false", "training.epochs=1"]
+    data.write_text("text,label\n" + "".join(f"{['no', 'yes'][row % 2]} word{row},{row % 2}\n" for row in range(80)))
+
+    def compared(name: str, settings: list[str], split: str) -> Any:
+        runs = [tmp_path / f"{name} {ngrams}" for ngrams in (1, 2)]
+        for ngrams, run in enumerate(runs, 1):
+            done = cli("train", data, "--linear-only", *small, *settings, f"output.dir={run}", f"model.ngrams={ngrams}")
+            assert done.code == 0, done.err
+        return cli("compare", *runs, "--split", split)
+
+    done = compared("run", settings, asked)
+    assert done.code == 3
+    said = f"{tmp_path / 'run 1'}: the run measured no {message}"
+    assert done.err == f"Error: {said}\n" + (f"Hint: {hint}\n" if hint else "")
+    if hint is not None:
+        more = [word.rstrip(",") for word in hint.split() if "=" in word]
+        split = hint.partition("--split ")[2] or asked
+        assert compared("as the hint says", [*settings, *more], split).code == 0
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     truth = np.arange(40) % 2
     a = write_run(tmp_path / "a", truth, answers(truth, 0.8, 1), LABELS)
     done = cli("compare", a)
     assert done.code == 2
     assert "needs two or more runs" in done.err
-    with pytest.raises(InputError, match="no predictions of the validation split"):
+    with pytest.raises(InputError, match="measured no validation split; splits that it measured: test"):
         compare_runs([a, a], "validation")
     (a / "predictions" / "test.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match="damaged"):

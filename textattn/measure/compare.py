@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from textattn.config import config_from_mapping, flat_settings
 from textattn.config.yaml12 import parse_yaml
-from textattn.errors import ConfigError, InputError, shell_command
+from textattn.errors import ConfigError, Hint, InputError, Option, shell_command
 from textattn.measure.compare_numbers import compare_number_pair
 from textattn.measure.metrics import BOOTSTRAP_SAMPLES, GREATER_IS_BETTER, headline_value
 from textattn.measure.multiple_tests import LEVEL, holm
 from textattn.storage.run_dir import RunDir
 
 SCORE = "score:"
+# The splits that a run measures, if its data have them.
+MEASURED = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,7 @@ def load_predictions(run: Path, split: str) -> Predictions:
     path = RunDir(run).predictions(split)
     metrics = RunDir(run).metrics()
     if not path.is_file() or split not in metrics:
-        raise InputError(
-            f"no predictions of the {split} split",
-            f"train it with output.prediction_splits=[{split}]",
-            place=str(run),
-        )
+        raise _not_written(run, split, metrics)
     try:
         table = pq.read_table(path)
         labels = [name.removeprefix(SCORE) for name in table.column_names if name.startswith(SCORE)]
@@ -137,6 +135,25 @@ def load_predictions(run: Path, split: str) -> Predictions:
         return Predictions(run, table["text"], labels, truth, decided, scores, metrics[split], places)
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"damaged ({error})", place=str(path)) from None
+
+
+def _not_written(run: Path, split: str, metrics: Mapping[str, Any]) -> InputError:
+    """The error for a run without predictions of a split: its data may not have the split at all."""
+    if split in metrics:
+        hint: Hint = f"train it with output.prediction_splits=[{split}]"
+        return InputError(f"no predictions of the {split} split", hint, place=str(run))
+    measured = [name for name in MEASURED if name in metrics]
+    written = [name for name in measured if RunDir(run).predictions(name).is_file()]
+    problem, hint = f"the run measured no {split} split", None
+    if measured:
+        problem += f"; splits that it measured: {', '.join(measured)}"
+        option = Option("split", (written or measured)[-1])
+        again = f"train it with output.prediction_splits=[{measured[-1]}], and compare with "
+        hint = option if written else [again, option]
+    elif split == "test":
+        problem += ", because the data have none"
+        hint = "train it with data.test_fraction=0.2" if _settings(run).get("data.test_split") is not None else None
+    return InputError(problem, hint, place=str(run))
 
 
 def _ids(names: pa.ChunkedArray, labels: list[str]) -> NDArray[Any]:
