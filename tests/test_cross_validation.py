@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -267,6 +268,32 @@ def test_the_command_line_tells_of_it_and_check_counts_its_time(tmp_path: Path) 
     assert checked.code == 0, checked.err
     seconds = json.loads(checked.out)["forecast"]["seconds_by_stage"]
     assert seconds["cross_validation"] > 0
+
+
+@pytest.mark.parametrize("per_epoch", [3, 7])
+def test_epochs_are_shown_with_two_decimals_and_kept_with_all(
+    per_epoch: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write(tmp_path / "texts.jsonl", 60)
+    small = ["model.embedding_dim=8", "model.hidden_size=8", "training.epochs=2", "recipe=plain"]
+    small += [f"training.evaluations_per_epoch={per_epoch}", "training.batch_size=2", "output.audit_examples=0"]
+    folds = ["training.cross_validation=2", "data.validation_fraction=0.0"]
+    shown = []
+    for name, more in (("validated", []), ("folds", folds)):
+        done = cli("train", data, *small, *more, f"output.dir={tmp_path / name}")
+        assert done.code == 0, done.err
+        shown += [done.err, (tmp_path / name / "README.md").read_text()]
+    with caplog.at_level("INFO", logger="textattn"):
+        textattn.train(str(data), [*small, f"output.dir={tmp_path / 'python'}"])
+    shown += [record.getMessage() for record in caplog.records]
+    pattern = r"\bepoch ([\d.e-]+)(?=:? )|after ([\d.e-]+) of 2 epochs"
+    epochs = [one or other for text in shown for one, other in re.findall(pattern, text)]
+    # The folds, and the model of all rows as far as it trains.
+    assert len(epochs) > 2 * 2 * per_epoch
+    assert all(re.fullmatch(r"\d+(\.\d{1,2})?", epoch) for epoch in epochs), epochs
+    history = of(tmp_path / "validated", "trainer_state.json")["log_history"]
+    kept = [entry["epoch"] for entry in history if "epoch" in entry]
+    assert any(epoch != round(epoch, 2) for epoch in kept), kept
 
 
 def test_an_interruption_among_the_folds_leaves_nothing(tmp_path: Path) -> None:

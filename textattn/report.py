@@ -40,6 +40,11 @@ class Evaluation:
     seconds: float
 
 
+def short_epoch(value: float) -> str:
+    """A number of epochs with two decimals at most, as people read it: `3`, `0.67`."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
 def logger() -> logging.Logger:
     """Where a library call says what the command line would print; silent until the program sets up its logging."""
     found = logging.getLogger("textattn")
@@ -91,7 +96,7 @@ class LoggedReport(Report):
 
     def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
         """See `Report`."""
-        where = f"epoch {evaluation.epoch:g}: train loss {evaluation.train_loss:.4f}"
+        where = f"epoch {short_epoch(evaluation.epoch)}: train loss {evaluation.train_loss:.4f}"
         logger().info(f"{where}, {metric} {evaluation.metric:.4f}{' (best)' if evaluation.is_best else ''}")
 
     def finished(self, run: Path, metrics: dict[str, Any]) -> None:

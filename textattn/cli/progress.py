@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from textattn.cli.console import error_console, is_live, note, shown
 from textattn.inference.visible import one_line, short_number, visible
-from textattn.report import Report
+from textattn.report import Report, short_epoch
 
 if TYPE_CHECKING:
     from textattn.report import Evaluation, Step
@@ -80,12 +80,12 @@ class ConsoleReport(Report):
             rate = step.num_tokens / step.seconds
             left = step.seconds / step.global_step * (step.total_steps - step.global_step)
             self._print(
-                f"step {step.global_step}/{step.total_steps}  epoch {step.epoch:.2f}  loss {step.loss:.4f}  "
+                f"step {step.global_step}/{step.total_steps}  epoch {short_epoch(step.epoch)}  loss {step.loss:.4f}  "
                 f"{rate:,.0f} tokens/s  {left:.0f} s left"
             )
 
     def evaluated(self, evaluation: Evaluation, metric: str, step: Step | None) -> None:
-        line = f"epoch {evaluation.epoch:g}  loss {evaluation.train_loss:.4f}"
+        line = f"epoch {short_epoch(evaluation.epoch)}  loss {evaluation.train_loss:.4f}"
         if evaluation.metric == evaluation.metric:
             line += f"  validation {metric} {evaluation.metric:.4f}{'  (best)' if evaluation.is_best else ''}"
         if step is not None:

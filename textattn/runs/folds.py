@@ -23,7 +23,7 @@ from textattn.errors import ConfigError
 from textattn.inference.session import Floats, run_in_batches
 from textattn.inference.torch_session import TorchSession
 from textattn.measure.metrics import GREATER_IS_BETTER
-from textattn.report import Evaluation, Report
+from textattn.report import Evaluation, Report, short_epoch
 from textattn.runs.linear import fit_again
 from textattn.runs.setup import Setup
 from textattn.storage.records import Folds
@@ -168,7 +168,7 @@ def _measure(
     if data.config.model.linear == "only":
         found = f"cross-validation: {metric} {values[best]:.4f}"
     elif best:
-        found += f"after {best / per_epoch:g} of {training.epochs} epochs; training will stop after as many"
+        found += f"after {short_epoch(best / per_epoch)} of {training.epochs} epochs; training will stop after as many"
     else:
         found += "of the linear model alone, so there will be no network"
     report.note(found)

@@ -14,6 +14,7 @@ import yaml
 from textattn.config import Config
 from textattn.inference.visible import one_line, visible
 from textattn.measure.plots import CONFUSION, LABELS, NUMBERS, RELIABILITY, TRAINING
+from textattn.report import short_epoch
 from textattn.runs.baseline import in_words
 from textattn.storage.model_files import SavedConfig
 from textattn.storage.records import DatasetRecord, Environment, StartRecord
@@ -243,8 +244,8 @@ def _share(interval: dict[str, Any] | None) -> str:
 def _cross_validated(folds: dict[str, Any], epochs: int) -> str:
     metric, interval = folds["headline"], folds["interval_95"]
     stopped = (
-        f"Training stopped after {folds['epoch']:g} of {epochs} epochs, because the predictions of cross-validation "
-        "were best there"
+        f"Training stopped after {short_epoch(folds['epoch'])} of {epochs} epochs, because the predictions of "
+        "cross-validation were best there"
     )
     if not folds["epoch"]:
         stopped = "The model is the linear model alone, and this is how good the predictions of cross-validation were"
