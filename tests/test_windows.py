@@ -275,6 +275,73 @@ def test_wrong_sizes_are_named(tmp_path: Path) -> None:
         assert done.code == 2 and problem in done.err, done.err
 
 
+WITHOUT = "is for windows, but model.document=whole reads a text as a whole"
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "setting", "hint"),
+    [
+        (["model.window_size=32"], "window_size", "model.document=windows"),
+        (["model.window_context=4"], "window_context", "model.document=windows"),
+        (["model.window_size=32", "model.window_context=4"], "window_size", "model.document=windows"),
+        (["model.window_size=32", "recipe=auto"], "window_size", "model.document=windows"),
+        (["model.window_size=32", "model.attention=max"], "window_size", "model.window_size=64"),
+        (["model.window_size=32", "model.attention=mlp"], "window_size", "model.window_size=64"),
+        (
+            ["model.document=whole", "model.window_size=32", "model.window_context=4"],
+            "window_size",
+            "model.window_size=64 model.window_context=0",
+        ),
+    ],
+)
+def test_windows_that_a_whole_text_does_not_have_are_refused_with_a_hint_that_works(
+    given_settings: list[str], setting: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "d.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 10)
+    command = ["train", tmp_path / "d.csv", "--dry-run", "recipe=plain", *given_settings]
+    done = cli(*command)
+    assert (done.code, done.out) == (2, "")
+    assert f"Error: model.{setting}: {WITHOUT}\nHint: {hint}\n" in done.err
+    repaired = cli(*command, *hint.split())
+    assert repaired.code == 0, repaired.err
+
+
+@pytest.mark.parametrize("given_settings", [["model.window_size=64"], ["model.window_size=32", "model.linear=only"]])
+def test_windows_of_a_whole_text_are_no_matter_where_nothing_was_asked_for(
+    given_settings: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "d.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 10)
+    small = ["recipe=plain", "training.epochs=1", "output.audit_examples=0", f"output.dir={tmp_path / 'run'}"]
+    done = cli("train", tmp_path / "d.csv", *small, *given_settings)
+    assert done.code == 0, done.err
+    again = cli("train", tmp_path / "run/training_config.yaml", f"output.dir={tmp_path / 'again'}")
+    assert again.code == 0, again.err
+    assert snapshot(tmp_path / "run")["config.json"] == snapshot(tmp_path / "again")["config.json"]
+
+
+def test_a_run_that_holds_windows_it_does_not_use_is_still_read(tmp_path: Path) -> None:
+    """Earlier versions wrote such configs, and passed over the windows."""
+    (tmp_path / "d.csv").write_text("text,label\n" + "a b,x\nc d,y\n" * 10)
+    (tmp_path / "more.csv").write_text("text,label\n" + "a e,x\nc f,y\n" * 10)
+    run = tmp_path / "run"
+    quick = ["training.epochs=1", "output.audit_examples=0"]
+    done = cli("train", tmp_path / "d.csv", "recipe=plain", *quick, f"output.dir={run}")
+    assert done.code == 0, done.err
+    config = run / "training_config.yaml"
+    config.write_text(config.read_text().replace("window_size: 64", "window_size: 32"))
+    for command in (
+        ["evaluate", "--model", run, "--split", "validation"],
+        ["report", run, "-o", tmp_path / "page.html"],
+        ["train", config, "--resume", f"output.dir={run}"],
+        ["train", tmp_path / "more.csv", "--from", run, *quick, f"output.dir={tmp_path / 'more'}"],
+    ):
+        done = cli(*command)
+        assert done.code == 0, (command, done.err)
+    done = cli("train", tmp_path / "more.csv", "--from", run, *quick, "model.window_size=32")
+    assert (done.code, WITHOUT in done.err) == (2, True), done.err
+    assert done.err.endswith("Hint: model.window_size=64\n")
+
+
 @pytest.mark.parametrize("value", ["x", -1, 1, True, 2.5, None, 10**12])
 @pytest.mark.parametrize("runtime", ["torch", "onnx"])
 def test_a_damaged_size_is_refused(value: Any, runtime: str, needle_run: Path, tmp_path: Path) -> None:

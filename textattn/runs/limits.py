@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from textattn.config.model_section import ModelConfig
 from textattn.errors import ConfigError
 from textattn.model.attention import attention_class
 from textattn.model.passages import LARGEST_WINDOW
 from textattn.runs.linear import is_fitted
+from textattn.runs.recipe import can_read_windows
 from textattn.runs.training_data import TrainingData
 
 # Bytes. No ONNX file is larger than two gigabytes.
@@ -24,6 +26,7 @@ def check_limits(data: TrainingData) -> None:
     _check_ngrams(data)
     _check_linear(data)
     if data.config.model.linear != "only":
+        _check_windows(data)
         _check_attention(data)
 
 
@@ -80,6 +83,26 @@ def _check_linear(data: TrainingData) -> None:
             "train on the old and the new rows together, without --from",
             setting="start.model",
         )
+
+
+def _check_windows(data: TrainingData) -> None:
+    """Here and not in the schema, because a recipe may choose windows, and the config of a run has every setting."""
+    m = data.config.model
+    given = [key for key in ("window_size", "window_context") if getattr(m, key) != _default(key)]
+    if m.document == "windows" or not given:
+        return
+    without = " ".join(f"model.{key}={_default(key)}" for key in given)
+    raise ConfigError(
+        "is for windows, but model.document=whole reads a text as a whole",
+        "model.document=windows" if can_read_windows(data.config) else without,
+        setting=f"model.{given[0]}",
+    )
+
+
+def _default(key: str) -> int:
+    """The default of a setting of the model that is a number."""
+    default: int = ModelConfig.model_fields[key].default
+    return default
 
 
 def _check_attention(data: TrainingData) -> None:

@@ -128,12 +128,13 @@ def _kind(config: Config, facts: Facts) -> tuple[Recipe, str]:
         return "formulas", f"{facts.formulas:.0%} of the texts are chemical formulas"
     if given == "char" or (given is None and facts.without_spaces >= 0.5):
         return "characters", f"{facts.without_spaces:.0%} of the letters belong to scripts without spaces"
-    if facts.left_out >= MOST_LEFT_OUT and _can_read_windows(config):
+    if facts.left_out >= MOST_LEFT_OUT and can_read_windows(config):
         return "documents", f"{facts.left_out:.0%} of the words come after the first {TOKENS_OF_LONG} of their text"
     return ("long" if facts.words >= LONG else "short"), f"the median text has {facts.words:.0f} words"
 
 
-def _can_read_windows(config: Config) -> bool:
+def can_read_windows(config: Config) -> bool:
+    """Whether a recipe may choose windows: they are not chosen against, and the attention can weigh them."""
     if "document" in config.model.model_fields_set:
         return config.model.document == "windows"
     attention = attention_class(config.model.attention)
