@@ -486,5 +486,24 @@ def test_every_kind_of_task(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_forecast_of_a_linear_model(tmp_path: Path) -> None:
-    done = cli("train", write(tmp_path, "labels"), "--linear-only", "--dry-run", *SMALL)
-    assert done.code == 0, done.err
+    data = write(tmp_path, "labels")
+    dry = cli("train", data, "--linear-only", "--dry-run", "--json", *SMALL)
+    assert dry.code == 0, dry.err
+    for words in (["--linear-only"], ["model.linear=only"]):
+        checked = cli("check", data, *words, "--json", *SMALL)
+        assert checked.code == 0, checked.err
+        same, other = json.loads(checked.out), json.loads(dry.out)
+        assert same.keys() == other.keys()
+        assert same["num_parameters"] == other["num_parameters"]
+        assert same["forecast"]["seconds_by_stage"].keys() == other["forecast"]["seconds_by_stage"].keys()
+    network = json.loads(cli("check", data, "--json", *SMALL).out)
+    assert network["num_parameters"] > same["num_parameters"]
+
+
+@pytest.mark.parametrize("command", [["check"], ["train"], ["train", "--dry-run"]])
+def test_what_is_refused_is_called_as_it_was_given(command: list[str], tmp_path: Path) -> None:
+    data = write(tmp_path, "labels")
+    for words, name in ((["--linear-only"], "--linear-only"), (["model.linear=only"], "model.linear")):
+        done = cli(*command, data, *words, "model.ngrams=0", *SMALL)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.endswith(f"Error: {name}: only needs n-grams\nHint: model.ngrams=2\n"), done.err

@@ -130,6 +130,14 @@ def test_going_on_with_a_new_label(linear: str, tmp_path: Path) -> None:
     assert "adds nothing" not in done.err
     assert cli("compare", tmp_path / "old", tmp_path / "new").code == 0
     assert cli("train", *settings, "--dry-run").code == 0
+    for more in ([], ["--dry-run"]):
+        done = cli("train", *settings, *more, "--linear-only")
+        if linear == "only":
+            assert done.code == 0, done.err
+            continue
+        said = f"--linear-only: {tmp_path / 'old'} has first, and training goes on with the same model"
+        assert done.code == 2 and said in done.err, done.err
+        assert "model.linear" not in done.err
 
 
 @pytest.mark.parametrize("how", ["gone", "not replayed"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textattn.cli.console import note, out, out_json, table
-from textattn.cli.options import ConfigName, Json, Overrides, Quiet
+from textattn.cli.options import ConfigName, Json, LinearOnly, Overrides, Quiet, naming_linear_only, with_linear_only
 from textattn.errors import Option
 from textattn.inference.visible import short_number
 from textattn.storage.files import check_new, write_bytes, writing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES, CHARACTERS = 2, 100
 
 
-def check(
+def check(  # noqa: PLR0913 (every option of a command is a parameter)
     config: ConfigName,
     overrides: Overrides = None,
     deep: Annotated[
@@ -33,6 +33,7 @@ def check(
     forecast: Annotated[
         bool, typer.Option("--forecast/--no-forecast", help="Estimate the training time by timing parts of the run.")
     ] = True,
+    linear_only: LinearOnly = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write every row that was found to this csv file."),
@@ -55,8 +56,9 @@ def check(
     and --json give all of them.
 
     Pieces of the run are timed to say how long all of it will take here, and how much memory.
+    --linear-only checks what `train --linear-only` would do.
     """
-    resolved = load(config, overrides)
+    resolved = load(config, with_linear_only(overrides, linear_only))
     if output is not None:
         check_new(output, overwrite, Option("output"))
     note("Loading torch …")
@@ -65,7 +67,8 @@ def check(
     from textattn.training.memory import own_process
 
     own_process()
-    facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)
+    with naming_linear_only(linear_only):
+        facts = describe(resolved, ConsoleReport(), deep=deep, with_forecast=forecast)
     if output is not None:
         with writing(output, Option("output", "findings.csv")):
             write_bytes(output, _csv(facts))

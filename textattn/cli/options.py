@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,8 @@ from textattn.cli import completion
 from textattn.cli.console import set_quiet
 from textattn.errors import ConfigError, Option
 
+# What `--linear-only` sets.
+LINEAR = "model.linear"
 PICTURES = (".png", ".svg", ".pdf")
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.", callback=set_quiet)]
 Model = Annotated[
@@ -53,6 +58,9 @@ ConfigName = Annotated[
         autocompletion=completion.configs,
     ),
 ]
+LinearOnly = Annotated[
+    bool, typer.Option("--linear-only", help="Fit a linear model in seconds, without a network: model.linear=only.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with one object per line for several results.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps or auto.")]
 Runtime = Annotated[
@@ -61,6 +69,23 @@ Runtime = Annotated[
         "--runtime", metavar="NAME", help="onnx, int8 or torch; default: the first the model has.", show_default=False
     ),
 ]
+
+
+def with_linear_only(overrides: list[str] | None, linear_only: bool) -> list[str]:
+    """The overrides, with what `--linear-only` is short for if it is given."""
+    return [*(overrides or []), *([f"{LINEAR}=only"] if linear_only else [])]
+
+
+@contextlib.contextmanager
+def naming_linear_only(linear_only: bool) -> Iterator[None]:
+    """Errors name the option `--linear-only`, if it was given, and not the setting that nobody wrote."""
+    try:
+        yield
+    except ConfigError as error:
+        if linear_only:
+            option = Option("linear_only", flag=True)
+            error.problems = [replace(p, setting=option) if p.setting == LINEAR else p for p in error.problems]
+        raise
 
 
 def check_picture(plot: Path | None, example: str) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from textattn.cli.check import check, load
 from textattn.cli.console import note, out, out_json, table
-from textattn.cli.options import ConfigName, Json, Overrides, Quiet
+from textattn.cli.options import ConfigName, Json, LinearOnly, Overrides, Quiet, naming_linear_only, with_linear_only
 from textattn.errors import ConfigError, Elsewhere, TextattnError, shell_command
 from textattn.training.processes import local_rank_of_process, rank_of_process
 
@@ -39,9 +39,7 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
             "--seeds", min=1, metavar="N", help="Train N times: with the config's seed and the ones after it."
         ),
     ] = 1,
-    linear_only: Annotated[
-        bool, typer.Option("--linear-only", help="Fit a linear model in seconds, without a network: model.linear=only.")
-    ] = False,
+    linear_only: LinearOnly = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check everything without training.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -79,10 +77,9 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
         overrides = [*(overrides or []), f"start.model={start}"]
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run, --overwrite replaces it", "one of the two")
-    if linear_only:
-        overrides = [*(overrides or []), "model.linear=only"]
     if dry_run:
-        return check(config, overrides, json=json, quiet=quiet) if is_first else None
+        return check(config, overrides, linear_only=linear_only, json=json, quiet=quiet) if is_first else None
+    overrides = with_linear_only(overrides, linear_only)
     try:
         resolved = load(config, overrides)
     except TextattnError as error:
@@ -108,12 +105,13 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     }  # fmt: skip
     summary = None
     try:
-        if seeds > 1:
-            from textattn.runs.seeds import train_seeds
+        with naming_linear_only(linear_only):
+            if seeds > 1:
+                from textattn.runs.seeds import train_seeds
 
-            run, summary = train_seeds(resolved, seeds, **how)
-        else:
-            run = run_training(resolved, **how)
+                run, summary = train_seeds(resolved, seeds, **how)
+            else:
+                run = run_training(resolved, **how)
     except (KeyboardInterrupt, Terminated) as stop:
         hint = "the same command again, with --overwrite where output.dir is given"
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
@@ -125,7 +123,7 @@ def train(  # noqa: PLR0913 (every option of a command is a parameter)
     if resolved.start.model is not None:
         _note_comparison(resolved.start.model, run)
     elif summary is None and config != "-" and resolved.model.linear != "only":
-        _note_linear(config, overrides or [], run)
+        _note_linear(config, overrides, run)
     if summary is not None and json:
         out_json({"run": str(run)} | summary, indent=True)
     elif summary is not None:
