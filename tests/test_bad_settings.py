@@ -105,6 +105,9 @@ CONFIGS = [
            f"bad.yaml: no such file or shipped config; {SHIPPED}", "textattn configs ls"),
     Case("no permission", {"bad.yaml": locked}, "train bad.yaml", 2, "bad.yaml: Permission denied",
          within=permissions_count),
+    *(Case(f"an empty name: {command} {name!r}", {}, f"{command} {shlex.quote(name)}", 2,
+           "an empty name; expected a config, a data file or a folder of data", "textattn configs ls")
+      for command in ("train", "check", "tune") for name in ("", " ")),
     Case("missing", {}, "train min.yaml", 2, "min.yaml: no such file or shipped config; did you mean 'mine.yaml'?",
          "textattn configs ls"),
     Case("a shipped one misspelt", {}, "check qickstart", 2,

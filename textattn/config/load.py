@@ -157,6 +157,10 @@ def _read_source(source: str) -> tuple[str, str]:
     try:
         if source == "-":
             return sys.stdin.read(), origin
+        if not source.strip():
+            raise ConfigError(
+                "an empty name; expected a config, a data file or a folder of data", "textattn configs ls"
+            )
         if "\0" in source:
             raise ConfigError("a path must not contain the character NUL (\\0)", place=source.replace("\0", "\\0"))
         shipped = shipped_configs()
