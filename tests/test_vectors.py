@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_the_separator_may_be_a_tab(
     tokenizer, folder = word_tokenizer("good bad a b ab do"), tmp_path_factory.mktemp("tabs")
     rows = [[word, *map(str, numbers)] for word in [*words, "good"]]
     separators = {"tabs": ("\t", "\t"), "one tab": ("\t", " "), "spaces": (" ", " "), "tabs last": (" ", "\t")}
-    found = {}
+    found: dict[str, Any] = {}
     for name, (after_word, between) in separators.items():
         lines = [f"{word}{after_word}{between.join(row)}" for word, *row in rows]
         if name != "spaces" and after_word == "\t":
