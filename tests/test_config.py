@@ -89,7 +89,7 @@ def test_an_unknown_config_names_the_nearest(source: str, message: str, shipped:
 
 
 def test_a_folder_of_data_stands_for_a_config(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for file in ("reviews/train.csv", "imdb/train/pos/1.txt", "run/training_config.yaml", "run/predictions.csv"):
+    for file in ("reviews/train.csv", "imdb/train/pos/1.txt", "run/training_config.yaml"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text("text,label\na,b\n", encoding="utf-8")
     assert load_config("reviews").data.path == "reviews"

@@ -179,11 +179,14 @@ def test_several_evaluations_in_an_epoch_of_folds_of_other_sizes(tmp_path: Path)
 
 def test_a_validation_split_is_refused(tmp_path: Path) -> None:
     data = write(tmp_path / "texts.jsonl", 60)
-    done = cli("train", data, "training.cross_validation=5", "recipe=plain", f"output.dir={tmp_path / 'run'}")
+    # None is set aside where it is not asked for, as a dry run shows.
+    done = cli("check", data, "--no-forecast", "--json", "training.cross_validation=5", "recipe=plain")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["splits"].keys() == {"train"}
+    fraction = "data.validation_fraction=0.2"
+    done = cli("train", data, "training.cross_validation=5", fraction, "recipe=plain", f"output.dir={tmp_path / 'run'}")
     assert done.code == 2
-    assert (
-        "training.cross_validation: cross-validation replaces the validation split, but the data have one" in done.err
-    )
+    assert "training.cross_validation: cross-validation replaces the validation split, but there is one" in done.err
     assert "data.validation_fraction=0.0" in done.err
     assert not (tmp_path / "run").exists()
     for key in ("max_steps", "patience"):

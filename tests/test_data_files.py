@@ -21,11 +21,13 @@ from inprocess import run as cli
 
 from textattn.config import load_config
 from textattn.config.data_section import DataConfig
+from textattn.data import folders
 from textattn.data.files import open_file
 from textattn.data.formats import ReadOptions, _bounded, _bytes
 from textattn.data.read import Corpus, read_corpus
 from textattn.data.table import RowProblem
 from textattn.errors import InputError
+from textattn.storage.run_dir import TAG
 
 ROWS = [("so, good", "pos"), ("bad; worse", "neg"), ("café | naïve", "pos"), ("stale\tbread", "neg")]
 PLAIN = [(text.replace(",", "").replace(";", "").replace("|", "-").replace("\t", " "), label) for text, label in ROWS]
@@ -279,6 +281,33 @@ def test_a_folder_that_may_hold_its_rows_twice_is_refused() -> None:
     put("data/train.parquet", parquet)
     with pytest.raises(InputError, match=r"of several formats \(csv, parquet\), so they may hold the same rows"):
         read("data")
+
+
+def test_what_runs_have_written_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`textattn train .` puts the directory of its run into the folder that it reads."""
+    assert folders.RUN == TAG
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{'good' if i % 2 else 'bad'} soup {i},{i % 2}" for i in range(60)]
+    Path("train.csv").write_text("\n".join(["text,label", *lines]))
+    few = [
+        "recipe=plain",
+        "training.epochs=1",
+        "model.embedding_dim=4",
+        "model.hidden_size=4",
+        "tokenizer.min_frequency=1",
+    ]
+    for name in ("a", "b"):
+        done = cli("train", ".", *few, f"output.dir=runs/{name}", "-q")
+        assert done.code == 0, done.err
+    assert Path("runs/a/predictions").is_dir()
+    assert Path("runs/a/model.safetensors").read_bytes() == Path("runs/b/model.safetensors").read_bytes()
+    for folder in ("runs", "runs/a"):
+        done = cli("check", folder)
+        assert done.code == 2
+        assert f"Error: {folder}: a folder" in done.err
+    done = cli("check", "quickstart", "data.path=runs")
+    assert done.code == 3
+    assert "no data files in this folder" in done.err
 
 
 def test_a_folder_with_the_card_of_the_hub() -> None:

@@ -97,6 +97,18 @@ def test_another_file_of_that_name_is_used_with_a_warning(home: Path) -> None:
     assert "Warning: the validation split has changed since training" in done.err
 
 
+def test_a_folder_without_a_name_is_that_of_the_training(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.` is everywhere, but here are other data."""
+    monkeypatch.chdir(home / "data")
+    assert cli("train", ".", *FEW, "data.validation_split=null", "output.dir=../dot", "-q").code == 0
+    Path("../sub/train.csv").write_text(ROWS.replace("soup", "cake"))
+    there = ask(COMMANDS[0], "../dot")
+    monkeypatch.chdir("../sub")
+    here = ask(COMMANDS[0], "../dot")
+    assert (here.code, here.out) == (0, there.out)
+    assert NOTE in here.err
+
+
 def test_data_that_are_given_are_those_of_the_current_directory(home: Path) -> None:
     done = cli("evaluate", "data/train.csv", "-m", "../run")
     assert (done.code, done.err.splitlines()[-1].split(":")[0]) == (3, "Error")

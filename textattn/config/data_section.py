@@ -103,7 +103,8 @@ class DataConfig(Section):
     labels. These texts are then trained on like the others."""
     validation_fraction: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
     """Share of the training split to set aside for validation (seeded, stratified by label) if there is no validation
-    split. 0: no validation; the model of the last epoch is kept and is not calibrated."""
+    split. 0: no validation; the model of the last epoch is kept and is not calibrated. With
+    `training.cross_validation`, the default is 0."""
     test_fraction: Fraction | None = None
     """Share of the training split to set aside for the test if there is no test split, chosen like the validation
     split. 0: no test. null: 0.2, but 0 with `files`, with `training.cross_validation`, and where there are too few rows

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,6 +163,8 @@ def _read_source(source: str) -> tuple[str, str]:
         shipped = shipped_configs()
         if not Path(source).is_file() and source in shipped:
             origin = str(shipped[source])
+            if _is_data(Path(source)):
+                warnings.warn(f"{source} is a config that comes with textattn; the folder is ./{source}", stacklevel=2)
         elif _is_data(Path(source)):
             return dump_yaml({"data": {"path": source}}), origin
         elif not Path(source).exists() or Path(source).is_dir():
@@ -188,8 +191,7 @@ def _is_data(path: Path) -> bool:
     if path.is_dir():
         from textattn.data.folders import has_data
 
-        # A run has a config, and tables beside it.
-        return not (path / CONFIG).exists() and has_data(path)
+        return has_data(path)
     return is_table(path) and path.is_file() and not _is_config(path)
 
 

@@ -6,7 +6,7 @@ sections `data`, `tokenizer` and `model` have files of their own.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
@@ -87,7 +87,7 @@ class TrainingConfig(Section):
     numbers, `rmse`, `r2` and `spearman` are for numbers, the others for labels and grades. null: accuracy, micro_f1 for
     multi-label, quadratic_kappa for grades, mae for numbers."""
     cross_validation: Annotated[StrictInt, Field(ge=2, le=LARGEST)] | None = None
-    """Number of folds, for small data sets with `data.validation_fraction: 0`. Each fold is predicted by a model
+    """Number of folds, for small data sets. No validation split is set aside then. Each fold is predicted by a model
     trained on the other folds. The final model is trained on all texts and stops after the epoch in which the
     predictions of the folds were best. Their metrics are in metrics.json, and they calibrate the model. null: no
     cross-validation."""
@@ -192,6 +192,15 @@ class Config(Section):
     """How the model is optimised, selected and calibrated."""
     output: OutputConfig = OutputConfig()
     """The files that a run writes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folds_need_no_validation_split(cls, values: Any) -> Any:
+        """What was not given; whether the rest is valid is checked later."""
+        data, training = (values.get(key) if isinstance(values, dict) else None for key in ("data", "training"))
+        if isinstance(data, dict) and isinstance(training, dict) and training.get("cross_validation") is not None:
+            return {**values, "data": {"validation_fraction": 0.0, **data}}
+        return values
 
     @model_validator(mode="after")
     def _numbers_have_no_labels(self) -> Config:

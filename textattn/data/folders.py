@@ -28,6 +28,8 @@ SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}.*\..*")
 # Files about the data.
 ABOUT = ("README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 CARD = "README.md"
+# What `textattn.storage` writes into the directory of a run.
+RUN = "RUNDIR.TAG"
 # What `datasets.save_to_disk` leaves in a folder.
 SAVED = (("dataset_dict.json",), ("state.json", "dataset_info.json"))
 SHOWN = 3
@@ -76,7 +78,7 @@ def split_files(folder: Path, name: str | None = None) -> tuple[Splits, str | No
             raise InputError(
                 f"{folder}: the files of the split {split!r} are of several formats ({', '.join(formats)}), "
                 "so they may hold the same rows",
-                Setting("data.files.train", str(members[0])),
+                Setting(f"data.files.{split if split in WORDS else 'train'}", str(members[0])),
             )
     return splits, note
 
@@ -104,7 +106,10 @@ def _walk(folder: str, above: list[tuple[int, int]]) -> Iterator[str]:
         place = (status.st_dev, status.st_ino)
         if place in above:  # a link that leads back
             return
-        with os.scandir(folder) as entries:
+        with os.scandir(folder) as found:
+            entries = list(found)
+            if any(entry.name == RUN for entry in entries):
+                return  # predictions and attention of a model are no data
             for entry in entries:
                 if entry.name.startswith((".", "__")):
                     continue

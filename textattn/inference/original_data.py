@@ -45,11 +45,15 @@ class Origin:
         """
         if not self.is_local or not any(map(_is_path, _paths(config))):
             return config
-        here = [path for path in _paths(config) if not _exists(path)]
+        # A folder that is called . is everywhere.
+        here = [path for path in _paths(config) if not _exists(path) or _is_unnamed(path)]
         if not here:
             return config
         if self.directory is not None and all(_exists(self._there(path)) for path in _paths(config)):
             return self._moved(config)
+        here = [path for path in here if not _exists(path)]
+        if not here:
+            return config
         trained = "" if self.directory is None else f"; it was trained in {self.directory}"
         raise InputError(f"{here[0]}, where the training data of {self.run} were: no such file here{trained}")
 
@@ -76,6 +80,10 @@ def _paths(config: DataConfig) -> Iterator[str]:
 
 def _is_path(path: str) -> bool:
     return not path.startswith((BUNDLED, PREFIX))
+
+
+def _is_unnamed(path: str) -> bool:
+    return set(Path(path).parts) <= {".."}
 
 
 def _exists(path: str) -> bool:

@@ -43,7 +43,7 @@ def _check_cross_validation(data: TrainingData) -> None:
     rows = len(corpus.train) - corpus.num_pseudo_labelled
     if corpus.validation is not None:
         raise ConfigError(
-            "cross-validation replaces the validation split, but the data have one",
+            "cross-validation replaces the validation split, but there is one",
             "data.validation_split=null data.validation_fraction=0.0",
             setting="training.cross_validation",
         )

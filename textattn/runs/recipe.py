@@ -22,7 +22,7 @@ LONG = 100
 # The tokens of a text that the recipe for long texts reads. Texts are documents if it would leave out at least this
 # share of all words.
 TOKENS_OF_LONG, MOST_LEFT_OUT = 400, 0.25
-TOKENS_OF_DOCUMENTS = 20_000
+TOKENS_OF_DOCUMENTS, TOKENS_OF_BATCH = 20_000, 16_384
 FEW_DOCUMENTS = 5_000
 # Words to train on in all epochs together.
 WORDS_SHOWN_OF_DOCUMENTS = 8_000_000
@@ -188,7 +188,7 @@ def _settings(kind: Recipe, facts: Facts, config: Config) -> dict[str, Any]:
             "model.document": "windows",
             "training.batch_size": 32 if facts.num_texts < FEW_DOCUMENTS else 64,
             # A batch of long documents has few of them, so that memory is bounded.
-            "training.max_tokens_per_batch": TOKENS_OF_DOCUMENTS,
+            "training.max_tokens_per_batch": TOKENS_OF_BATCH,
         }
     if kind in ("long", "documents"):
         return settings

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from textattn.storage.model_files import SavedConfig
     from textattn.storage.records import Environment, Folds, History
 
+# Data are not looked for below it; there it is called `textattn.data.folders.RUN`.
 TAG = "RUNDIR.TAG"
 TAG_CONTENT = "A run of textattn, format 1. This file marks the folder as one that --overwrite may empty.\n"
 OWNER = "A run of textattn,"
