@@ -123,7 +123,7 @@ class Ordinal(SingleLabel):
         else:
             low, high = np.minimum(targets, against), np.maximum(targets, against)
             counted, signs = (questions >= low) & (questions < high), np.sign(targets - float(against))
-        return counted * signs / np.maximum(1, counted.sum(axis=1, keepdims=True))
+        return np.asarray(counted * signs / np.maximum(1, counted.sum(axis=1, keepdims=True)))
 
     def steps(self, target: int, against: int | None) -> Steps | None:
         """What the product of `directions` with the logits is the mean log-odds of; None where it is `log_odds`: of the
