@@ -24,6 +24,7 @@ from test_every_task import KINDS, write_data
 
 import textattn
 from textattn.config.load import load_config
+from textattn.explain.methods import method_names
 from textattn.export.graph import build_graph
 from textattn.inference.onnx_session import OnnxSession
 from textattn.inference.torch_session import TorchSession
@@ -412,6 +413,56 @@ def test_a_linear_model_is_a_model_like_any_other(linear_run: Path, tmp_path: Pa
     assert "linear model on n-grams of up to 2 tokens" in cli("info", linear_run).out
 
 
+def test_a_linear_model_has_no_attention_to_show(linear_run: Path, tmp_path: Path) -> None:
+    text = "the plot was bad"
+    out = cli("explain", "--model", linear_run, text).out
+    assert "word " in out
+    assert "attention" not in out
+    assert cli("explain", "--model", linear_run, text, "--html", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert '<th scope="col" class="amount">contribution' in page
+    assert '<th scope="col" class="amount">attention' not in page
+    # Programs find what they always found.
+    found = json.loads(cli("explain", "--model", linear_run, text, "--json").out)
+    assert len(found["attention_weights"]) == len(found["tokens"])
+    assert all("attention" in word for word in found["words"])
+    for method in ("attention", "attention_x_gradient"):
+        for command in (["explain", text], ["explain", "--html", str(tmp_path / "no.html"), text], ["words"]):
+            done = cli(command[0], "--model", linear_run, "--method", method, *command[1:])
+            assert done.code == 2
+            assert f"Error: {method}: this model is a linear model alone (model.linear: only), without" in done.err
+            assert done.err.endswith("Hint: --method contributions\n")
+    given = cli("explain", "--model", linear_run, "--method", "all", "--json", text).out
+    methods = [json.loads(line)["method"] for line in given.splitlines()]
+    assert methods == [name for name in method_names() if not name.startswith("attention")]
+
+
+def test_the_audit_of_a_linear_model_has_no_attention(linear_run: Path) -> None:
+    """Neither that of the training nor that of the command; of several models, neither."""
+    stored = json.loads((linear_run / "metrics.json").read_text())["audit"]
+    models = ["--model", linear_run, "--model", linear_run]
+    done = cli("audit", *models, "--examples", "20")
+    asked = cli("audit", *models, "--examples", "20", "--json")
+    found = json.loads(asked.out)
+    for audit in (stored, found):
+        assert {"contributions", "random"} < set(audit["methods"])
+        assert not any(name.startswith("attention") for name in audit["methods"])
+        assert not {"attention", "noise"} & set(audit)
+        assert "attention" not in audit["verdict"]
+    assert "attention" not in done.out
+    assert "noise" not in done.out
+    assert found["seeds"]["attention_tau"] is found["seeds"]["attention_jensen_shannon"] is None
+    assert found["seeds"]["contributions_tau"] == pytest.approx(1)
+    assert "ttention" not in (linear_run / "README.md").read_text().partition("---\n\n")[2]
+    only = cli("audit", "--model", linear_run, "--methods", "occlusion,attention")
+    assert only.code == 0
+    assert only.out.startswith("The words that occlusion highlights")
+    refused = cli("audit", "--model", linear_run, "--methods", "attention")
+    assert refused.code == 2
+    assert "--methods: attention: not for this model (linear model on n-grams" in refused.err
+    assert refused.err.endswith("Hint: --methods contributions\n")
+
+
 @pytest.mark.parametrize("linear", ["only", "first"])
 def test_the_same_bytes_again_and_after_resuming(linear: str, tmp_path: Path) -> None:
     data = write(tmp_path, "labels")
@@ -443,7 +494,10 @@ def test_first_begins_with_the_linear_model(tmp_path: Path) -> None:
     assert alone["test"]["accuracy"] == metrics["test"]["accuracy"]
     (explained,) = textattn.load(tmp_path / "run").explain("the film was good")
     assert explained.total is not None
-    assert explained.total.words == pytest.approx(0, abs=1e-5)
+    # Exactly, so that the attention of a network that adds nothing is not shown.
+    assert explained.total.words == 0
+    shown = cli("explain", "--model", tmp_path / "run", "the film was good").out
+    assert "word     weight\n" in shown
 
 
 @pytest.mark.parametrize(

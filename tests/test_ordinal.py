@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +79,51 @@ def test_two_grades_are_two_labels(values: list[float]) -> None:
     ordinal, binary = Ordinal(names), Binary(names)
     np.testing.assert_allclose(ordinal.probabilities(logits), binary.probabilities(logits), atol=1e-12)
     targets = np.arange(len(values)) % 2
+    own = np.array([logits[i] @ row for i, row in enumerate(ordinal.directions(targets, None))])
+    np.testing.assert_allclose(own, ordinal.log_odds(logits, targets, None), atol=1e-6)
+    assert {ordinal.steps(target, other) for target, other in ((0, None), (1, None), (0, 1), (1, 0))} == {None}
     np.testing.assert_allclose(ordinal.directions(targets, None), binary.directions(targets, None))
     np.testing.assert_allclose(
         ordinal.log_odds(logits, targets, None), binary.log_odds(logits, targets, None), atol=1e-6
     )
+
+
+@given(LOGITS)
+def test_an_explanation_divides_the_questions_that_decide_about_the_grade(rows: list[list[float]]) -> None:
+    """Those up to the grade; rather than another grade, those between the two."""
+    logits = np.array(rows)
+    task = task_of(logits)
+    for target, against in itertools.permutations([*range(len(task.labels)), None], 2):
+        if target is None:
+            continue
+        targets = np.full(len(rows), target)
+        found = (logits * task.directions(targets, against)).sum(axis=1)
+        for row, value in zip(rows, found, strict=True):
+            if against is None:
+                parts = [*row[:target], *(-z for z in row[target : target + 1])]
+            else:
+                parts = [z if target > against else -z for z in row[min(target, against) : max(target, against)]]
+            assert value == pytest.approx(sum(parts) / len(parts), abs=1e-9)
+        if task.steps(target, against) is None:
+            np.testing.assert_allclose(found, task.log_odds(logits, targets, against), atol=1e-5)
+
+
+@given(LOGITS)
+def test_a_grade_that_is_more_probable_than_all_others_is_explained_by_a_positive_sum(rows: list[list[float]]) -> None:
+    """Each of the factors of its probability is then above a half, so that the log-odds of each are positive."""
+    logits = np.array(rows)
+    task = task_of(logits)
+    probs = task.probabilities(logits)
+    for grade in range(len(task.labels)):
+        sums = (logits * task.directions(np.full(len(rows), grade), None)).sum(axis=1)
+        assert (sums[probs[:, grade] > 0.5] > 0).all()
+
+
+def test_the_sum_does_not_contradict_the_answer() -> None:
+    """With the question above the answer in the mean, the sum of this one was -1.3."""
+    task, logits = Ordinal(["1", "2", "3"]), np.array([[-0.575, 3.2]])
+    assert task.probabilities(logits)[0, 0] == pytest.approx(0.64, abs=0.001)
+    assert (logits * task.directions(np.array([0]), None)).sum() == pytest.approx(0.575)
 
 
 @given(LOGITS)
@@ -174,6 +217,34 @@ def test_contributions_add_up_for_every_grade(run: Path, words: list[str]) -> No
             assert total is not None
             parts = sum(word.weight for word in found.words)
             assert total.bias + parts == pytest.approx(total.answer, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end", "steps"),
+    [
+        (["--target", "1"], ", the log-odds of 1", None),
+        (["--target", "2"], ", the mean log-odds of each step up to 2 and of stopping there", "up and stop"),
+        (["--target", "4"], ", the mean log-odds of each step up to 4 and of stopping there", "up and stop"),
+        (["--target", "5"], ", the mean log-odds of each step up to 5", "up"),
+        (["--contrast", "5", "4"], ", the log-odds of 5 rather than 4", None),
+        (["--contrast", "4", "5"], ", the log-odds of 4 rather than 5", None),
+        (["--contrast", "4", "2"], ", the mean log-odds of each step from 2 up to 4", "up"),
+        (["--contrast", "1", "3"], ", the mean log-odds against each step from 1 up to 3", "none up"),
+    ],
+)
+def test_the_sum_says_what_it_is(run: Path, arguments: list[str], end: str, steps: str | None, tmp_path: Path) -> None:
+    text = "great awful film"
+    (line,) = [line for line in cli("explain", "-m", run, *arguments, text).out.splitlines() if " bias " in line]
+    assert line.partition(", which calibration")[0].endswith(end)
+    assert ("calibration" in line) == (steps is None)
+    assert cli("explain", "-m", run, *arguments, text, "--html", tmp_path / "page.html").code == 0
+    assert end in re.sub("</?bdi>", "", (tmp_path / "page.html").read_text())
+    found = json.loads(cli("explain", "-m", run, *arguments, text, "--json").out)
+    assert (found["sum"]["steps"], found["sum"]["is_log_odds"]) == (steps, steps is None)
+    if steps is None and "--target" in arguments:
+        odds = found["sum"]["answer"] / found["sum"]["temperature"]
+        score = textattn.load(run).predict_proba([text])[0][int(arguments[1]) - 1]
+        assert 1 / (1 + np.exp(-odds)) == pytest.approx(score, abs=1e-5)
 
 
 def test_the_baseline_is_measured_alike(run: Path) -> None:

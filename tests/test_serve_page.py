@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from inprocess import run as cli
 from serving import TEXT, Running, running
 
 if TYPE_CHECKING:
@@ -275,3 +276,31 @@ def test_everybody_can_use_it(open_page: Any, width: int, scheme: str) -> None:
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName.toLowerCase()"))
     assert {"a", "textarea", "summary", "button", "compare", "report", "model"} <= reached
+
+
+def test_grades_and_a_linear_model(open_page: Any, tmp_path: Path) -> None:
+    """The sum says what it is for every grade, and there is no attention where there is no network."""
+    lines = [f"{' '.join(['great'] * grade + ['awful'] * (2 - grade) + ['film'])},{grade}" for grade in range(3)] * 40
+    (tmp_path / "stars.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    done = cli(
+        "train", tmp_path / "stars.csv", "--linear-only", "task=ordinal", "output.plots=false",
+        "output.audit_examples=20", f"output.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    ends = {
+        "awful awful film": ", the log-odds of 0",
+        "great awful film": ", the mean log-odds of each step up to 1 and of stopping there",
+        "great great film": ", the mean log-odds of each step up to 2",
+    }
+    with running("--model", f"stars={tmp_path / 'run'}") as found:
+        page = open_page(url=found.url)
+        for text, end in ends.items():
+            fill(page, text)
+            assert page.locator(".sum").inner_text().partition(", which calibration")[0].endswith(end)
+        rows = page.locator("tbody tr").first
+        assert rows.locator("td").count() == 2
+        assert page.locator("thead th").last.is_hidden()
+        (served,) = found.ask("/models").json()["models"]
+        assert served["methods"] == ["contributions"]
+        refused = found.ask("/explain", {"text": "great film", "method": "attention"})
+        assert refused.status == 422

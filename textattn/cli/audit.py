@@ -178,9 +178,14 @@ def _percent(value: Interval | None) -> str:
 
 def seed_rows(agreed: SeedAgreement) -> list[list[str]]:
     """How far models of several seeds agree."""
-    return [
+    rows = [
         [f"{agreed.num_models} models: equal answers", f"{agreed.equal_answers:.1%}"],
         ["contributions: tau, overlap of the top words", _pair(agreed.contributions_tau, agreed.contributions_overlap)],
+    ]
+    if agreed.attention_jensen_shannon is None:
+        return rows
+    return [
+        *rows,
         ["attention: tau, overlap of the top words", _pair(agreed.attention_tau, agreed.attention_overlap)],
         ["attention: Jensen-Shannon divergence", f"{agreed.attention_jensen_shannon:.3f}"],
     ]

@@ -112,8 +112,10 @@ def explain(  # noqa: PLR0913 (every option of a command is a parameter)
         require_texts(context, texts or [])
         check_arguments(texts or [])
     target, against = contrast or (target, None)
-    questions = [Question(name, target, against) for name in methods]
     classifier = open_model(model, device, runtime)
+    if method == "all":
+        methods = tuple(name for name in methods if name is None or find_method(name).has_network_for(classifier))
+    questions = [Question(name, target, against) for name in methods]
     groups: Iterable[Sequence[str]]
     if split is None:
         labelled = LabelledTexts([])

@@ -17,7 +17,7 @@ from textattn.explain.audit_measures import Interval
 from textattn.explain.audit_results import AuditResult, NoiseFacts, Signs
 from textattn.explain.audited_texts import AuditedTexts, Scores
 from textattn.explain.erasure_curves import Erased
-from textattn.explain.methods import audited_names, find_method, method_names
+from textattn.explain.methods import audited_names, default_method, find_method, method_names
 from textattn.explain.seed_agreement import seed_agreement
 from textattn.inference.classifier import Classifier
 from textattn.report import Report
@@ -93,7 +93,14 @@ def measure(
         more = split.take(drawn[settings.examples :])
         split = split.take(np.sort(drawn[: settings.examples]))
     texts = AuditedTexts(classifier, split, settings.seed, settings.slow_tokens, more)
-    methods = [method for method in methods if texts.allow(method)]
+    fitting = [method for method in methods if texts.allow(method)]
+    if methods and not fitting:
+        raise ConfigError(
+            f"{', '.join(method.name for method in methods)}: not for this model ({classifier.config.summary()})",
+            Option("methods", default_method(classifier)),
+            setting=Option("methods"),
+        )
+    methods = fitting
     with report.progress(f"Auditing {RANDOM}", len(texts), "texts"):
         scores: dict[str, Scores] = {RANDOM: texts.random_scores()}
         erased: dict[str, Erased] = {RANDOM: texts.erase(scores[RANDOM])}
@@ -112,8 +119,9 @@ def measure(
     if settings.thorough:
         with report.progress("Searching for the best order", texts.num_searched, "texts") as advance:
             shares = texts.shares_of_best(scores, advance)
-        with report.progress("Adding noise to the embeddings", len(texts), "texts"):
-            noise, overlaps = texts.noise()
+        if classifier.config.has_network:
+            with report.progress("Adding noise to the embeddings", len(texts), "texts"):
+                noise, overlaps = texts.noise()
     results = {
         name: texts.result(
             scores[name],

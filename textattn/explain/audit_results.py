@@ -119,7 +119,8 @@ class SeedAgreement:
     """None where the attention of all texts is constant."""
     attention_overlap: float | None
     """Share of the top tenth of the words of one model that are in that of the other."""
-    attention_jensen_shannon: float
+    attention_jensen_shannon: float | None
+    """None, as the two above, where a model is a linear model alone, without attention."""
     contributions_tau: float | None
     """Of texts with the same answer. None without any, or where a model cannot divide its answers."""
     contributions_overlap: float | None
@@ -141,11 +142,11 @@ class AuditResult:
     evidence: EvidenceFacts | None
     """None where the data have none."""
     attention: AttentionResult | None
-    """None where attention was not audited or the model has no weights of its own."""
+    """None where attention was not audited, or the model has none or no weights of its own."""
     seeds: SeedAgreement | None
     """None for a single model."""
     noise: NoiseFacts | None = None
-    """None where it was not measured."""
+    """None where it was not measured: of a linear model alone the embeddings say nothing."""
     of_numbers: bool = False
     """Whether answers are numbers. What falls is then not a probability but the distance of the number from the mean of
     the training split, in standard deviations, and an answer changes when the number crosses that mean."""

@@ -97,7 +97,10 @@ class AuditedTexts:
         ]
 
     def allow(self, method: Method) -> bool:
-        """Whether the model has the attention weights, or the exact parts of its answers, that the method needs."""
+        """Whether the model has the network, the attention weights, or the exact parts of its answers, that the method
+        needs."""
+        if not method.has_network_for(self.classifier):
+            return False
         if Need.ADDITIVE in method.needs and self.classifier.dividing_session is None:
             return False
         return self.has_weights or Need.ATTENTION_WEIGHTS not in method.needs

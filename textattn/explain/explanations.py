@@ -16,6 +16,8 @@ from textattn.explain.windows import Window, windows_of
 from textattn.inference.classifier import RUNTIMES, Classifier, Prediction, Text
 from textattn.inference.words import Word, WordSpans, find_words
 from textattn.storage.run_dir import WEIGHTS
+from textattn.tasks import Ordinal
+from textattn.tasks.ordinal import Steps
 from textattn.tokens.tokenizer import TokenizedText
 
 
@@ -38,7 +40,12 @@ class Sum:
     probabilities."""
     is_log_odds: bool
     """Whether `answer` is the log-odds of the label, rather than the other label if there is one. If not, the label is
-    one of more than two, and `answer` is its logit less the mean of the others."""
+    one of more than two, and `answer` is its logit less the mean of the others; or it is a grade, with `steps`."""
+    steps: Steps | None = None
+    """Of a grade whose `answer` is not its log-odds: the steps that `answer` is the mean log-odds of. `up`: each step
+    up to the grade, or to it from the lower grade it is explained against; `up and stop`: those, and that there is no
+    step beyond; `none up`: that there is no step from it up to the higher grade it is explained against. None for
+    others."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,12 @@ class Explanation:
     def signed(self) -> bool:
         """Whether weights are for the target or against it."""
         return is_signed(self.method)
+
+    @property
+    def shows_attention(self) -> bool:
+        """Whether the attention to each word is shown beside its contribution. Not where the attention counts for
+        nothing: the model is linear alone (`model.linear: only`), or its network adds nothing to the linear part."""
+        return self.total is not None and (self.total.ngrams is None or self.total.words != 0)
 
     def _repr_html_(self) -> str:
         from textattn.explain.notebook import explanation_html
@@ -222,8 +235,8 @@ class AnsweredTexts:
         # One output is the logit of the second of two labels; those of grades are questions between them.
         each = targets.task.directions(np.arange(len(classifier.labels)), None)
         is_log_odds = num_outputs <= 2 or targets.against is not None or targets.task.output == "sigmoid"
-        if targets.task.output in ("ordinal", "number"):
-            is_log_odds = num_outputs == 1 and targets.task.output == "ordinal"
+        if targets.task.output == "number":
+            is_log_odds = False
         by_label, sums = [], []
         for row, direction in enumerate(targets.directions()):
             total = parts.total[row].astype(np.float64)  # (tokens, num_outputs)
@@ -231,7 +244,11 @@ class AnsweredTexts:
             everything, answer = float((total @ direction).sum()), float(logits[row] @ direction) + targets.task.offset
             words = everything - (ngrams or 0.0)
             temperature = classifier.config.temperature
-            sums.append(Sum(answer - everything, words, ngrams, answer, temperature, is_log_odds))
+            steps = None
+            if isinstance(targets.task, Ordinal):
+                steps = targets.task.steps(int(targets.labels[row]), targets.against)
+                is_log_odds = steps is None
+            sums.append(Sum(answer - everything, words, ngrams, answer, temperature, is_log_odds, steps))
             # The output of a number is in standard deviations, and its contributions are in the unit of the data.
             is_own = num_outputs == len(classifier.labels) and targets.task.target is None
             columns = total if is_own else total @ each.T

@@ -220,7 +220,7 @@ def _table(explanation: Explanation) -> str:
         return ""
     signed, top = explanation.signed, abs(words[0][0].weight)
     # A contribution is a product with the attention, so the two are compared.
-    with_attention = explanation.total is not None
+    with_attention = explanation.shows_attention
     rows = "".join(
         f"<tr><td><bdi>{shown(' '.join(word.text.split()))}</bdi>"
         f'<td class="amount">{number(word.weight, signed)}'
@@ -228,7 +228,7 @@ def _table(explanation: Explanation) -> str:
         + (f'<td class="amount">{number(attention, False)}' if with_attention else "")
         for word, attention in words[:TABLE_ROWS]
     )
-    weight = "contribution" if with_attention else "weight"
+    weight = "contribution" if explanation.total is not None else "weight"
     head = f'<th scope="col">word<th scope="col" class="amount">{weight}'
     head += '<th scope="col"><span class="unseen">as a bar</span>'
     head += '<th scope="col" class="amount">attention' if with_attention else ""

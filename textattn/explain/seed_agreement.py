@@ -23,7 +23,7 @@ def seed_agreement(classifiers: Sequence[Classifier], split: Split) -> SeedAgree
     """Compares the contributions, the attention and the answers of every pair of models on the same texts.
 
     Contributions are to the answer, so they are compared where both models give the same. They are left out if a model
-    cannot divide its answers.
+    cannot divide its answers, and attention is left out if a model is a linear model alone.
 
     Raises:
         InputError: the models differ in their labels, or in the words they cut texts into.
@@ -38,20 +38,23 @@ def seed_agreement(classifiers: Sequence[Classifier], split: Split) -> SeedAgree
     texts = list(split)
     divided = all(classifier.dividing_session is not None for classifier in classifiers)
     answered = [AnsweredTexts.of(classifier, texts) for classifier in classifiers]
-    attended = [answers.explain(Question("attention")) for answers in answered]
+    have_attention = all(classifier.config.has_network for classifier in classifiers)
+    # A linear model alone can be divided.
+    shown = [answers.explain(Question("attention" if have_attention else None)) for answers in answered]
     explained = [answers.explain(Question("contributions")) for answers in answered] if divided else []
     attention, contributions = _Pairs(), _Pairs()
     divergences, equal = [], []
     for a, b in combinations(range(len(classifiers)), 2):
-        for row, (one, two) in enumerate(zip(attended[a], attended[b], strict=True)):
+        for row, (one, two) in enumerate(zip(shown[a], shown[b], strict=True)):
             if [(w.start, w.end) for w in one.words] != [(w.start, w.end) for w in two.words]:
                 raise InputError(
                     f"{classifiers[b].path}: cuts texts into other words than {classifiers[a].path}; "
                     "compare runs of one config with several seeds"
                 )
             p, q = _weights(one), _weights(two)
-            attention.add(p, q)
-            divergences.append(jensen_shannon(p, q))
+            if have_attention:
+                attention.add(p, q)
+                divergences.append(jensen_shannon(p, q))
             answers = [_answer(classifiers[at], found) for at, found in ((a, one), (b, two))]
             equal.append(answers[0] == answers[1])
             if divided and one.prediction.label == two.prediction.label:
@@ -60,7 +63,7 @@ def seed_agreement(classifiers: Sequence[Classifier], split: Split) -> SeedAgree
         num_models=len(classifiers),
         attention_tau=attention.tau,
         attention_overlap=attention.overlap,
-        attention_jensen_shannon=float(np.mean(divergences)),
+        attention_jensen_shannon=float(np.mean(divergences)) if divergences else None,
         contributions_tau=contributions.tau,
         contributions_overlap=contributions.overlap,
         equal_answers=float(np.mean(equal)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from textattn.explain.explanations import Explanation, Sum
+    from textattn.tasks.ordinal import Steps
 
 
 def sum_line(
@@ -42,8 +43,19 @@ def sum_line(
         is_limited = abs(total.answer - explanation.prediction.score) >= 0.5 * 10**-decimals
         limit = f", limited to {number(explanation.prediction.score)} by the range of the training data"
         return f"{parts}, the predicted {target}{limit * is_limited}"
+    if total.steps is not None:
+        return f"{parts}, the mean log-odds {_steps(explanation, total.steps, name)}"
     if not total.is_log_odds:
         return f"{parts}, the logit of {target} less the mean of the others"
     other = "" if explanation.against is None else f" rather than {name(explanation.against)}"
     calibration = "" if total.temperature == 1 else f", which calibration divides by {total.temperature:.2f}"
     return f"{parts}, the log-odds of {target}{other}{calibration}"
+
+
+def _steps(explanation: Explanation, steps: Steps, name: Callable[[str], str]) -> str:
+    """The steps between grades, in words."""
+    target, other = name(explanation.target), explanation.against
+    if steps == "none up":
+        return f"against each step from {target} up to {name(other or '')}"
+    start = "" if other is None else f" from {name(other)}"
+    return f"of each step{start} up to {target}{' and of stopping there' * (steps == 'up and stop')}"

@@ -87,7 +87,7 @@ def render(explanation: Explanation, view: View, gold: Sequence[str] | None = No
     strongest = sorted((pair for pair in words if pair[0].text.strip()), key=lambda pair: -abs(pair[0].weight))
     if strongest[: view.rows]:
         yield []
-        yield from _table(strongest[: view.rows], scale, view, with_attention=explanation.total is not None)
+        yield from _table(strongest[: view.rows], scale, view, with_attention=explanation.shows_attention)
     if view.rows and explanation.windows is not None and len(explanation.windows) > 1:
         yield []
         yield from _windows(explanation, explanation.windows, scale, view)

@@ -26,8 +26,10 @@ def shown_method(audit: Mapping[str, Any]) -> str:
     """The method that the verdict is about, where none is named: contributions, which `explain` shows by default.
 
     Attention where they were not measured: the model cannot divide its answers, or the audit is of an earlier version.
+    Where neither was, the first method that was.
     """
-    return "contributions" if "contributions" in audit["methods"] else "attention"
+    measured = [name for name in audit["methods"] if name != "random"]
+    return next((name for name in ("contributions", "attention", *measured) if name in measured), "attention")
 
 
 def level(audit: Mapping[str, Any], method: str | None = None) -> str:

@@ -69,40 +69,28 @@ def search(data: TrainingData, space: NgramSpace, counts: csr_matrix, report: Re
     """
     if data.corpus.validation is None and data.config.training.cross_validation is None:
         return Candidate(Choice())
-    measure = _Measure(data, space, counts)
     choices = SCALED[:1] if data.task.target else SCALED  # numbers have no log ratios
     with report.progress("Linear model", len(choices) + len(POWERS) + len(STRENGTHS) - 2, "models") as advance:
-
-        def better(old: Candidate | None, choice: Choice) -> Candidate | None:
-            """The candidate of a choice if it is better than the old one."""
-            found = measure(choice)
-            advance(measure.done)
-            return found if old is None or found.rank > old.rank else None
-
-        best: Candidate | None = None
-        for scaled in choices:
-            best = better(best, Choice(scaled=scaled)) or best
-        assert best is not None
+        measure = _Measure(data, space, counts, advance)
+        best = max((measure(Choice(scaled=scaled)) for scaled in choices), key=lambda each: each.rank)
         for power in POWERS[1:]:
-            found = better(best, replace(best.choice, power=power))
-            if found is None:
+            found = measure(replace(best.choice, power=power))
+            if found.rank <= best.rank:
                 break
             best = found
-        return _climb(best, measure, advance)
+        return _climb(best, measure)
 
 
-def _climb(usual: Candidate, measure: _Measure, advance: Callable[[int], None]) -> Candidate:
+def _climb(usual: Candidate, measure: _Measure) -> Candidate:
     """Select the strength.
 
     Args:
         usual: with the usual strength.
         measure: fits and measures.
-        advance: is told how many models there were.
     """
     best = before = usual
     for strength in (each for each in STRENGTHS if each > USUAL_STRENGTH):
         found = measure(replace(usual.choice, strength=strength))
-        advance(measure.done)
         if found.rank > best.rank:
             best = found
         if found.rank < before.rank:
@@ -111,7 +99,6 @@ def _climb(usual: Candidate, measure: _Measure, advance: Callable[[int], None]) 
     if best is usual:
         for strength in (each for each in reversed(STRENGTHS) if each < USUAL_STRENGTH):
             found = measure(replace(usual.choice, strength=strength))
-            advance(measure.done)
             if found.rank < best.rank:
                 break
             best = found  # of equal ones that which is regularised most
@@ -121,23 +108,29 @@ def _climb(usual: Candidate, measure: _Measure, advance: Callable[[int], None]) 
 class _Measure:
     """Fits the model of a choice and measures it."""
 
-    def __init__(self, data: TrainingData, space: NgramSpace, counts: csr_matrix) -> None:
-        self.data, self.counts = data, counts
+    def __init__(
+        self, data: TrainingData, space: NgramSpace, counts: csr_matrix, advance: Callable[[int], None]
+    ) -> None:
+        """Args as for `search`; `advance` is told how many models there are."""
+        self.data, self.counts, self.advance = data, counts, advance
         self.features = Features.of(space, counts)
         has_validation = data.corpus.validation is not None
         self.held_out = space.counts(data.tokens["validation"]) if has_validation else None
         self.folds = [] if has_validation else folds_of(data, np.arange(len(data.corpus.train)))
         self.done = 0
-        self._power: float | None = None
-        """Of the matrix that is kept."""
+        self._use(USUAL_POWER)
+
+    def _use(self, power: float) -> None:
+        """Computes the features of a power of idf; those of the last one are kept."""
+        self.features = replace(self.features, power=power)
+        self._matrix = self.features.matrix(self.counts)
+        self._held_out = None if self.held_out is None else self.features.matrix(self.held_out)
 
     def __call__(self, choice: Choice) -> Candidate:
         """The candidate of a choice."""
         data = self.data
-        if choice.power != self._power:
-            self.features, self._power = replace(self.features, power=choice.power), choice.power
-            self._matrix = self.features.matrix(self.counts)
-            self._held_out = None if self.held_out is None else self.features.matrix(self.held_out)
+        if choice.power != self.features.power:
+            self._use(choice.power)
         fitted = linear_task(data, self._matrix, data.corpus.train.labels, choice)
         model = None
         if self._held_out is None:
@@ -149,6 +142,7 @@ class _Measure:
             logits = model.logits(self._held_out)
         value = data.task.selection_value(data.metric, labels, data.task.probabilities(logits))
         self.done += 1
+        self.advance(self.done)
         sign = 1 if GREATER_IS_BETTER[data.metric] else -1
         return Candidate(choice, model, value, -np.inf if np.isnan(value) else sign * value)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from textattn.api import Model
 from textattn.errors import ConfigError, InputError, Option, shell_command
+from textattn.explain.methods import find_method
 from textattn.explain.stored_audit import trust
 from textattn.inference.given_texts import given_texts
 from textattn.serve.drift import DriftWindow
@@ -67,7 +68,8 @@ class ServedModel:
             )
         model.predict([[WARM_UP] * len(model.config.text_columns)])
         methods = METHODS if model.session.gives_contributions else METHODS[1:]
-        verdicts = {method: trust(model, method) for method in methods}
+        fitting = [method for method in methods if find_method(method).has_network_for(model)]
+        verdicts = {method: trust(model, method) for method in fitting}
         return cls(name, model, examples_of(model), verdicts, model.fingerprint(), DriftWindow.of(model))
 
     @property

@@ -181,6 +181,10 @@ class Sum(BaseModel):
     answer: float
     temperature: float
     is_log_odds: bool
+    steps: str | None = Field(
+        description="Of a grade whose answer is a mean of log-odds: the steps between grades that count, `up`, "
+        "`up and stop` or `none up`; null for others."
+    )
 
 
 class Explanation(BaseModel):

@@ -204,10 +204,15 @@ class SavedConfig:
     target: Target | None = None
     """The scale of the numbers that the model predicts; None for labels."""
 
+    @property
+    def has_network(self) -> bool:
+        """Whether there is a network, with attention, and not a linear model alone (`model.linear: only`)."""
+        return self.architecture.get("linear") != "only"
+
     def summary(self) -> str:
         """Describe the parts of the model in one line."""
         a = self.architecture
-        if a.get("linear") == "only":
+        if not self.has_network:
             return f"linear model on n-grams of up to {a['ngrams']} token{'s' * (a['ngrams'] > 1)}, {self.output}"
         parts = [f"embedding {a['embedding_dim']}"]
         if a["encoder"] != "none":

@@ -181,8 +181,9 @@ class Task(ABC):
     def directions(self, targets: Labels, against: int | None) -> Probabilities:
         """What parts of the logits are multiplied with to give parts of an answer: (rows, num_outputs).
 
-        The product with the whole logits is `log_odds`, except for one label of several. There it is the label's logit
-        less the mean of the other logits, which unlike the log odds is linear in the logits.
+        The product with the whole logits is `log_odds`, except for one label of several and for most grades. There it
+        is the label's logit less the mean of the other logits, or the mean of those that decide about the grade, which
+        unlike the log odds is linear in the logits.
 
         Args:
             targets: (rows,) class ids.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from textattn.tasks.single_label import SingleLabel
 if TYPE_CHECKING:
     from torch import Tensor
 
+Steps = Literal["up", "up and stop", "none up"]
+"""Steps from one grade to the next, each with the log-odds that a text which has come that far goes on: those up to a
+grade, or up to it and no further; or those between two grades, taken or not taken."""
 # Of the cost of an answer; chosen on the validation split of SST-5 (`scripts/grades.py`).
 EXPONENT = 0.65
 # "3", "-1", "4 stars", "2.5/5".
@@ -111,15 +114,28 @@ class Ordinal(SingleLabel):
         return np.asarray(np.log(target) - np.log(others))
 
     def directions(self, targets: Labels, against: int | None) -> Probabilities:
-        """What speaks for the grade: for higher below it, and for no higher from it on. With `against`, what speaks for
-        the grade rather than the other one: the questions between the two."""
-        questions = np.arange(self.num_outputs)
-        found = np.where(questions < np.asarray(targets)[:, None], 1.0, -1.0)
-        if against is not None:
-            targets = np.asarray(targets)[:, None]
+        """What speaks for the grade: for higher below it, and for no higher at it. Questions above it say nothing about
+        it: its probability does not depend on them. With `against`, what speaks for the grade rather than the other
+        one: the questions between the two. The product with the logits is the mean over the questions that count."""
+        questions, targets = np.arange(self.num_outputs), np.asarray(targets)[:, None]
+        if against is None:
+            counted, signs = questions <= targets, np.where(questions < targets, 1.0, -1.0)
+        else:
             low, high = np.minimum(targets, against), np.maximum(targets, against)
-            found = np.where((questions >= low) & (questions < high), np.sign(targets - against), 0.0)
-        return found / max(1, self.num_outputs)
+            counted, signs = (questions >= low) & (questions < high), np.sign(targets - float(against))
+        return np.asarray(counted * signs / np.maximum(1, counted.sum(axis=1, keepdims=True)))
+
+    def steps(self, target: int, against: int | None) -> Steps | None:
+        """What the product of `directions` with the logits is the mean log-odds of; None where it is `log_odds`: of the
+        lowest grade, and of the two highest, each rather than the other."""
+        top = self.num_outputs
+        if against is None:
+            if target == 0 or top == 1:
+                return None
+            return "up" if target == top else "up and stop"
+        if {target, against} == {top - 1, top}:
+            return None
+        return "up" if target > against else "none up"
 
     def top(self, probs: Floats) -> NDArray[np.int64]:
         """The grade with the smallest expected cost, where an answer d grades off costs d to the power of `EXPONENT`.

@@ -25,6 +25,8 @@ BACKWARD_COST = 6
 class Need(Enum):
     """What a method may need that not every model has."""
 
+    NETWORK = auto()
+    """A network, with attention, unlike a linear model alone (`model.linear: only`)."""
     TORCH = auto()
     """PyTorch and model.safetensors, for gradients."""
     ATTENTION_WEIGHTS = auto()
@@ -81,15 +83,24 @@ class Method:
         """The name of its file."""
         return type(self).__module__.rpartition(".")[2]
 
+    def has_network_for(self, classifier: Classifier) -> bool:
+        """Whether the model has the network that the method needs, if it needs one."""
+        return classifier.config.has_network or Need.NETWORK not in self.needs
+
     def check_model(self, classifier: Classifier) -> None:
         """Checks that the model has what the method needs.
 
         Raises:
-            ConfigError: it has no attention weights, or no n-grams.
+            ConfigError: it has no network, no attention weights, or no n-grams.
             InputError: it has no model.safetensors.
         """
         if not self.needs:
             return
+        if not self.has_network_for(classifier):
+            raise ConfigError(
+                f"{self.name}: this model is a linear model alone (model.linear: only), without attention",
+                Option("method", "contributions"),
+            )
         if Need.ADDITIVE in self.needs and classifier.dividing_session is None:
             has_weights = classifier.files.has(WEIGHTS)
             reason = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from textattn.explain.methods._base import Attributions, Method
+from textattn.explain.methods._base import Attributions, Method, Need
 
 if TYPE_CHECKING:
     from textattn.explain.forward_pass import ForwardPass
@@ -16,6 +16,7 @@ class Attention(Method):
 
     says = "share of the attention"
     signed = False
+    needs = frozenset({Need.NETWORK})
     place = 10
 
     def attribute(self, forward: ForwardPass, targets: Targets, **_: Any) -> Attributions:

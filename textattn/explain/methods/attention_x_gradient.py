@@ -18,7 +18,7 @@ class AttentionXGradient(Method):
     """
 
     says = "attention times the gradient of the log-odds"
-    needs = frozenset({Need.TORCH, Need.ATTENTION_WEIGHTS})
+    needs = frozenset({Need.NETWORK, Need.TORCH, Need.ATTENTION_WEIGHTS})
     place = 20
 
     def attribute(self, forward: ForwardPass, targets: Targets, **_: Any) -> Attributions:

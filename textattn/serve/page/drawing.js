@@ -71,6 +71,10 @@ export function sumLine(answer, decimals) {
     const limit = isLimited ? `, limited to ${plain(answer.score)} by the range of the training data` : "";
     return `${parts}, the predicted ${answer.target}${limit}`;
   }
+  if (sum.steps) {
+    const stop = sum.steps === "up and stop" ? " and of stopping there" : "";
+    return `${parts}, the mean log-odds of each step up to ${answer.target}${stop}`;
+  }
   if (!sum.is_log_odds) return `${parts}, the logit of ${answer.target} less the mean of the others`;
   const calibration = sum.temperature === 1 ? "" : `, which calibration divides by ${sum.temperature.toFixed(2)}`;
   return `${parts}, the log-odds of ${answer.target}${calibration}`;
@@ -88,13 +92,16 @@ export function bars(scores) {
   });
 }
 
+// Not where the attention counts for nothing: the model is linear alone, or its network adds nothing.
+export const showsAttention = (answer) => !answer.sum || answer.sum.ngrams === null || answer.sum.words !== 0;
+
 export function wordRows(answer) {
   const words = answer.words.filter((word) => word.word.trim());
   words.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
   return words.map((word) => element(
     "tr", {}, element("td", {}, element("bdi", { text: word.word })),
     element("td", { className: "amount", text: number(answer, word.weight) }),
-    element("td", { className: "amount", text: word.attention.toFixed(3) }),
+    ...(showsAttention(answer) ? [element("td", { className: "amount", text: word.attention.toFixed(3) })] : []),
   ));
 }
 

@@ -1,5 +1,5 @@
 // The page: asks the server while somebody types, and shows what it says.
-import { bars, element, fixed, given, isNumber, markedText, sumLine, wordRows } from "./drawing.js";
+import { bars, element, fixed, given, isNumber, markedText, showsAttention, sumLine, wordRows } from "./drawing.js";
 
 const DELAY = 150; // milliseconds without a key before the server is asked
 const MOST_BARS = 10;
@@ -122,6 +122,7 @@ class Panel {
     this.find(".text").replaceChildren(...markedText(answer));
     this.find(".sum").textContent = sumLine(answer, model.decimals);
     this.find("tbody").replaceChildren(...wordRows(answer));
+    this.find("thead th:last-child").hidden = !showsAttention(answer);
     this.find(".notes").hidden = !answer.truncated;
     this.find(".notes").textContent = answer.truncated ? "The text is longer than the model reads; a part was left out." : "";
     this.find(".found").hidden = false;
