@@ -123,7 +123,7 @@ def _print_pair(pair: Mapping[str, Any], of: Mapping[str, str], metric: str, num
 
 
 def _out_example(said: str, text: str) -> None:
-    """A line with the beginning of a text, as far as a terminal has place for it."""
+    """A line with the beginning of a text, as far as a terminal has room for it."""
     room, text = CHARACTERS, " ".join(text.split())
     if (width := terminal_width()) is not None:
         room = min(room, max(FEWEST, width - display_width(said) - 2))

@@ -45,17 +45,17 @@ class Origin:
         """
         if not self.is_local or not any(map(_is_path, _paths(config))):
             return config
+        missing = [path for path in _paths(config) if not _exists(path)]
         # A folder that is called . is everywhere.
-        here = [path for path in _paths(config) if not _exists(path) or _is_unnamed(path)]
-        if not here:
+        may_be_another = self.directory != os.getcwd() and any(map(_is_unnamed, _paths(config)))  # noqa: PTH109 (a str)
+        if not missing and not may_be_another:
             return config
         if self.directory is not None and all(_exists(self._there(path)) for path in _paths(config)):
             return self._moved(config)
-        here = [path for path in here if not _exists(path)]
-        if not here:
+        if not missing:
             return config
         trained = "" if self.directory is None else f"; it was trained in {self.directory}"
-        raise InputError(f"{here[0]}, where the training data of {self.run} were: no such file here{trained}")
+        raise InputError(f"{missing[0]}, where the training data of {self.run} were: no such file here{trained}")
 
     def _there(self, path: str) -> str:
         return path if not _is_path(path) else os.path.join(self.directory or "", path)  # noqa: PTH118 (may be a glob)
@@ -83,6 +83,7 @@ def _is_path(path: str) -> bool:
 
 
 def _is_unnamed(path: str) -> bool:
+    """Whether a path is ., .. or the like."""
     return set(Path(path).parts) <= {".."}
 
 

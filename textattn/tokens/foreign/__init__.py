@@ -24,7 +24,7 @@ FORMATS = "text of word2vec, GloVe and fastText, binary files of word2vec and fa
 # As much of a file is looked at to find its format.
 HEAD = 2**16
 NUMPY = b"\x93NUMPY"
-# How a pickle begins, in its protocols since 2003. Older protocols are text, which is then read as no format.
+# How a pickle begins, in its protocols since 2003. Older protocols are text, and none of the formats.
 PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 # Bytes that do not occur in text.
 CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\x0b\x0c\x1b")
